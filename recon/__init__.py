@@ -1,0 +1,51 @@
+"""Recon: find where tasks fight inside one network, and end the fight there.
+
+Plain PyTorch users need nothing but this module; :class:`MultiTaskModule` is loaded, and Lightning with it, when asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from recon.branching import branch
+from recon.conflict import ConflictAnalyzer, ConflictMap
+from recon.engine import Engine, StepInfo, backward
+from recon.methods import (
+    GramianMethod,
+    JacobianMethod,
+    LossMethod,
+    Method,
+    create_method,
+    list_methods,
+    register_method,
+)
+from recon.tasks import Task
+
+if TYPE_CHECKING:
+    from recon.training import MultiTaskModule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConflictAnalyzer",
+    "ConflictMap",
+    "Engine",
+    "GramianMethod",
+    "JacobianMethod",
+    "LossMethod",
+    "Method",
+    "MultiTaskModule",
+    "StepInfo",
+    "Task",
+    "backward",
+    "branch",
+    "create_method",
+    "list_methods",
+    "register_method",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MultiTaskModule":
+        from recon.training import MultiTaskModule
+
+        return MultiTaskModule
+    raise AttributeError(f"module 'recon' has no attribute {name!r}")

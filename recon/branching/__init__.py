@@ -1,0 +1,16 @@
+"""Branching: give layers of any network one copy per task, by name, without rewriting the network.
+
+``layers``   which tensors a layer owns, and which modules must be copied for it
+``state``    a backbone's tensors parted into shared ones and one branch per task, and put together again
+``init``     where the copies start from
+``trace``    a backbone's forward as a graph
+``memory``   which operations write into, or hand on, the memory of their inputs
+``split``    that graph with what the tasks share run once and the rest once per task
+``branched`` the module that holds all of it
+``growth``   what branching costs in parameters, FLOPs and time
+"""
+
+from recon.branching.branched import BranchedModule, branch
+from recon.branching.growth import Growth, growth
+
+__all__ = ["BranchedModule", "Growth", "branch", "growth"]

@@ -1,0 +1,197 @@
+"""Layers of any network, one copy per task."""
+
+import copy
+import inspect
+import keyword
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from recon.branching.init import Init, initialise
+from recon.branching.layers import cut, layer_paths
+from recon.branching.program import Program, write_program
+from recon.branching.state import assemble, part
+from recon.branching.trace import VARIABLE, Call, variables
+from recon.gradients import shared_layers
+from recon.names import unknown_name
+
+
+def branch(backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> "BranchedModule":
+    """Give layers of a network one copy per task.
+
+    Args:
+        backbone: Any module; it is copied, not altered.
+        layers: The layers to branch, by their paths in ``backbone.named_modules()``; the root by its class name.
+        tasks: Two tasks or more.
+        init: Where the copies start: ``"copy"``, from the backbone's weights and statistics; ``"reset"``, from each
+            layer's own ``reset_parameters`` (a layer without one is copied, with a warning); or a function without
+            arguments that makes a fresh backbone, called once per task.
+
+    Returns:
+        A module whose forward takes the backbone's arguments and returns ``{task: the backbone's output}``.
+
+    Raises:
+        ValueError: For unknown or repeated layers, modules without parameters, or task names that cannot be used.
+    """
+    return BranchedModule(backbone, layers, tasks, init)
+
+
+class BranchedModule(nn.Module):
+    """A network in which some layers have one copy per task; made by :func:`branch`.
+
+    Operations that depend on no branched layer run once. From the first branched one on there is one activation per
+    task, and layers that are still shared run on each of them, in task order: their running statistics are updated
+    once per task. A backbone that torch.fx cannot trace runs once per task from its input on, with a warning.
+
+    State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``.
+
+    Attributes:
+        layers: The branched layers.
+        tasks: The tasks.
+        shared: The backbone without the branched layers. It cannot run alone.
+        branches: Task -> the task's copies of the branched layers.
+    """
+
+    shared: nn.Module
+    branches: nn.ModuleDict
+
+    def __init__(
+        self, backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy"
+    ) -> None:
+        super().__init__()
+        self.tasks = _checked_tasks(tasks)
+        self.layers = tuple(layers)
+        paths = layer_paths(backbone, self.layers)
+        self._cut = cut(backbone, paths)
+        self.shared, self.branches = part(backbone, self._cut, self.tasks)
+        initialise(self.branches, init, backbone, paths)  # type: ignore[arg-type]
+        self.training = backbone.training
+        self._programs: dict[Call, Program | None] = {}
+        self._reason = ""
+        self._networks: dict[str, nn.Module] = {}
+        self._assembled_from: list[nn.Module] = []
+        for mode in (True, False):
+            self._program(_plain_call(backbone, mode))
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run the backbone for all tasks.
+
+        Args:
+            *args: The backbone's positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            Task -> what the backbone returns, whatever its structure. What does not depend on a branched layer is the
+            same tensor for every task.
+        """
+        program = self._program(Call.of(self.training, args, kwargs))
+        if program is None:
+            return {task: network(*args, **kwargs) for task, network in self._task_networks().items()}
+        return program.forward(self, *program.constants, *variables(args, kwargs))
+
+    def extract(self, task: str) -> nn.Module:
+        """An unbranched copy of the backbone, of its own class, with the weights and statistics of one task."""
+        return copy.deepcopy(assemble(self.shared, self._branch(task), self._cut))
+
+    def shared_layers(self) -> dict[str, list[nn.Parameter]]:
+        """Layer -> the trainable parameters of it that all tasks share, named as in the backbone."""
+        return shared_layers(self.shared)
+
+    def branch_parameters(self, task: str) -> list[nn.Parameter]:
+        """The parameters of one task's copies, without those that stay tied to shared ones."""
+        shared = set(self.shared.parameters())
+        return [parameter for parameter in self._branch(task).parameters() if parameter not in shared]
+
+    def __repr__(self) -> str:
+        own = [self.branch_parameters(task) for task in self.tasks]
+        shared = self.shared_layers()
+        lines = [
+            f"{type(self).__name__}({type(self.shared).__name__}, tasks: {', '.join(self.tasks)}",
+            f"  branched: {', '.join(self.layers) or 'nothing'}",
+            f"  branches: {len(self.layers)} layers, {_count(own[0]):,} parameters for each task",
+            f"  shared:   {len(shared)} layers, {_count(p for layer in shared.values() for p in layer):,} parameters",
+            f"  {self._plan()}",
+        ]
+        return "\n".join(lines) + "\n)"
+
+    def _plan(self) -> str:
+        program = self._program(_plain_call(self.shared, self.training))
+        if program is None:
+            return f"runs once per task from the input on, because it cannot be traced ({self._reason})"
+        if not program.per_task:
+            return f"trunk:    all {program.trunk} operations, run once"
+        return (
+            f"trunk:    {program.trunk} operations, run once; the other {program.per_task}, from {program.first!r} on, "
+            f"run once per task"
+        )
+
+    def _branch(self, task: str) -> nn.Module:
+        if task not in self.tasks:
+            raise unknown_name("task", task, self.tasks)
+        return self.branches[task]
+
+    @torch.compiler.disable
+    def _program(self, call: Call) -> Program | None:
+        """The program for one way of calling the backbone; None if it cannot be traced."""
+        if call not in self._programs:
+            network = assemble(self.shared, self._branch(self.tasks[0]), self._cut)
+            try:
+                self._programs[call] = write_program(self, network, call, self._cut, self.tasks)
+            except Exception as error:  # a forward may raise anything when it runs on traced values
+                self._programs[call] = None
+                self._warn_untraceable(error)
+        return self._programs[call]
+
+    def _warn_untraceable(self, error: Exception) -> None:
+        if self._reason:
+            return
+        self._reason = f"{type(error).__name__}: {error}"
+        warnings.warn(
+            f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task from its input on, "
+            f"with that task's copies: {len(self.tasks)} times the work also before the first branched layer, where "
+            f"BatchNorm updates its running statistics {len(self.tasks)} times a step, with the same batch.",
+            stacklevel=5,
+        )
+
+    def _task_networks(self) -> dict[str, nn.Module]:
+        """The networks to run when there is no program: assembled again if a module has been exchanged since."""
+        modules = list(self.modules())
+        if self._assembled_from != modules:
+            self._assembled_from = modules
+            self._networks = {task: assemble(self.shared, self._branch(task), self._cut) for task in self.tasks}
+        for network in self._networks.values():
+            for path in self._cut.entered:
+                network.get_submodule(path).training = self.shared.get_submodule(path).training
+        return self._networks
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Generated functions do not pickle; they are made again when they are needed.
+        return {**self.__dict__, "_programs": {}, "_networks": {}, "_assembled_from": []}
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tasks, str) or len(tasks) < 2:
+        raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
+    for task in tasks:
+        if not task.isidentifier() or keyword.iskeyword(task) or hasattr(nn.ModuleDict, task):
+            raise ValueError(
+                f"task {task!r} cannot be a name in a network: it must be a Python identifier, and none that "
+                f"nn.ModuleDict uses (keys, values, pop, type, ...)"
+            )
+        if list(tasks).count(task) > 1:
+            raise ValueError(f"task {task!r} is given more than once")
+    return tuple(tasks)
+
+
+def _plain_call(backbone: nn.Module, training: bool) -> Call:
+    """A call with every argument that has no default, and with one if all have."""
+    parameters = inspect.signature(backbone.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return Call(training, (VARIABLE,) * (len(needed) or min(len(parameters), 1)), ())

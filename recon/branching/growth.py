@@ -1,0 +1,92 @@
+"""What branching costs, beside the plain backbone."""
+
+import copy
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from recon.branching.branched import BranchedModule
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One quantity of a branched network and of its plain backbone, each for one forward that serves all tasks."""
+
+    branched: float
+    plain: float
+
+    @property
+    def ratio(self) -> float:
+        """Branched over plain; 1 if both are zero."""
+        return self.branched / self.plain if self.plain else 1.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How much larger and slower a branched network is than its backbone; prints as a table.
+
+    Attributes:
+        parameters: Parameters.
+        flops: Floating-point operations of a forward, multiplications and additions counted apart.
+        seconds: Median time of a forward in evaluation, without gradients.
+    """
+
+    parameters: Measure
+    flops: Measure
+    seconds: Measure
+
+    def __str__(self) -> str:
+        rows = [
+            ("parameters", self.parameters, 1e-6, "M"),
+            ("FLOPs", self.flops, 1e-9, "G"),
+            ("forward time", self.seconds, 1e3, "ms"),
+        ]
+        lines = [f"{'':14}{'branched':>12}{'plain':>12}{'ratio':>8}"]
+        for name, measure, scale, unit in rows:
+            branched, plain = (f"{value * scale:.4g} {unit}" for value in (measure.branched, measure.plain))
+            lines.append(f"{name:14}{branched:>12}{plain:>12}{measure.ratio:8.3f}")
+        return "\n".join(lines)
+
+
+def growth(branched: BranchedModule, *inputs: Any, repeats: int = 10) -> Growth:
+    """Measure a branched network beside its plain backbone.
+
+    Args:
+        branched: The network; neither its flags nor its statistics change.
+        *inputs: An example of its inputs, on its device.
+        repeats: Forwards timed of each network, in turn.
+    """
+    networks = (copy.deepcopy(branched).eval(), branched.extract(branched.tasks[0]).eval())
+    with torch.no_grad():
+        flops = [_flops(network, inputs) for network in networks]
+        pairs = [[_seconds(network, inputs) for network in networks] for _ in range(repeats)]
+    return Growth(
+        Measure(*(sum(parameter.numel() for parameter in network.parameters()) for network in networks)),
+        Measure(*flops),
+        Measure(*(statistics.median(times) for times in zip(*pairs, strict=True))),
+    )
+
+
+def _flops(network: nn.Module, inputs: tuple[Any, ...]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops()
+
+
+def _seconds(network: nn.Module, inputs: tuple[Any, ...]) -> float:
+    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    _wait(device)
+    start = time.perf_counter()
+    network(*inputs)
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,129 @@
+"""Which tensors a layer owns, and which modules must be copied to give every task its own.
+
+A layer is a module that owns parameters directly; it is named by its path in the backbone, the root by its class name.
+A tensor that several modules hold (a tied parameter) belongs to the first of them, in the order of ``named_modules()``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from recon.branching.leaves import is_leaf
+from recon.names import unknown_name
+
+
+def join(path: str, name: str) -> str:
+    """The dotted name of something in the module at `path`; the root's path is empty."""
+    return f"{path}.{name}" if path else name
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers that a module holds itself, not through its children."""
+    held = {**module._parameters, **module._buffers}
+    return {name: tensor for name, tensor in held.items() if tensor is not None}
+
+
+def all_tensors(module: nn.Module) -> Iterator[Tensor]:
+    """The parameters and buffers of a module and of all that is in it."""
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def layer_paths(backbone: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Check the names of layers to branch and turn them into module paths.
+
+    Raises:
+        ValueError: If a name is unknown, given twice, or names a module without parameters of its own.
+    """
+    modules = dict(backbone.named_modules())
+    owner = _owners(backbone)
+    root_name = type(backbone).__name__
+    owners = {owner[id(parameter)] for parameter in backbone.parameters()}
+    paths = ["" if name == root_name and name not in modules else name for name in layers]
+    for name, path in zip(layers, paths, strict=True):
+        if path not in modules:
+            raise unknown_name("layer", name, [known or root_name for known in modules if known in owners], root_name)
+        if paths.count(path) > 1:
+            raise ValueError(f"layer {name!r} is given {paths.count(path)} times; name every layer to branch once")
+        if path not in owners:
+            raise _without_parameters(name, modules[path], path, owner, owners)
+    return paths
+
+
+def _owners(backbone: nn.Module) -> dict[int, str]:
+    """The path of the first module that holds a tensor, by the tensor's id."""
+    owner: dict[int, str] = {}
+    for path, module in backbone.named_modules():
+        for tensor in own_tensors(module).values():
+            owner.setdefault(id(tensor), path)
+    return owner
+
+
+def _without_parameters(
+    name: str, module: nn.Module, path: str, owner: dict[int, str], owners: set[str]
+) -> ValueError:
+    tied = sorted({owner[id(parameter)] for parameter in module.parameters(recurse=False)})
+    inside = sorted(other for other in owners if other.startswith(join(path, "")))
+    if tied:
+        cure = f"its parameters are tied to those of {', '.join(map(repr, tied))}, which own them; branch these"
+    elif inside:
+        cure = f"layers in it: {', '.join(map(repr, inside[:5]))}{', ...' if len(inside) > 5 else ''}"
+    else:
+        cure = "there is nothing in it to branch"
+    return ValueError(f"layer {name!r} ({type(module).__name__}) owns no parameters; {cure}")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a backbone is cut into what tasks share and what each has for itself, all by path.
+
+    Attributes:
+        tensors: The parameters and buffers that every task has its own copy of, by the name of their owner.
+        touched: The modules that hold such a tensor, directly or through modules inside them.
+        entered: Those of `touched` that the trace enters.
+        leaves: Those of `touched` that are copied whole, because the trace calls them as one operation. What is still
+            shared in them stays tied.
+        holders: Those of `entered` that own such a tensor directly; these tensors alone are copied.
+        absent: Those of `leaves` in which nothing is shared.
+    """
+
+    tensors: frozenset[str]
+    touched: frozenset[str]
+    entered: tuple[str, ...]
+    leaves: tuple[str, ...]
+    holders: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    def is_own(self, target: str) -> bool:
+        """Whether each task has its own module or tensor of this name."""
+        return target in self.touched or target in self.tensors or target.startswith(self._inside_absent)
+
+    @property
+    def _inside_absent(self) -> tuple[str, ...]:
+        return tuple(f"{path}." for path in self.absent)
+
+
+def cut(backbone: nn.Module, paths: Sequence[str]) -> Cut:
+    """Find what must be copied so that every task owns the layers at `paths`."""
+    owner = _owners(backbone)
+    wanted = {key for key, path in owner.items() if path in set(paths)}
+    tensors, touched, entered, leaves, holders, absent = [], [], [], [], [], []
+    for path, module in backbone.named_modules():
+        own = own_tensors(module)
+        tensors += [join(path, name) for name, tensor in own.items() if id(tensor) in wanted and owner[id(tensor)] == path]
+        held = [id(tensor) in wanted for tensor in all_tensors(module)]
+        if not any(held):
+            continue
+        touched.append(path)
+        if path.startswith(tuple(f"{leaf}." for leaf in leaves)):
+            continue
+        if path and is_leaf(module):
+            leaves.append(path)
+            if all(held):
+                absent.append(path)
+            continue
+        entered.append(path)
+        if any(id(tensor) in wanted for tensor in own.values()):
+            holders.append(path)
+    return Cut(frozenset(tensors), frozenset(touched), tuple(entered), tuple(leaves), tuple(holders), tuple(absent))

@@ -1,0 +1,120 @@
+"""Which operations of a traced graph write into the memory of their inputs, and which hand it on as their own result.
+
+An operation that is not listed makes new memory. So does every leaf module, but for those that say otherwise: an
+``inplace`` attribute, or dropout, which returns its very input in evaluation.
+"""
+
+import inspect
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import fx, nn
+
+from recon.branching.trace import AUGMENTED
+
+# Where it depends on the values (reshape, contiguous, to), counting the result as a view costs nothing but a view.
+_VIEWS = frozenset(
+    """
+    adjoint alias as_strided atleast_1d atleast_2d atleast_3d bfloat16 broadcast_tensors broadcast_to chunk conj contiguous
+    cpu cuda detach diagonal double dsplit expand expand_as flatten float getitem half hsplit imag meshgrid moveaxis movedim
+    narrow permute pin_memory pos positive ravel real reshape reshape_as resolve_conj resolve_neg select split
+    split_with_sizes squeeze swapaxes swapdims t tensor_split to transpose type type_as unbind unflatten unfold unsafe_chunk
+    unsafe_split unsqueeze view view_as view_as_complex view_as_real vsplit
+    """.split()
+)
+_VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "H", "mH", "real", "imag"})
+_METADATA_METHODS = frozenset({"dim", "element_size", "get_device", "is_contiguous", "ndimension", "numel", "size", "stride"})
+_VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten)
+_STATISTICS = {F.batch_norm: ("running_mean", "running_var"), F.instance_norm: ("running_mean", "running_var")}
+
+
+def written(node: fx.Node, root: nn.Module) -> list[fx.Node]:
+    """The nodes into whose memory this operation writes."""
+    if node.op == "call_method":
+        name = str(node.target)
+        inplace = (name.endswith("_") and not name.endswith("__")) or node.kwargs.get("inplace") is True
+        return _nodes(node.args[0]) if inplace else _nodes(node.kwargs.get("out"))
+    if node.op == "call_module":
+        return _nodes(_inputs(node)[:1]) if getattr(_module(node, root), "inplace", False) else []
+    if node.op != "call_function":
+        return []
+    if node.target in AUGMENTED or node.target is operator.setitem:
+        return _nodes(node.args[0])
+    name = _function_name(node)
+    if name.endswith("_") and not name.endswith("__"):
+        return _nodes(_inputs(node)[:1])
+    arguments = _arguments(node)
+    if arguments.get("inplace") is True:
+        return _nodes(_inputs(node)[:1])
+    return _nodes([arguments.get(name) for name in ("out", *_STATISTICS.get(node.target, ()))])  # type: ignore[call-overload]
+
+
+def handed_on(node: fx.Node, root: nn.Module) -> list[fx.Node]:
+    """The nodes whose memory the result of this operation may lie in."""
+    if node.op == "call_method":
+        views = str(node.target) in _VIEWS
+    elif node.op == "call_module":
+        module = _module(node, root)
+        views = isinstance(module, _VIEW_MODULES) or _is_idle_dropout(type(module).__name__, vars(module))
+    elif node.op != "call_function":
+        views = False
+    elif node.target is getattr:
+        views = node.args[1] in _VIEW_ATTRIBUTES
+    else:
+        views = _function_name(node) in _VIEWS or _is_idle_dropout(_function_name(node), _arguments(node))
+    first = _nodes(_inputs(node)[:1]) if views else []
+    return [*first, *written(node, root)]
+
+
+def memory_of(node: fx.Node, root: nn.Module, memory: Mapping[fx.Node, set[fx.Node]]) -> set[fx.Node]:
+    """The nodes that made the memory in which the result of this operation may lie; none for a number or a shape."""
+    if _is_metadata(node):
+        return set()
+    if sources := handed_on(node, root):
+        return set().union(*(memory[source] for source in sources))
+    numbers = node.all_input_nodes and not any(memory[source] for source in node.all_input_nodes)
+    python = getattr(node.target, "__module__", None) in ("_operator", "builtins", "math")
+    return set() if numbers and python else {node}
+
+
+def _is_metadata(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in _METADATA_METHODS
+    return node.target is getattr and node.args[1] not in _VIEW_ATTRIBUTES
+
+
+def _nodes(value: Any) -> list[fx.Node]:
+    found: list[fx.Node] = []
+    fx.node.map_arg(value, found.append)
+    return found
+
+
+def _inputs(node: fx.Node) -> list[Any]:
+    return [*node.args, *node.kwargs.values()]
+
+
+def _module(node: fx.Node, root: nn.Module) -> nn.Module:
+    return root.get_submodule(str(node.target))
+
+
+def _function_name(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", ""))
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a function by name, as far as its signature is known: builtins have none."""
+    try:
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return dict(node.kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _is_idle_dropout(name: str, arguments: dict[str, Any]) -> bool:
+    """Whether this is a kind of dropout that drops nothing, so that it returns its input itself."""
+    if "drop" not in name.lower() and "stochastic_depth" not in name and name != "StochasticDepth":
+        return False
+    return not arguments.get("training", True) or arguments.get("p") == 0

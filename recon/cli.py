@@ -1,0 +1,138 @@
+"""The command ``recon``."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from recon.conflict import ConflictMap, compare, describe
+from recon.names import unknown_name
+
+USAGE = """\
+usage: recon [--import MODULE] COMMAND ...
+
+  demo                      the whole pipeline on built-in data, in minutes; writes ./recon-demo unless --out
+  fit|validate|test|search  one run from a YAML (--config FILE); search writes a conflict map
+  benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
+  map show|compare          conflict maps as tables
+
+recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
+"""
+
+TRAINING = ("fit", "validate", "test", "search")
+
+
+def demo(out: Path = Path("recon-demo"), jobs: int | None = None) -> None:
+    """Train on built-in images: single-task, joint, joint + Recon and a random control.
+
+    Args:
+        out: Folder of the results.
+        jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
+    """
+    benchmark(Path(str(files("recon.experiments") / "demo.yaml")), out=out, jobs=jobs)
+
+
+def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs: int | None = None) -> None:
+    """Carry out a plan: methods x variants x seeds. Finished runs are never repeated, interrupted ones resume.
+
+    Args:
+        plan: YAML of the plan; see configs/.
+        data: Folder of the data set, for data sets that are read from one.
+        out: Folder of the results; by default results/ and the plan's name.
+        jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
+    """
+    from recon.experiments import Plan
+    from recon.experiments import benchmark as carry_out
+
+    loaded = Plan.load(plan)
+    loaded = replace(loaded, imports=(*loaded.imports, *_imported))
+    report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs)
+    print(f"\n{report.table}")
+    for path in report.paths:
+        print(path)
+
+
+def show(path: Path, severity: float = -0.1) -> None:
+    """Print a conflict map as a table, the worst layer first.
+
+    Args:
+        path: File of a conflict map, or a published {layer: score} file.
+        severity: Severity S of the scores; for a published file the one it was made at.
+    """
+    print(describe(_load_map(path, severity), severity))
+
+
+def compare_maps(first: Path, second: Path, severity: float = -0.1, top: int = 25) -> None:
+    """Print how far two conflict maps agree: rank correlation, and what their top layers share.
+
+    Args:
+        first: File of a conflict map, or a published {layer: score} file.
+        second: Another.
+        severity: Severity S of the scores; for a published file the one it was made at.
+        top: How many top layers of each to compare.
+    """
+    print(compare(_load_map(first, severity), _load_map(second, severity), severity, top))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command ``recon``; bad input ends it with one line and status 1."""
+    try:
+        _run(_take_imports(list(sys.argv[1:] if arguments is None else arguments)))
+    except KeyboardInterrupt:
+        sys.exit("recon: interrupted; the same command goes on from the last finished epoch")
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if "RECON_TRACEBACK" in os.environ:
+            raise
+        sys.exit(f"recon: {error}\n(RECON_TRACEBACK=1 shows where)")
+
+
+_imported: list[str] = []  # modules named by --import, which worker processes import too
+
+
+def _take_imports(arguments: list[str]) -> list[str]:
+    """Import what ``--import`` names; the other arguments are returned."""
+    sys.path.insert(0, os.getcwd())
+    rest = []
+    words = iter(arguments)
+    for word in words:
+        name = next(words, "") if word == "--import" else word.removeprefix("--import=") if word.startswith("--import=") else None
+        if name is None:
+            rest.append(word)
+            continue
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"cannot import {name!r} ({error}); give a module's name, as after Python's import") from error
+        _imported.append(name)
+    return rest
+
+
+def _run(arguments: list[str]) -> None:
+    commands = {"demo": demo, "benchmark": benchmark, "map": {"show": show, "compare": compare_maps}}
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+    elif arguments[0] in TRAINING:
+        from recon.training.configuration import TrainingCLI
+
+        TrainingCLI(args=arguments)
+    elif arguments[0] in commands:
+        auto_cli(commands, args=arguments)
+    else:
+        raise unknown_name("command", arguments[0], [*commands, *TRAINING])
+
+
+def _load_map(path: Path, severity: float) -> ConflictMap:
+    """A conflict map, or a published file, which says nothing of itself and so is not taken for a damaged map."""
+    try:
+        return ConflictMap.load(path)
+    except ValueError as error:
+        if "import_scores" not in str(error):
+            raise
+        return ConflictMap.import_scores(path, severity)
+
+

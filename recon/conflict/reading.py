@@ -1,0 +1,61 @@
+"""JSON files of unknown origin, read with suspicion: every error says what was found where."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+# Held against type(value) and not by isinstance, which takes true and false for integers.
+NUMBER = (int, float)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``.
+
+    Raises:
+        ValueError: The file is truncated or not JSON, holds no object, names a key twice, or holds NaN.
+    """
+    try:
+        record = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is truncated or not JSON ({error}); restore it from a copy, or write it again"
+        ) from error
+    if type(record) is not dict:
+        raise ValueError(f"{path} holds a JSON {type(record).__name__}, not an object; give another file")
+    return record
+
+
+def field(record: Any, key: str, types: tuple[type, ...], where: str) -> Any:
+    """Return ``record[key]``, which must be of one of the JSON ``types``; ``where`` names the record in errors."""
+    if type(record) is not dict:
+        raise ValueError(f"{where} is {_short(record)}, not an object")
+    if key not in record:
+        raise ValueError(f"{where} has no {key!r}")
+    if type(record[key]) not in types:
+        expected = " or ".join(kind.__name__ for kind in types)
+        raise ValueError(f"{key!r} of {where} is {_short(record[key])}, not {expected}")
+    return record[key]
+
+
+def count(value: Any, what: str) -> int:
+    """Return ``value``, which must be a whole number from 0 up that fits into 64 bits."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{what} is {_short(value)}, not a count")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

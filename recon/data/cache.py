@@ -1,0 +1,73 @@
+"""Arrays that take a while to make, kept in a file that is whole and what was asked for, or is made again."""
+
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+Arrays = dict[str, np.ndarray]
+
+
+def user_cache() -> Path:
+    """Where a user's caches are: ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def is_writable(directory: Path) -> bool:
+    """Whether a directory, or else the nearest one above it that exists, may be written to.
+
+    One without any write permission counts as read-only for the superuser too, who could write to it all the same.
+    """
+    existing = next(path for path in (directory, *directory.absolute().parents) if os.path.exists(path))
+    return existing.is_dir() and os.access(existing, os.W_OK) and bool(existing.stat().st_mode & 0o222)
+
+
+def cached(name: str, header: Mapping[str, object], directories: Sequence[Path], make: Callable[[], Arrays]) -> Arrays:
+    """Read arrays from the first directory that has them, or make them and keep them in the first that is writable.
+
+    Args:
+        name: The file's name; it ends in ``.npz``.
+        header: Everything that the arrays depend on, as JSON. A file with another header is not used.
+        directories: Where to look, and where to write.
+        make: Makes the arrays.
+    """
+    text = json.dumps(header, sort_keys=True)
+    for directory in directories:
+        try:
+            return _read(directory / name, text)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            warnings.warn(f"{directory / name} cannot be used ({error}); it is made again", stacklevel=2)
+    arrays = make()
+    for directory in filter(is_writable, directories):
+        try:
+            _write(directory / name, text, arrays)
+            break
+        except OSError as error:
+            warnings.warn(f"{directory / name} cannot be written ({error})", stacklevel=2)
+    return arrays
+
+
+def _read(path: Path, header: str) -> Arrays:
+    with path.open("rb") as file, NpzFile(file, allow_pickle=False) as contents:
+        if contents["header"].item() != header:
+            raise ValueError("its header is another one")
+        return {name: contents[name] for name in contents if name != "header"}
+
+
+def _write(path: Path, header: str, arrays: Arrays) -> None:
+    """Write beside the place and move there, so that nobody ever reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""Two overlapping 28 x 28 objects in one 36 x 36 image: how such sets are held, ordered and batched.
+
+A set is small enough to be held as tensors (1.3 kB an image), so a batch is one slice of them; collating it sample by
+sample would take longer than a training step of a small network.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from recon.tasks import Task
+
+SIZE = 36
+"""Height and width of a composite, in pixels."""
+
+Split = Literal["train", "test"]
+Batch = tuple[Tensor, dict[str, Tensor]]
+
+
+class Composites(Dataset[Batch]):
+    """Images and one label per task, indexed by batches.
+
+    Args:
+        images: ``(N, 36, 36)``, uint8.
+        targets: Task name -> labels ``(N,)``, integers.
+    """
+
+    def __init__(self, images: Tensor, targets: dict[str, Tensor]) -> None:
+        self.images = images
+        self.targets = {task: labels.long() for task, labels in targets.items()}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        """Slice a batch.
+
+        Args:
+            indices: ``(B,)``, integers.
+
+        Returns:
+            Pixels ``(B, 1, 36, 36)``, float32 in [0, 1], and labels ``(B,)`` by task.
+        """
+        pixels = self.images[indices].unsqueeze(1).float().div_(255)
+        return pixels, {task: labels[indices] for task, labels in self.targets.items()}
+
+
+class ShuffledBatches(Sampler[Tensor]):
+    """Index batches of a permutation that is a function of the seed and the epoch only, however often it is resumed.
+
+    Each epoch holds every sample once, except that a last batch of one sample is left out: batch normalisation cannot
+    be trained on it. Lightning calls ``set_epoch`` before each epoch.
+
+    Args:
+        size: Number of samples.
+        batch_size: Number of samples in a batch; the last one may have fewer.
+        seed: Seed of the order, not negative.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.size, self.batch_size)
+        return full + (rest > 1 or (rest == 1 and full == 0))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        yield from torch.split(torch.from_numpy(order), self.batch_size)[: len(self)]
+
+
+class CompositesModule(LightningDataModule, ABC):
+    """Loaders over a train and a test split of composites.
+
+    There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **test split**, as in the
+    published work on these sets. Report the last epoch (or a mean of the last ones); a checkpoint that was selected
+    by a validation metric would be selected on the test set.
+
+    Args:
+        train_size: Number of training composites, the first ones of the sequence that ``seed`` defines.
+        test_size: Number of test composites, likewise.
+        batch_size: Batch size of training.
+        eval_batch_size: Batch size of validation and test.
+        seed: Defines the composites.
+        shuffle_seed: Together with the epoch defines the order of training data. By default the run's seed as
+            Lightning's ``seed_everything`` has set it, or 0.
+
+    Attributes:
+        tasks: The tasks, in the order of the targets.
+        input_shape: Channels, height and width of one image.
+    """
+
+    tasks: list[Task]
+    input_shape: tuple[int, int, int] = (1, SIZE, SIZE)
+
+    def __init__(
+        self,
+        train_size: int,
+        test_size: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        shuffle_seed: int | None,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "train_size": train_size,
+            "test_size": test_size,
+            "batch_size": batch_size,
+            "eval_batch_size": eval_batch_size,
+        }
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}; it must be at least 1")
+        for name, value in (("seed", seed), ("shuffle_seed", shuffle_seed)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")
+        self.sizes: dict[Split, int] = {"train": train_size, "test": test_size}
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.shuffle_seed = shuffle_seed
+        self._composites: dict[Split, Composites] = {}
+
+    @abstractmethod
+    def compose(self, split: Split) -> Composites:
+        """Build a split; the same one at each call."""
+
+    @property
+    def dataset_name(self) -> str:
+        """What the data are, for the provenance of a result: the set, its sizes and its seed."""
+        sizes = f"train_size={self.sizes['train']}, test_size={self.sizes['test']}"
+        return f"{type(self).__name__}({sizes}, seed={self.seed})"
+
+    def composites(self, split: Split) -> Composites:
+        """A split, built when it is first asked for."""
+        if split not in self._composites:
+            self._composites[split] = self.compose(split)
+        return self._composites[split]
+
+    def setup(self, stage: str) -> None:
+        """Build what a stage needs before its first batch is asked for."""
+        if stage == "fit":
+            self.composites("train")
+        self.composites("test")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The training split, in the order of ``(shuffle_seed, epoch)``."""
+        composites = self.composites("train")
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.shuffle_seed is None else self.shuffle_seed
+        return DataLoader(composites, batch_size=None, sampler=ShuffledBatches(len(composites), self.batch_size, seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The **test split**, in order."""
+        return self.test_dataloader()
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test split, in order."""
+        composites = self.composites("test")
+        batches = torch.split(torch.arange(len(composites)), self.eval_batch_size)
+        return DataLoader(composites, batch_size=None, sampler=batches)

@@ -1,0 +1,91 @@
+"""Glyphs: a digit and a letter in one image, rendered on the spot. No download."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from recon.data.composites import SIZE, Composites, CompositesModule, Split
+from recon.tasks import classification
+
+DIGITS = "0123456789"
+LETTERS = "ABDEGHKRSZ"
+
+_FONT_SIZES = (16, 30)
+_SLANT = 0.4
+_SHIFT = 5.0
+_NOISE = 40.0
+_CENTRES = (14.0, 22.0)
+_CHUNK = 1000
+
+
+class Glyphs(CompositesModule):
+    """A digit towards the top left and a letter towards the bottom right, overlapping.
+
+    Both are set in Pillow's own font, in a random size, at a random place and slant; where they overlap the larger
+    value counts; noise is added to every pixel. Batches are ``(x, {"digit": ..., "letter": ...})`` with pixels
+    ``(B, 1, 36, 36)``, float32 in [0, 1], and labels ``(B,)``. Validation and test both give the test split.
+    Training and test images come from separate random streams; a smaller set is the beginning of a larger one.
+
+    Args:
+        train_size: Number of training images.
+        test_size: Number of test images.
+        batch_size: Batch size of training.
+        eval_batch_size: Batch size of validation and test.
+        seed: Seed of the images.
+        shuffle_seed: Together with the epoch defines the order of training data. By default the run's seed as
+            Lightning's ``seed_everything`` has set it, or 0.
+    """
+
+    def __init__(
+        self,
+        train_size: int = 10_000,
+        test_size: int = 2_000,
+        batch_size: int = 128,
+        eval_batch_size: int = 1000,
+        seed: int = 0,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        super().__init__(train_size, test_size, batch_size, eval_batch_size, seed, shuffle_seed)
+        self.tasks = [classification("digit", len(DIGITS)), classification("letter", len(LETTERS))]
+
+    def compose(self, split: Split) -> Composites:
+        """Render a split."""
+        shapes, noise = (np.random.default_rng([self.seed, split == "test", stream]) for stream in range(2))
+        variation = shapes.random((self.sizes[split], 2, 5))
+        labels = (variation[..., 0] * 10).astype(np.int64)
+        glyphs = [
+            np.maximum(
+                _render(DIGITS[digit], _CENTRES[0], *digit_variation),
+                _render(LETTERS[letter], _CENTRES[1], *letter_variation),
+            )
+            for (digit, letter), (digit_variation, letter_variation) in zip(labels, variation[..., 1:], strict=True)
+        ]
+        images = np.stack(glyphs)
+        for chunk in np.split(images, range(_CHUNK, len(images), _CHUNK)):
+            noisy = chunk + _NOISE * noise.standard_normal(chunk.shape, np.float32)
+            chunk[...] = noisy.clip(0, 255)
+        digits, letters = torch.from_numpy(labels).unbind(1)
+        return Composites(torch.from_numpy(images), {"digit": digits, "letter": letters})
+
+
+def _render(character: str, centre: float, size: float, slant: float, right: float, down: float) -> np.ndarray:
+    """Draw one character ``(36, 36)``, uint8; size, slant and the two shifts are given in [0, 1)."""
+    smallest, largest = _FONT_SIZES
+    upright = Image.new("L", (SIZE, SIZE))
+    font = _font(smallest + int(size * (largest - smallest + 1)))
+    ImageDraw.Draw(upright).text((SIZE / 2, SIZE / 2), character, fill=255, font=font, anchor="mm")
+    # Image.transform wants the way from a pixel of the result back to one of the source.
+    shear = _SLANT * (2 * slant - 1)
+    x, y = centre + _SHIFT * (2 * right - 1), centre + _SHIFT * (2 * down - 1)
+    back = (1, shear, SIZE / 2 - x - shear * y, 0, 1, SIZE / 2 - y)
+    return np.asarray(upright.transform((SIZE, SIZE), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size=size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType, which the glyphs' font needs; install a wheel of Pillow")
+    return font

@@ -1,0 +1,293 @@
+"""From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from recon.finite import FiniteWatch
+from recon.gradients import TaskGradients, shared_layers
+from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
+
+UpdateScale = Literal["method", "sum", "mean"]
+
+
+class Analyzer(Protocol):
+    """What the engine asks of a conflict analyzer (:class:`recon.ConflictAnalyzer`)."""
+
+    tasks: tuple[str, ...]
+    layers: tuple[str, ...]
+
+    def observes(self) -> bool:
+        """Whether the step that begins is observed; called once a step."""
+
+    def observe(self, layer_gramians: Tensor) -> None:
+        """Take in the (L, K, K) layer Gramians of an observed step."""
+
+
+@dataclass
+class StepInfo:
+    """What one backward knew. Tensors stay on their device; nothing here forces a transfer until it is read.
+
+    Attributes:
+        step: Number of the step, counted by the engine from 0.
+        losses: Task -> detached loss.
+        weights: (K,) weights that multiplied the task gradients; ``None`` for methods that have no such weights.
+        layer_gramians: (L, K, K) of the raw task gradients, layers in forward order; ``None`` when the step was one joint backward.
+    """
+
+    step: int
+    losses: dict[str, Tensor]
+    weights: Tensor | None = None
+    layer_gramians: Tensor | None = None
+
+    @cached_property
+    def cosines(self) -> Tensor | None:
+        """(K, K) cosines of the task gradients over all shared parameters; NaN where a gradient is zero."""
+        return None if self.layer_gramians is None else _cosines(self.layer_gramians.double().sum(0))
+
+    @cached_property
+    def layer_cosines(self) -> Tensor | None:
+        """(L, K, K) cosines of the task gradients layer by layer; NaN where a gradient is zero."""
+        return None if self.layer_gramians is None else _cosines(self.layer_gramians.double())
+
+    @cached_property
+    def conflict_rate(self) -> Tensor | None:
+        """Fraction of (layer, task pair) with negative cosine, among those that have a cosine."""
+        if self.layer_cosines is None:
+            return None
+        tasks = self.layer_cosines.shape[-1]
+        first, second = torch.triu_indices(tasks, tasks, offset=1, device=self.layer_cosines.device)
+        pairs = self.layer_cosines[:, first, second]
+        return (pairs < 0).sum() / (~pairs.isnan()).sum()
+
+
+def _cosines(gramian: Tensor) -> Tensor:
+    norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
+    return (gramian / (norms.unsqueeze(-1) * norms.unsqueeze(-2))).clamp(-1, 1)
+
+
+class Engine:
+    """Backward for several tasks: one backward a task, a method's update in ``.grad``, layer Gramians to an analyzer.
+
+    Heads and branches (every parameter outside the shared layers) receive their own task's gradient in the same
+    backward. Loss methods and a single task need one backward only, and get one, unless an analyzer observes the step.
+
+    Args:
+        shared: The shared part of the network, plain or branched.
+        tasks: Names of the K tasks, in the order of the Jacobian's rows.
+        method: A multi-task optimizer (:func:`recon.create_method`).
+        analyzer: Observes conflicts; ``None`` for none.
+        update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled methods by K, so that
+            all methods match the summed loss at one learning rate; ``"mean"`` divides sum-scaled methods by K.
+
+    Raises:
+        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, or there is nothing shared.
+    """
+
+    def __init__(
+        self,
+        shared: nn.Module,
+        tasks: Sequence[str],
+        method: Method,
+        analyzer: Analyzer | None = None,
+        update_scale: UpdateScale = "method",
+    ) -> None:
+        if not isinstance(method, Method):
+            raise TypeError(f"method must be a recon method, got {method!r}; make one with recon.create_method(name)")
+        if update_scale not in ("method", "sum", "mean"):
+            raise ValueError(f"update_scale must be 'method', 'sum' or 'mean', got {update_scale!r}")
+        self.tasks = tuple(tasks)
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"tasks must be at least one name, each once; got {list(self.tasks)}")
+        self.shared = shared
+        self.method = method
+        self.analyzer = analyzer
+        self.update_scale = update_scale
+        self.step_count = 0
+        self._gradients = TaskGradients(shared_layers(shared), len(self.tasks))
+        self._loss_watch = FiniteWatch([f"the loss of task {task!r}" for task in self.tasks])
+        self._gradient_watch = FiniteWatch([f"the gradient of task {task!r}" for task in self.tasks])
+        self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
+        if analyzer is not None:
+            self._check_analyzer(analyzer)
+
+    def _check_analyzer(self, analyzer: Analyzer) -> None:
+        if tuple(analyzer.tasks) != self.tasks:
+            raise ValueError(f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}")
+        if tuple(analyzer.layers) != self._gradients.layers:
+            strange = sorted(set(analyzer.layers) ^ set(self._gradients.layers))[:5]
+            raise ValueError(f"the analyzer was made for another network: layers that differ include {strange}")
+
+    @property
+    def gradients(self) -> TaskGradients:
+        """The buffer of task gradients; made anew if the network has moved to another device."""
+        if not self._gradients.fits():
+            self._gradients = TaskGradients(shared_layers(self.shared), len(self.tasks))
+        return self._gradients
+
+    def step(self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> StepInfo:
+        """One optimizer step, for methods that evaluate the losses once or several times.
+
+        Args:
+            closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each call.
+            optimizer: Steps on all parameters; its gradients are zeroed first.
+        """
+        return self.method.step(self, closure, optimizer)
+
+    def backward(self, losses: Mapping[str, Tensor]) -> StepInfo:
+        """Add the method's update to ``.grad`` of the shared parameters and each task's gradient to its own parameters.
+
+        Args:
+            losses: Task -> scalar loss with a graph. The graph is freed.
+
+        Raises:
+            ValueError: A loss is missing, unknown, not a scalar, has no graph, or a loss or task gradient is not finite.
+            RuntimeError: More than one process takes part.
+        """
+        _refuse_processes()
+        ordered = self._check_losses(losses)
+        observed = self.analyzer is not None and self.analyzer.observes()
+        info = StepInfo(self.step_count, {task: loss.detach() for task, loss in zip(self.tasks, ordered, strict=True)})
+        if isinstance(self.method, LossMethod) and not observed:
+            self._backward_objective(self.method, ordered)
+        elif len(self.tasks) == 1:
+            ordered[0].backward()
+            self._watch_sum()
+        else:
+            self._backward_tasks(ordered, info)
+        if observed:
+            assert self.analyzer is not None
+            assert info.layer_gramians is not None
+            self.analyzer.observe(info.layer_gramians)
+        self.step_count += 1
+        return info
+
+    def _check_losses(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        missing = [task for task in self.tasks if task not in losses]
+        extra = [task for task in losses if task not in self.tasks]
+        if missing or extra:
+            raise ValueError(
+                f"step {self.step_count}: losses are given for {list(losses)}, tasks are {list(self.tasks)}"
+                + (f"; no loss for {missing}" if missing else "")
+                + (f"; unknown {extra}" if extra else "")
+            )
+        ordered = [losses[task] for task in self.tasks]
+        for task, loss in zip(self.tasks, ordered, strict=True):
+            if loss.numel() != 1:
+                raise ValueError(f"the loss of task {task!r} has shape {tuple(loss.shape)}; reduce it to a scalar")
+            if not loss.requires_grad:
+                raise ValueError(f"the loss of task {task!r} has no graph; compute it from the network with gradients enabled")
+        ordered = [loss.reshape(()) for loss in ordered]
+        self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
+        return ordered
+
+    def check_finite(self) -> None:
+        """Raise if a loss or gradient has not been finite so far; on accelerators :meth:`backward` only looks now and then."""
+        for watch in (self._loss_watch, self._gradient_watch, self._sum_watch):
+            watch.check()
+
+    def _scale(self) -> float:
+        """Factor that brings the method's update to the scale asked for."""
+        if self.update_scale == "method" or self.method.scale == self.update_scale:
+            return 1.0
+        return float(len(self.tasks)) if self.update_scale == "sum" else 1.0 / len(self.tasks)
+
+    def _backward_objective(self, method: LossMethod, losses: list[Tensor]) -> None:
+        (method.objective(torch.stack(losses)) * self._scale()).backward()
+        self._watch_sum()
+
+    def _watch_sum(self) -> None:
+        gradients = [p.grad for p in self._gradients.parameters if p.grad is not None]
+        self._sum_watch.watch(self.step_count, nn.utils.get_total_norm(gradients).reshape(1))
+
+    def _backward_tasks(self, losses: list[Tensor], info: StepInfo) -> None:
+        """One backward a task into the buffer, then the method's update into ``.grad``."""
+        gradients = self.gradients
+        seeds = self._loss_seeds(losses)
+        held = [parameter.grad for parameter in gradients.parameters]
+        try:
+            for parameter in gradients.parameters:
+                parameter.grad = None
+            for row, (loss, seed) in enumerate(zip(losses, seeds, strict=True)):
+                loss.backward(seed, retain_graph=row < len(losses) - 1)
+                gradients.take(row)
+        finally:
+            for parameter, gradient in zip(gradients.parameters, held, strict=True):
+                parameter.grad = gradient
+        # Training steps often run under autocast, which would compute the Gramian in half precision.
+        with torch.autocast(gradients.jacobian.device.type, enabled=False):
+            gradients.add_to_grad(self._update(gradients, seeds, info))
+
+    def _loss_seeds(self, losses: list[Tensor]) -> list[Tensor | None]:
+        """What each backward starts from: for loss methods the weight of the task, which so reaches its head too."""
+        if not isinstance(self.method, LossMethod):
+            return [None] * len(losses)
+        leaves = torch.stack([loss.detach() for loss in losses]).requires_grad_()
+        (self.method.objective(leaves) * self._scale()).backward()  # also the gradient of the method's own parameters
+        assert leaves.grad is not None
+        return list(leaves.grad.to(losses[0].dtype))
+
+    def _update(self, gradients: TaskGradients, seeds: list[Tensor | None], info: StepInfo) -> Tensor:
+        """The method's update direction (P,) from the filled buffer; notes weights and Gramians in ``info``."""
+        jacobian, method = gradients.jacobian, self.method
+        losses = torch.stack(list(info.losses.values()))
+        if isinstance(method, LossMethod):
+            weights = torch.stack([seed for seed in seeds if seed is not None]).to(jacobian.dtype)
+            info.weights = weights
+            outer = weights.outer(weights)
+            info.layer_gramians = torch.where(outer == 0, 0, gradients.layer_gramians() / outer)
+            self._watch_gradients(info.layer_gramians)
+            return jacobian.sum(0)
+        if isinstance(method, GramianMethod):
+            info.layer_gramians = gradients.layer_gramians()
+            gramian, host_losses = _to_host(info.layer_gramians, losses)
+            self._gradient_watch.watch(self.step_count, gramian.diagonal())
+            weights = method.weights(gramian, host_losses) * self._scale()
+            info.weights = weights.to(jacobian.device, jacobian.dtype)
+            return info.weights @ jacobian
+        if isinstance(method, JacobianMethod):
+            info.layer_gramians = gradients.layer_gramians()
+            self._watch_gradients(info.layer_gramians)
+            return method.combine(jacobian, losses) * self._scale()
+        raise TypeError(f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those")
+
+    def _watch_gradients(self, layer_gramians: Tensor) -> None:
+        self._gradient_watch.watch(self.step_count, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))
+
+
+def _to_host(layer_gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+    """The (K, K) Gramian of all layers and the (K,) losses, float64 on the host, in one transfer."""
+    tasks = len(losses)
+    packed = torch.cat([layer_gramians.double().sum(0).flatten(), losses.double()]).cpu()
+    return packed[:-tasks].view(tasks, tasks), packed[-tasks:]
+
+
+def backward(
+    losses: Mapping[str, Tensor],
+    shared: nn.Module,
+    method: Method,
+    analyzer: Analyzer | None = None,
+    update_scale: UpdateScale = "method",
+) -> StepInfo:
+    """``loss.backward()`` for several tasks, in one call; see :class:`Engine`, which keeps the buffer between steps.
+
+    Args:
+        losses: Task -> scalar loss with a graph.
+        shared: The shared part of the network.
+        method: A multi-task optimizer (:func:`recon.create_method`).
+        analyzer: Observes conflicts; ``None`` for none.
+        update_scale: See :class:`Engine`.
+    """
+    return Engine(shared, list(losses), method, analyzer, update_scale).backward(losses)
+
+
+def _refuse_processes() -> None:
+    distributed: Any = torch.distributed
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        raise RuntimeError(
+            f"recon trains in one process for now, this run has {distributed.get_world_size()}; start it with devices=1"
+        )

@@ -1,0 +1,63 @@
+"""What a benchmark leaves behind: results.json, the tables and the figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recon.conflict import ConflictMap, MeasuredMap
+from recon.experiments import figures
+from recon.experiments.plan import Plan
+from recon.experiments.summary import summarise, with_delta_m
+from recon.experiments.tables import csv_table, markdown_table
+from recon.files import write_atomically, write_json
+from recon.tasks import Task
+
+
+@dataclass(frozen=True)
+class Report:
+    """The paths of what was written, and the table as text."""
+
+    table: str
+    paths: tuple[Path, ...]
+
+
+def write_results(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[Task], out: Path) -> Report:
+    """Write ``results.json``, ``table.md`` and ``table.csv`` of the runs finished so far, each atomically."""
+    completed = with_delta_m(runs, tasks)
+    summary = summarise(completed)
+    table = markdown_table(summary)
+    write_json(out / "results.json", {"plan": plan.to_dict(), "runs": completed, "summary": summary})
+    write_atomically(out / "table.md", table)
+    write_atomically(out / "table.csv", csv_table(summary))
+    return Report(table, (out / "results.json", out / "table.md", out / "table.csv"))
+
+
+def draw_figures(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[Task], out: Path) -> list[Path]:
+    """Draw the figures that the finished runs allow: conflict per layer, cosines before and after Recon, delta-m."""
+    paths = []
+    plain, recon = _joint_maps(runs, out, "plain"), _joint_maps(runs, out, "recon")
+    both = [seed for seed in plain if seed in recon]
+    if plain:
+        maps = list(plain.values())
+        branched = [layer for layer in maps[0].layers if both and layer not in recon[both[0]].layers]
+        paths.append(figures.save(figures.conflict_by_layer(maps, branched, plan.severity), out / "conflict_by_layer.png"))
+    if both:
+        histograms = figures.cosine_histograms([plain[seed] for seed in both], [recon[seed] for seed in both])
+        paths.append(figures.save(histograms, out / "cosine_histograms.png"))
+    summary = summarise(with_delta_m(runs, tasks))
+    if any(row["delta_m"] is not None for row in summary):
+        paths.append(figures.save(figures.delta_m_bars(summary), out / "delta_m.png"))
+    return paths
+
+
+def _joint_maps(runs: Sequence[Mapping[str, Any]], out: Path, variant: str) -> dict[int, MeasuredMap]:
+    """Seed -> conflict map of the joint runs of a variant."""
+    maps = {}
+    for run in runs:
+        path = out / "runs" / run["id"] / "conflict_map.json"
+        if (run["method"], run["variant"]) == ("joint", variant) and path.exists():
+            conflict_map = ConflictMap.load(path)
+            assert isinstance(conflict_map, MeasuredMap)
+            maps[run["seed"]] = conflict_map
+    return maps

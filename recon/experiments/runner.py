@@ -1,0 +1,235 @@
+"""Carry out a benchmark: its runs in worker processes, each once, resumed when interrupted."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from recon.experiments.execution import build_data, execute, finished_result
+from recon.experiments.plan import Plan, Run
+from recon.experiments.report import Report, draw_figures, write_results
+from recon.files import write_json
+
+MAX_DEFAULT_JOBS = 4
+
+_queue: "SimpleQueue[tuple[str, int]] | None" = None  # of a worker process: where it reports its finished epochs
+
+
+class RunsFailed(RuntimeError):
+    """Some runs of a benchmark failed; the others are finished and kept."""
+
+
+def default_jobs() -> int:
+    """Runs at a time: one on an accelerator, otherwise one a core, at most four (each holds its own data)."""
+    return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, MAX_DEFAULT_JOBS)
+
+
+def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None = None) -> Report:
+    """Carry out a plan. Finished runs are never repeated, interrupted ones resume from their last epoch.
+
+    Args:
+        plan: What to run.
+        out: Folder of the results; made if absent. It may hold unfinished results of this same plan.
+        root: Folder of the data set, for data modules that read one.
+        jobs: Runs at a time; by default :func:`default_jobs`.
+
+    Returns:
+        The table, and the paths of results, tables and figures.
+
+    Raises:
+        ValueError: The plan or the data are wrong, or ``out`` holds the results of another plan or is in use.
+        RunsFailed: Some runs failed; called again, only those are tried once more.
+    """
+    for name in plan.imports:
+        import_module(name)
+    plan.check()
+    data = build_data(plan, root)
+    runs = plan.runs([task.name for task in data.tasks])
+    with _folder_of(plan, out):
+        results = {run.id: result for run in runs if (result := finished_result(out, run)) is not None}
+        failures: dict[str, BaseException] = {}
+        with _workers(plan, runs, results, jobs or default_jobs()) as pool:
+            for run, outcome in _outcomes(pool, plan, runs, results, out, root, jobs or default_jobs()):
+                if isinstance(outcome, BaseException):
+                    failures[run.id] = outcome
+                    tqdm.write(f"{run.id} failed: {type(outcome).__name__}: {outcome}", file=sys.stderr)
+                    continue
+                results[run.id] = outcome
+                write_results(plan, _in_order(runs, results), data.tasks, out)
+        finished = _in_order(runs, results)
+        report = write_results(plan, finished, data.tasks, out)
+        figures = draw_figures(plan, finished, data.tasks, out)
+    if failures:
+        raise RunsFailed(
+            f"{len(failures)} of {len(runs)} runs failed ({', '.join(failures)}); {len(finished)} are finished and kept "
+            f"in {out}; the same command tries the failed ones again"
+        )
+    return Report(report.table, (*report.paths, *figures))
+
+
+def _in_order(runs: Sequence[Run], results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [results[run.id] for run in runs if run.id in results]
+
+
+def _outcomes(
+    pool: ProcessPoolExecutor,
+    plan: Plan,
+    runs: Sequence[Run],
+    results: dict[str, dict[str, Any]],
+    out: Path,
+    root: str | None,
+    jobs: int,
+) -> Iterator[tuple[Run, dict[str, Any] | BaseException]]:
+    """Run what is left, what others need first; yield each run with its result or its error."""
+    needed = {run.needs for run in runs}
+    waiting = sorted((run for run in runs if run.id not in results), key=lambda run: run.id not in needed)
+    running: dict[Future[dict[str, Any]], Run] = {}
+    while waiting or running:
+        ready = [run for run in waiting if run.needs is None or run.needs in results][: jobs - len(running)]
+        for run in ready:
+            waiting.remove(run)
+            running[pool.submit(_work, plan, run, out, root)] = run
+        if not running:
+            for run in waiting:
+                yield run, RuntimeError(f"{run.needs}, whose conflict map it needs, failed")
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise RunsFailed(
+                    f"a worker process died (out of memory, perhaps: try fewer --jobs); finished runs are kept in {out}, "
+                    "the same command resumes"
+                ) from error
+            yield running.pop(future), error if error is not None else future.result()
+
+
+# The folder ---------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _folder_of(plan: Plan, out: Path) -> Iterator[None]:
+    """Hold the folder, for this plan alone."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"another benchmark is running in {out}; wait for it, or give another --out") from error
+    try:
+        _claim(plan, out)
+        yield
+    finally:
+        lock.release()
+
+
+def _claim(plan: Plan, out: Path) -> None:
+    """Note whose results the folder holds, or refuse when they are another plan's."""
+    path = out / "plan.json"
+    if not path.exists():
+        if (out / "runs").exists():
+            raise ValueError(f"{out} holds runs but no plan.json; give another --out, or remove that folder")
+        write_json(path, plan.to_dict())
+        return
+    try:
+        other = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); give another --out, or remove that folder") from error
+    own = json.loads(json.dumps(plan.to_dict()))
+    differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
+    if differing:
+        raise ValueError(
+            f"{out} holds the results of another plan, {other.get('name')!r} (what differs: {', '.join(differing)}); "
+            "give another --out, or remove that folder"
+        )
+
+
+# Worker processes ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _workers(
+    plan: Plan, runs: Sequence[Run], results: dict[str, dict[str, Any]], jobs: int
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes for the runs, and a progress bar over all their epochs; on Ctrl-C they are stopped at once.
+
+    Nothing is lost by stopping them: results and checkpoints are replaced whole, and a resumed run starts from its last epoch.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (queue, threads, plan.imports))
+    with _progress(plan, runs, results, queue):
+        try:
+            yield pool
+            pool.shutdown()
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _progress(
+    plan: Plan, runs: Sequence[Run], results: dict[str, dict[str, Any]], queue: "SimpleQueue[Any]"
+) -> Iterator[None]:
+    """A bar that counts epochs, with the time left, fed from the workers' queue by a thread."""
+    epochs = int(plan.fit["trainer"]["max_epochs"])
+    done = dict.fromkeys(results, epochs)
+
+    def listen() -> None:
+        while (message := queue.get()) is not None:
+            run, epoch = message
+            done[run] = epoch
+            bar.set_description(f"{sum(count == epochs for count in done.values())}/{len(runs)} runs, {run}")
+            bar.n = sum(done.values())
+            bar.refresh()
+
+    with tqdm(total=epochs * len(runs), initial=sum(done.values()), unit="epoch", dynamic_ncols=True) as bar:
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        yield
+        # Not after an error: a worker that was stopped may have died holding the queue.
+        queue.put(None)
+        listener.join()
+
+
+def _start_worker(queue: "SimpleQueue[tuple[str, int]]", threads: int, imports: Sequence[str]) -> None:
+    global _queue
+    _queue = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    for name in imports:
+        import_module(name)
+
+
+def _end_with_parent() -> None:
+    """A killed benchmark must not leave workers that go on writing into its folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _work(plan: Plan, run: Run, out: Path, root: str | None) -> dict[str, Any]:
+    assert _queue is not None
+    queue = _queue
+    return execute(plan, run, out, root, lambda name, epoch: queue.put((name, epoch)))

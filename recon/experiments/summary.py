@@ -1,0 +1,105 @@
+"""From runs to figures for a table: delta-m, means and deviations over seeds, growth."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from recon.tasks import Task
+
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+def delta_m(metrics: Metrics, baseline: Metrics, tasks: Iterable[Task]) -> float:
+    """Mean relative gain over the single-task networks, in percent, higher is better.
+
+    Maninis et al., "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, averaged over each task's metrics first and
+    then over tasks: ``100/K sum_k 1/n_k sum_i (-1)^(lower is better) (m_ki - b_ki) / b_ki``.
+
+    Args:
+        metrics: Task -> metric -> value m of the multi-task network.
+        baseline: Task -> metric -> value b of the single-task networks.
+        tasks: The tasks, whose metrics know which direction is better.
+
+    Raises:
+        ValueError: A baseline value is zero, so that there is no relative gain.
+    """
+    gains = []
+    for task in tasks:
+        relative = []
+        for name, higher_is_better in task.higher_is_better.items():
+            base = baseline[task.name][name]
+            if base == 0:
+                raise ValueError(f"single-task {task.name}/{name} is 0, so there is no gain relative to it; train it longer")
+            gain = (metrics[task.name][name] - base) / abs(base)
+            relative.append(gain if higher_is_better else -gain)
+        gains.append(fmean(relative))
+    return 100 * fmean(gains)
+
+
+def single_task_baseline(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> dict[str, dict[str, float]] | None:
+    """Mean metrics of the single-task runs, over seeds; ``None`` while a task has none."""
+    baseline = {}
+    for task in tasks:
+        values = [run["metrics"][task.name] for run in runs if run["variant"] == "single" and task.name in run["metrics"]]
+        if not values:
+            return None
+        baseline[task.name] = {name: fmean(value[name] for value in values) for name in values[0]}
+    return baseline
+
+
+def with_delta_m(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The runs, each with its delta-m; ``None`` for single-task runs, and for all while there is no baseline."""
+    runs = list(runs)
+    baseline = single_task_baseline(runs, tasks)
+    completed = []
+    for run in runs:
+        comparable = baseline is not None and run["variant"] != "single"
+        gain = delta_m(run["metrics"], baseline, tasks) if baseline is not None and comparable else None
+        completed.append({**run, "delta_m": gain})
+    return completed
+
+
+def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per (method, variant), over seeds; the single-task networks of all tasks make one row.
+
+    Every measured value is ``{"mean", "std"}``; the deviation is the sample's, ``None`` for one seed. ``time_ratio`` is
+    training time against the same method's plain runs, and as noisy as the machine was.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["method"], run["variant"]), []).append(run)
+    return [_row(method, variant, group, groups.get((method, "plain"), [])) for (method, variant), group in groups.items()]
+
+
+def _row(
+    method: str, variant: str, group: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    tasks = list(dict.fromkeys(task for run in group for task in run["metrics"]))
+    metrics: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        values = [run["metrics"][task] for run in group if task in run["metrics"]]
+        metrics[task] = {name: _spread([value[name] for value in values]) for name in values[0]}
+    seeds = sorted({run["seed"] for run in group})
+    single = variant == "single"
+    networks = len(tasks) if single else 1  # a single-task solution is one network a task
+    seconds = [run["seconds"] for run in group]
+    base = group[0]["parameters_base"]
+    return {
+        "method": method,
+        "variant": variant,
+        "seeds": seeds,
+        "metrics": metrics,
+        "delta_m": _spread([run["delta_m"] for run in group if run["delta_m"] is not None]),
+        "parameters": networks * fmean(run["parameters"] for run in group),
+        "parameters_growth": None if single else fmean(run["parameters"] for run in group) / base - 1,
+        "flops": networks * fmean(run["flops"] for run in group),
+        "conflict_rate": _spread([run["conflict_rate"] for run in group if run["conflict_rate"] is not None]),
+        "seconds": networks * fmean(seconds),
+        "time_ratio": fmean(seconds) / fmean(run["seconds"] for run in plain) if plain else None,
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None] | None:
+    if not values:
+        return None
+    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}

@@ -1,0 +1,47 @@
+"""Find the first step at which a value was not finite, without a host transfer in every step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+INTERVAL = 100
+"""Steps between two looks at values that live on an accelerator."""
+
+
+class FiniteWatch:
+    """Remembers for each watched value the first step at which it was NaN or infinite.
+
+    Values on the CPU are looked at in every step. On an accelerator a look would stall the step, so what happened is
+    noted there and looked at every :data:`INTERVAL` steps, and whenever :meth:`check` is called; the step named is exact.
+
+    Args:
+        names: What the values are, in the words of the error.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._first: Tensor | None = None
+
+    def watch(self, step: int, values: Tensor) -> None:
+        """Note the values (N,) of a step; N is the number of names.
+
+        Raises:
+            ValueError: One was not finite; the error names it and the step.
+        """
+        if self._first is None or self._first.device != values.device:
+            self._first = torch.full((len(self.names),), -1, dtype=torch.int64, device=values.device)
+        bad = ~values.detach().isfinite() & (self._first < 0)
+        self._first.masked_fill_(bad, step)
+        if values.device.type == "cpu" or (step + 1) % INTERVAL == 0:
+            self.check()
+
+    def check(self) -> None:
+        """Raise if a value has not been finite since the watch began."""
+        if self._first is None:
+            return
+        for name, step in zip(self.names, self._first.tolist(), strict=True):
+            if step >= 0:
+                raise ValueError(
+                    f"{name} is not finite in step {step}; lower the learning rate, or look at this task's loss and data"
+                )

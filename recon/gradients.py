@@ -1,0 +1,123 @@
+"""Task gradients: the Jacobian of K tasks over the shared parameters, and the Gramian of each layer.
+
+One backward a task fills one row of a single flat (K, P) buffer; each layer is a slice of its columns. The Gramian of
+the whole is the sum of the Gramians of the layers, so what a method needs and what the conflict analyzer needs come
+out of the same matrix products.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def shared_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Layers of a module: the modules that own trainable parameters directly, by name.
+
+    Args:
+        module: The shared part of the network. A network made by :func:`recon.branch` answers for itself: only what
+            its tasks still share.
+
+    Returns:
+        Layer name -> its parameters, in the order of ``named_modules()``. A tied parameter belongs to the first layer
+        that holds it. The root module's own parameters stand under its class name, since its path is empty.
+    """
+    module = getattr(module, "_orig_mod", module)  # torch.compile wraps the network and prefixes every name
+    own = getattr(module, "shared_layers", None)
+    if callable(own):
+        return own()
+    layers: dict[str, list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for name, layer in module.named_modules():
+        parameters = [p for p in layer.parameters(recurse=False) if p.requires_grad and p not in seen]
+        if parameters:
+            seen.update(parameters)
+            layers[name or type(module).__name__] = parameters
+    return layers
+
+
+class TaskGradients:
+    """Gradients of K tasks in the shared parameters, held in one flat (K, P) buffer.
+
+    The buffer is allocated once, on the device of the parameters, in their precision but in float32 at least.
+
+    Args:
+        layers: Layer name -> parameters, as :func:`shared_layers` gives them.
+        tasks: K, the number of rows.
+
+    Raises:
+        ValueError: There are no trainable parameters, or they are on several devices.
+    """
+
+    def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], tasks: int) -> None:
+        self.layers = tuple(layers)
+        self.parameters = [p for parameters in layers.values() for p in parameters]
+        if not self.parameters:
+            raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
+        devices = {str(p.device) for p in self.parameters}
+        if len(devices) > 1:
+            raise ValueError(f"shared parameters are on several devices ({', '.join(sorted(devices))}); move them to one")
+        dtype = torch.float32
+        for parameter in self.parameters:
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        sizes = [p.numel() for p in self.parameters]
+        self.jacobian = torch.zeros(tasks, sum(sizes), dtype=dtype, device=self.parameters[0].device)
+        """(K, P): one row a task, zero where a loss does not reach."""
+        self._views = [self._like_parameters(row) for row in self.jacobian]
+        # Which slices of the buffer hold a gradient: the others are known to be zero and need no work.
+        self._reached = [[False] * len(self.parameters) for _ in range(tasks)]
+        counts = [sum(p.numel() for p in parameters) for parameters in layers.values()]
+        ends = torch.tensor([0, *counts]).cumsum(0).tolist()
+        self.slices = dict(zip(self.layers, (slice(a, b) for a, b in pairwise(ends)), strict=True))
+        """Layer name -> its columns of the Jacobian."""
+
+    def fits(self) -> bool:
+        """Whether the parameters are still where the buffer is (a network may be moved after construction)."""
+        return self.parameters[0].device == self.jacobian.device
+
+    def _like_parameters(self, flat: Tensor) -> list[Tensor]:
+        """Views of a flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters."""
+        views = []
+        for piece, p in zip(flat.split([p.numel() for p in self.parameters]), self.parameters, strict=True):
+            dense = p.is_contiguous() or torch.empty_like(p, device="meta").stride() == p.stride()
+            views.append(piece.as_strided(p.shape, p.stride()) if dense else piece.view(p.shape))
+        return views
+
+    def take(self, task: int) -> None:
+        """Move what a backward left in ``.grad`` of the shared parameters into the row of a task."""
+        sources, targets, stale = [], [], []
+        reached = self._reached[task]
+        for index, (parameter, view) in enumerate(zip(self.parameters, self._views[task], strict=True)):
+            gradient = parameter.grad
+            if gradient is not None:
+                sources.append(gradient)
+                targets.append(view)
+                parameter.grad = None
+            elif reached[index]:
+                stale.append(view)
+            reached[index] = gradient is not None
+        if sources:
+            torch._foreach_copy_(targets, sources)
+        if stale:
+            torch._foreach_zero_(stale)
+
+    def layer_gramians(self) -> Tensor:
+        """Inner products of the task gradients, layer by layer: (L, K, K), on the device, symmetric."""
+        rows = self.jacobian
+        gramians = rows.new_empty(len(self.layers), len(rows), len(rows))
+        for gramian, columns in zip(gramians, self.slices.values(), strict=True):
+            block = rows[:, columns]
+            torch.mm(block, block.T, out=gramian)
+        return gramians
+
+    def add_to_grad(self, update: Tensor) -> None:
+        """Add an update direction (P,) to ``.grad``, as ``loss.backward()`` does; a parameter that no task reaches is left alone."""
+        reached = [any(task) for task in zip(*self._reached, strict=True)]
+        for parameter, piece, touched in zip(self.parameters, self._like_parameters(update), reached, strict=True):
+            if not touched:
+                continue
+            if parameter.grad is None:
+                parameter.grad = piece.to(parameter.dtype)
+            else:
+                parameter.grad.add_(piece)

@@ -1,0 +1,198 @@
+"""What a multi-task optimizer is: it turns task gradients and losses into one update direction.
+
+Three kinds, by what they need: the K x K Gramian of the task gradients, the K x P Jacobian itself, or only the K losses. A new method
+subclasses one of them and writes one function; what enters and leaves that function is checked here.
+"""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_weights
+from recon.methods.gramian import gramian_of
+
+
+class Method(nn.Module):
+    """Base of all methods. Buffers are state, parameters are learnable: both reach checkpoint and optimizer by being here.
+
+    Attributes:
+        scale: What K equal task gradients g are turned into: about K g (``"sum"``) or about g (``"mean"``).
+    """
+
+    scale: ClassVar[Literal["sum", "mean"]] = "mean"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Turn task gradients into one update direction.
+
+        Args:
+            jacobian: (K, P), one task gradient a row.
+            losses: (K,), for methods that need them.
+
+        Returns:
+            (P,), of the Jacobian's dtype and on its device.
+        """
+
+    def step(
+        self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
+    ) -> Any:
+        """Make one training step. Methods that evaluate the losses more than once override this.
+
+        Args:
+            engine: The `recon.Engine` that turns losses into gradients.
+            closure: Evaluates the batch at hand and returns ``{task: loss}``.
+            optimizer: Steps along the gradients.
+
+        Returns:
+            What ``engine.backward`` returns.
+        """
+        optimizer.zero_grad()
+        info = engine.backward(closure())
+        optimizer.step()
+        return info
+
+    def reseed(self, seed: int) -> None:
+        """Start the method's randomness anew. A method without randomness has nothing to do."""
+
+    def extra_repr(self) -> str:
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+class RandomMethod(Method):
+    """Mixin for methods that draw random numbers: from a generator of their own, which the checkpoint carries.
+
+    The generator is on the CPU. For numbers on another device, ``generator_on(device)`` gives one seeded from it,
+    so that the one state says it all, wherever a run is resumed.
+
+    Args:
+        seed: Seed of the generator.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Start the method's randomness anew."""
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def generator_on(self, device: torch.device) -> torch.Generator:
+        """A fresh generator on the device, seeded with the next number of the method's own."""
+        seed = torch.randint(2**63 - 1, (), generator=self.generator).item()
+        return torch.Generator(device).manual_seed(int(seed))
+
+    def get_extra_state(self) -> Tensor:
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())
+
+
+class GramianMethod(Method):
+    """A method that needs only the inner products of the task gradients. Subclasses write `weights`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "weights" in cls.__dict__:
+            setattr(cls, "weights", _checked_weights(cls.__dict__["weights"]))
+
+    @abstractmethod
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights of the task gradients in the update.
+
+        Args:
+            gramian: (K, K) inner products of the task gradients, float64, on the CPU.
+            losses: (K,), float64, on the CPU, for methods that need them.
+
+        Returns:
+            (K,), float64, on the CPU; the update is ``weights @ jacobian``.
+
+        Raises:
+            ValueError: If the Gramian or the losses are not finite or not of these shapes.
+        """
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
+        if jacobian.ndim != 2:
+            raise ValueError(f"Jacobian must be a (K, P) matrix, got shape {tuple(jacobian.shape)}")
+        return self.weights(gramian_of(jacobian), losses).to(jacobian) @ jacobian
+
+
+class JacobianMethod(Method):
+    """A method that needs the task gradients themselves. Subclasses write `combine`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "combine" in cls.__dict__:
+            setattr(cls, "combine", _checked_combine(cls.__dict__["combine"]))
+
+
+class LossMethod(Method):
+    """A method that weights the losses and needs one backward only. Subclasses write `loss_weights`, or `objective`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "loss_weights" in cls.__dict__:
+            setattr(cls, "loss_weights", _checked_loss_weights(cls.__dict__["loss_weights"]))
+
+    @abstractmethod
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Weights of the losses, (K,) -> (K,), on the losses' device."""
+
+    def objective(self, losses: Tensor) -> Tensor:
+        """The scalar to differentiate; the weights count as constants. Methods with learnable weights override this."""
+        return (self.loss_weights(losses.detach()) * losses).sum()
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
+        check_jacobian(jacobian)
+        if losses is None:
+            raise ValueError(f"{self} weights tasks by their losses: pass losses")
+        check_losses(losses, tasks=jacobian.shape[0])
+        return self.loss_weights(losses.detach()).to(jacobian) @ jacobian
+
+
+def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(weights)
+    def checked(self: GramianMethod, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        gramian = check_gramian(gramian)
+        if losses is not None:
+            losses = losses.detach().to("cpu", torch.float64)
+            check_losses(losses, tasks=len(gramian))
+        result = weights(self, gramian, losses)
+        check_weights(result, len(gramian), self)
+        return result
+
+    return checked
+
+
+def _checked_combine(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(combine)
+    def checked(self: JacobianMethod, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        check_jacobian(jacobian)
+        if losses is not None:
+            check_losses(losses, tasks=jacobian.shape[0])
+        return combine(self, jacobian, losses)
+
+    return checked
+
+
+def _checked_loss_weights(loss_weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(loss_weights)
+    def checked(self: LossMethod, losses: Tensor) -> Tensor:
+        check_losses(losses)
+        result = loss_weights(self, losses)
+        check_weights(result, len(losses), self)
+        return result
+
+    return checked

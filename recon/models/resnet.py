@@ -1,0 +1,45 @@
+"""ResNet-18 for small grey images, of any width.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the changes of Shi et al., "Recon: Reducing
+Conflicting Gradients from the Root for Multi-Task Learning", ICLR 2023: the first convolution takes one channel, and
+the last layer is shared and gives 100 features, followed by ReLU.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+
+class ResNet18(ResNet):
+    """torchvision's ResNet-18 with a width, and features in place of classes.
+
+    Layers are named as torchvision names them: 41 of them, ``fc`` included.
+
+    Args:
+        width: Channels of the first stage; the others have two, four and eight times as many. 64 is ResNet-18.
+        in_channels: Channels of the images.
+        features: Number of features it gives.
+
+    Attributes:
+        num_features: The same number.
+    """
+
+    def __init__(self, width: int = 64, in_channels: int = 1, features: int = 100) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=features)
+        self.num_features = features
+        # torchvision fixes the width of these layers, so they are built again.
+        self.inplanes = width
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = self._make_layer(BasicBlock, width, 2)
+        self.layer2 = self._make_layer(BasicBlock, 2 * width, 2, stride=2)
+        self.layer3 = self._make_layer(BasicBlock, 4 * width, 2, stride=2)
+        self.layer4 = self._make_layer(BasicBlock, 8 * width, 2, stride=2)
+        self.fc = nn.Linear(8 * width, features)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, in_channels, H, W)`` to features ``(B, features)``."""
+        return torch.relu(super().forward(x))

@@ -1,0 +1,40 @@
+"""Parsers of command lines and configurations whose errors are short and suggest the nearest name."""
+
+import argparse
+import re
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
+
+from recon.names import unknown_name
+
+# How jsonargparse words an unknown key or flag ...
+_UNKNOWN = re.compile(
+    r"(?:Group '(?P<group>.+?)' does not accept|Subcommand '.+?' does not accept|)"
+    r"(?: option|Option) '(?P<key>.+?)'(?: is not accepted)?|unrecognized arguments: --?(?P<flag>[\w.-]+)"
+)
+# ... and, among all the types that it tried a value against, the line about the class that was asked for.
+_PROBLEM = re.compile(r'Parser key "(?P<key>.+?)":.*?given class_path \'(?P<cls>.+?)\':\s*(?P<what>[^\n]+)', re.DOTALL)
+
+
+class Parser(ArgumentParser):
+    """A parser that names the nearest when a key or flag is unknown."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if unknown := _UNKNOWN.match(message):
+            key = unknown["flag"] or ".".join(filter(None, (unknown["group"], unknown["key"])))
+            message = str(unknown_name("option", key, _names(self)))
+        elif problem := _PROBLEM.match(message):
+            message = f"{problem['key']}: {problem['cls']}: {problem['what']}"
+        super().error(message, ex)
+
+
+def _names(parser: argparse.ArgumentParser) -> list[str]:
+    """The keys that a parser accepts, those of its subcommands included, each once."""
+    names: list[str] = []
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            names += [name for subparser in action.choices.values() for name in _names(subparser)]
+        elif not action.dest.endswith("help"):
+            names.append(action.dest)
+    return list(dict.fromkeys(names))

@@ -1,0 +1,229 @@
+"""Multi-task training in Lightning."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
+
+from recon.conflict import ConflictAnalyzer
+from recon.engine import Engine, StepInfo, UpdateScale
+from recon.methods import Method, create_method
+from recon.models import linear_heads
+from recon.names import unknown_name
+from recon.tasks import Task
+from recon.training.branching import Branching
+
+Batch = tuple[Tensor, Mapping[str, Tensor]]
+
+
+def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+class MultiTaskModule(pl.LightningModule):
+    """A shared backbone, a head per task, and a multi-task optimizer, trained by manual optimisation.
+
+    Batches are ``(inputs, {task: target})``. The learning-rate scheduler steps at the end of each epoch.
+
+    Args:
+        backbone: The shared network; maps inputs to features. It needs ``num_features`` unless ``heads`` are given.
+        tasks: What is learned: losses and metrics.
+        only: Names of the tasks to train, when not all; one name trains a single-task network.
+        method: Name of a multi-task optimizer, or the method itself.
+        method_options: Hyperparameters of a method given by name.
+        heads: Task -> head, from the backbone's features to predictions; linear heads by default.
+        branch: Layers of the backbone that get one copy per task; ``None`` for none.
+        optimizer: Parameters -> torch optimizer; SGD with lr 0.1 and momentum 0.9 by default.
+        scheduler: Optimizer -> learning-rate scheduler, stepped once an epoch; ``None`` for a constant rate.
+        update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the summed loss at one
+            learning rate, as the paper's code does; see :class:`recon.Engine`.
+        gradient_clip_val: Clips the norm of the whole gradient after the method; ``None`` for no clipping.
+
+    Raises:
+        ValueError: Unknown method, task, layer or hyperparameter, a task without a head, or a norm that is not positive.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        tasks: list[Task],
+        only: list[str] | None = None,
+        method: str | Method = "joint",
+        method_options: dict[str, Any] | None = None,
+        heads: nn.ModuleDict | None = None,
+        branch: Branching | None = None,
+        optimizer: Callable[[Iterable[Any]], Optimizer] = _sgd,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        update_scale: UpdateScale = "sum",
+        gradient_clip_val: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if gradient_clip_val is not None and not gradient_clip_val > 0:
+            raise ValueError(f"gradient_clip_val={gradient_clip_val} must be a positive norm, or None for no clipping")
+        self.tasks = _select(tasks, only)
+        names = [task.name for task in self.tasks]
+        self.heads = heads if heads is not None else linear_heads(_num_features(backbone), self.tasks)
+        if missing := [name for name in names if name not in self.heads]:
+            raise ValueError(f"heads has no {missing}; it has {list(self.heads)}")
+        self.backbone = branch.apply(backbone, names) if branch is not None else backbone
+        self.method = method if isinstance(method, Method) else create_method(method, **(method_options or {}))
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        self.update_scale: UpdateScale = update_scale
+        self.gradient_clip_val = gradient_clip_val
+        self.analyzer: ConflictAnalyzer | None = None
+        """Observes training when set; :class:`recon.training.ConflictCallback` sets it."""
+        self.run_seed: int | None = None
+        self.metrics = nn.ModuleDict({stage: _metrics(stage, self.tasks) for stage in ("val", "test")})
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Predictions of every task: ``{task: head(features)}``."""
+        features = self.backbone(inputs)
+        per_task = features if isinstance(features, dict) else {task.name: features for task in self.tasks}
+        return {task.name: self.heads[task.name](per_task[task.name]) for task in self.tasks}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """``{task: scalar loss}`` of a batch."""
+        inputs, targets = batch
+        self._check_targets(targets)
+        predictions = self(inputs)
+        return {task.name: task.loss(predictions[task.name], targets[task.name]) for task in self.tasks}
+
+    def _check_targets(self, targets: Mapping[str, Tensor]) -> None:
+        missing = [task.name for task in self.tasks if task.name not in targets]
+        if missing:
+            raise ValueError(f"the batch has no targets for tasks {missing}; it has {list(targets)}")
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """No callbacks; the first hook that sees the trainer, so that what cannot work is refused before any work."""
+        trainer = self._trainer
+        if trainer is not None and trainer.training:
+            _refuse(trainer)
+        return []
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over backbone, heads and the method's own parameters, and the scheduler if there is one."""
+        optimizer = self.optimizer_factory(self.parameters())
+        if self.scheduler_factory is None:
+            return optimizer
+        return [optimizer], [self.scheduler_factory(optimizer)]
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.run_seed is None:
+            self.run_seed = torch.initial_seed() % 2**32
+            self.method.reseed(self.run_seed)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["run_seed"] = self.run_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.run_seed = checkpoint["run_seed"]
+
+    def on_train_start(self) -> None:
+        self.engine = Engine(
+            self.backbone, [task.name for task in self.tasks], self.method, self.analyzer, self.update_scale
+        )
+        self.engine.step_count = self.trainer.global_step
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout and the like become a function of (seed, epoch), so that a resumed run repeats an uninterrupted one.
+        assert self.run_seed is not None
+        torch.manual_seed(self.run_seed + 1_000_003 * (self.current_epoch + 1))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        def closure(other: Batch | None = None) -> dict[str, Tensor]:
+            return self.losses(batch if other is None else other)
+
+        # Lightning's wrapper is no Optimizer, and has to be the one that steps: it counts, clips and logs.
+        self._log_step(self.engine.step(closure, cast(Optimizer, self.optimizers())))
+
+    def _log_step(self, info: StepInfo) -> None:
+        self.log_dict({f"loss/{task}": loss for task, loss in info.losses.items()}, prog_bar=True)
+        if info.conflict_rate is not None:
+            self.log("conflict", info.conflict_rate, prog_bar=True)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.gradient_clip_val is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.gradient_clip_val, gradient_clip_algorithm="norm")
+
+    def on_train_epoch_end(self) -> None:
+        self.engine.check_finite()
+        scheduler = self.lr_schedulers()
+        if scheduler is not None:
+            assert not isinstance(scheduler, list)
+            scheduler.step()
+
+    # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
+        inputs, targets = batch
+        self._check_targets(targets)
+        predictions = self(inputs)
+        for task in self.tasks:
+            metrics = cast(MetricCollection, self.metrics.get_submodule(f"{stage}.{task.name}"))
+            metrics.update(predictions[task.name], targets[task.name])
+            # Lightning computes the metric once, over the whole set, at the end of the epoch.
+            self.log_dict(metrics, prog_bar=stage == "val", on_epoch=True, on_step=False)
+
+
+def _select(tasks: list[Task], only: list[str] | None) -> list[Task]:
+    by_name = {task.name: task for task in tasks}
+    if len(by_name) != len(tasks):
+        raise ValueError(f"tasks must have different names, got {[task.name for task in tasks]}")
+    if only is None:
+        return tasks
+    for name in only:
+        if name not in by_name:
+            raise unknown_name("task", name, by_name)
+    return [by_name[name] for name in only]
+
+
+def _metrics(stage: str, tasks: list[Task]) -> nn.ModuleDict:
+    """Task -> its metrics, which Lightning logs as ``stage/task/metric``."""
+    return nn.ModuleDict(
+        {task.name: MetricCollection({**task.metrics()}, prefix=f"{stage}/{task.name}/") for task in tasks}
+    )
+
+
+def _num_features(backbone: nn.Module) -> int:
+    features = getattr(backbone, "num_features", None)
+    if not isinstance(features, int):
+        raise ValueError(
+            f"{type(backbone).__name__} does not say its num_features; set that attribute or give the heads"
+        )
+    return features
+
+
+def _refuse(trainer: pl.Trainer) -> None:
+    """Refuse what manual optimisation of task gradients cannot honour, naming the cure."""
+    if trainer.world_size > 1:
+        raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")
+    if trainer.precision == "16-mixed":
+        raise ValueError(
+            "precision '16-mixed' scales losses, which recon does not support yet; use 'bf16-mixed' or '32-true'"
+        )
+    if trainer.gradient_clip_val:
+        raise ValueError(
+            f"Trainer(gradient_clip_val={trainer.gradient_clip_val}) cannot act on task gradients; "
+            "give gradient_clip_val to MultiTaskModule instead, it clips after the method"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) is not supported: methods see one "
+            "batch's task gradients; raise the batch size instead"
+        )
