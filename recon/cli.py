@@ -2,16 +2,20 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import auto_cli
 
 from recon.conflict import ConflictMap, compare, describe
 from recon.names import unknown_name
+from recon.parser import Parser
 
 USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
@@ -80,12 +84,14 @@ def compare_maps(first: Path, second: Path, severity: float = -0.1, top: int = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command ``recon``; bad input ends it with one line and status 1."""
+    """Entry point of the command ``recon``; bad input ends it with a plain message and status 1."""
     try:
         _run(_take_imports(list(sys.argv[1:] if arguments is None else arguments)))
     except KeyboardInterrupt:
         sys.exit("recon: interrupted; the same command goes on from the last finished epoch")
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+    except BrokenPipeError:  # somebody closed our output, as in `recon map show FILE | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ArgumentError, ValueError, TypeError, RuntimeError, OSError) as error:
         if "RECON_TRACEBACK" in os.environ:
             raise
         sys.exit(f"recon: {error}\n(RECON_TRACEBACK=1 shows where)")
@@ -100,30 +106,49 @@ def _take_imports(arguments: list[str]) -> list[str]:
     rest = []
     words = iter(arguments)
     for word in words:
-        name = next(words, "") if word == "--import" else word.removeprefix("--import=") if word.startswith("--import=") else None
-        if name is None:
+        if word == "--import" or word.startswith("--import="):
+            _import(_value(word, words))
+        else:
             rest.append(word)
-            continue
-        try:
-            import_module(name)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"cannot import {name!r} ({error}); give a module's name, as after Python's import") from error
-        _imported.append(name)
     return rest
 
 
+def _value(flag: str, words: Iterator[str]) -> str:
+    """The value of a flag, written ``--flag=value`` or ``--flag value``."""
+    return flag.split("=", 1)[1] if "=" in flag else next(words, "")
+
+
+def _import(name: str) -> None:
+    try:
+        import_module(name)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise ValueError(f"cannot import {name!r} ({error}); give a module's name, as after Python's import") from error
+    _imported.append(name)
+
+
 def _run(arguments: list[str]) -> None:
-    commands = {"demo": demo, "benchmark": benchmark, "map": {"show": show, "compare": compare_maps}}
+    commands: dict[str, Any] = {"demo": demo, "benchmark": benchmark, "map": {"show": show, "compare": compare_maps}}
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
     elif arguments[0] in TRAINING:
-        from recon.training.configuration import TrainingCLI
-
-        TrainingCLI(args=arguments)
+        _train(arguments)
     elif arguments[0] in commands:
-        auto_cli(commands, args=arguments)
+        auto_cli(commands, args=arguments, parser_class=Parser, exit_on_error=False, prog="recon")
     else:
         raise unknown_name("command", arguments[0], [*commands, *TRAINING])
+
+
+def _train(arguments: list[str]) -> None:
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from recon.training.configuration import TrainingCLI
+
+    # Lightning's own use of torch; nothing that a user could mend.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    try:
+        TrainingCLI(args=arguments)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
 
 
 def _load_map(path: Path, severity: float) -> ConflictMap:
@@ -134,5 +159,3 @@ def _load_map(path: Path, severity: float) -> ConflictMap:
         if "import_scores" not in str(error):
             raise
         return ConflictMap.import_scores(path, severity)
-
-

@@ -66,8 +66,9 @@ class StepInfo:
 
 
 def _cosines(gramian: Tensor) -> Tensor:
-    norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
-    return (gramian / (norms.unsqueeze(-1) * norms.unsqueeze(-2))).clamp(-1, 1)
+    squares = gramian.diagonal(dim1=-2, dim2=-1)
+    # One root of the product, as the analyzer takes it: exact where the cosine is rational.
+    return (gramian / (squares.unsqueeze(-1) * squares.unsqueeze(-2)).sqrt()).clamp(-1, 1)
 
 
 class Engine:
@@ -117,7 +118,9 @@ class Engine:
 
     def _check_analyzer(self, analyzer: Analyzer) -> None:
         if tuple(analyzer.tasks) != self.tasks:
-            raise ValueError(f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}")
+            raise ValueError(
+                f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}"
+            )
         if tuple(analyzer.layers) != self._gradients.layers:
             strange = sorted(set(analyzer.layers) ^ set(self._gradients.layers))[:5]
             raise ValueError(f"the analyzer was made for another network: layers that differ include {strange}")
@@ -180,7 +183,9 @@ class Engine:
             if loss.numel() != 1:
                 raise ValueError(f"the loss of task {task!r} has shape {tuple(loss.shape)}; reduce it to a scalar")
             if not loss.requires_grad:
-                raise ValueError(f"the loss of task {task!r} has no graph; compute it from the network with gradients enabled")
+                raise ValueError(
+                    f"the loss of task {task!r} has no graph; compute it from the network with gradients enabled"
+                )
         ordered = [loss.reshape(()) for loss in ordered]
         self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
         return ordered
@@ -253,7 +258,9 @@ class Engine:
             info.layer_gramians = gradients.layer_gramians()
             self._watch_gradients(info.layer_gramians)
             return method.combine(jacobian, losses) * self._scale()
-        raise TypeError(f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those")
+        raise TypeError(
+            f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
+        )
 
     def _watch_gradients(self, layer_gramians: Tensor) -> None:
         self._gradient_watch.watch(self.step_count, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))

@@ -57,7 +57,9 @@ class TaskGradients:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         devices = {str(p.device) for p in self.parameters}
         if len(devices) > 1:
-            raise ValueError(f"shared parameters are on several devices ({', '.join(sorted(devices))}); move them to one")
+            raise ValueError(
+                f"shared parameters are on several devices ({', '.join(sorted(devices))}); move them to one"
+            )
         dtype = torch.float32
         for parameter in self.parameters:
             dtype = torch.promote_types(dtype, parameter.dtype)

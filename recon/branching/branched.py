@@ -14,7 +14,7 @@ from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
 from recon.branching.program import Program, write_program
 from recon.branching.state import assemble, part
-from recon.branching.trace import VARIABLE, Call, variables
+from recon.branching.trace import Call, Variable, variables
 from recon.gradients import shared_layers
 from recon.names import unknown_name
 
@@ -58,9 +58,7 @@ class BranchedModule(nn.Module):
     shared: nn.Module
     branches: nn.ModuleDict
 
-    def __init__(
-        self, backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy"
-    ) -> None:
+    def __init__(self, backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> None:
         super().__init__()
         self.tasks = _checked_tasks(tasks)
         self.layers = tuple(layers)
@@ -74,7 +72,7 @@ class BranchedModule(nn.Module):
         self._networks: dict[str, nn.Module] = {}
         self._assembled_from: list[nn.Module] = []
         for mode in (True, False):
-            self._program(_plain_call(backbone, mode))
+            self._trace(_plain_call(backbone, mode))
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run the backbone for all tasks.
@@ -87,7 +85,10 @@ class BranchedModule(nn.Module):
             Task -> what the backbone returns, whatever its structure. What does not depend on a branched layer is the
             same tensor for every task.
         """
-        program = self._program(Call.of(self.training, args, kwargs))
+        call = Call.of(self.training, args, kwargs)
+        if call not in self._programs:
+            self._trace(call)
+        program = self._programs[call]
         if program is None:
             return {task: network(*args, **kwargs) for task, network in self._task_networks().items()}
         return program.forward(self, *program.constants, *variables(args, kwargs))
@@ -118,7 +119,7 @@ class BranchedModule(nn.Module):
         return "\n".join(lines) + "\n)"
 
     def _plan(self) -> str:
-        program = self._program(_plain_call(self.shared, self.training))
+        program = self._programs[_plain_call(self.shared, self.training)]
         if program is None:
             return f"runs once per task from the input on, because it cannot be traced ({self._reason})"
         if not program.per_task:
@@ -134,16 +135,14 @@ class BranchedModule(nn.Module):
         return self.branches[task]
 
     @torch.compiler.disable
-    def _program(self, call: Call) -> Program | None:
-        """The program for one way of calling the backbone; None if it cannot be traced."""
-        if call not in self._programs:
-            network = assemble(self.shared, self._branch(self.tasks[0]), self._cut)
-            try:
-                self._programs[call] = write_program(self, network, call, self._cut, self.tasks)
-            except Exception as error:  # a forward may raise anything when it runs on traced values
-                self._programs[call] = None
-                self._warn_untraceable(error)
-        return self._programs[call]
+    def _trace(self, call: Call) -> None:
+        """Write the program for one way of calling the backbone; None if it cannot be traced."""
+        network = assemble(self.shared, self._branch(self.tasks[0]), self._cut)
+        try:
+            self._programs[call] = write_program(self, network, call, self._cut, self.tasks)
+        except Exception as error:  # a forward may raise anything when it runs on traced values
+            self._programs[call] = None
+            self._warn_untraceable(error)
 
     def _warn_untraceable(self, error: Exception) -> None:
         if self._reason:
@@ -168,8 +167,13 @@ class BranchedModule(nn.Module):
         return self._networks
 
     def __getstate__(self) -> dict[str, Any]:
-        # Generated functions do not pickle; they are made again when they are needed.
-        return {**self.__dict__, "_programs": {}, "_networks": {}, "_assembled_from": []}
+        # Generated functions do not pickle; they are made again from the calls that they are for.
+        return {**self.__dict__, "_programs": list(self._programs), "_networks": {}, "_assembled_from": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_programs": {}})
+        for call in state["_programs"]:
+            self._trace(call)
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
@@ -178,9 +182,9 @@ def _count(parameters: Iterable[nn.Parameter]) -> int:
 
 def _checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     if isinstance(tasks, str) or len(tasks) < 2:
-        raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
+        raise ValueError(f"tasks is {tasks!r}; branch needs a list of at least two tasks")
     for task in tasks:
-        if not task.isidentifier() or keyword.iskeyword(task) or hasattr(nn.ModuleDict, task):
+        if not task.isidentifier() or keyword.iskeyword(task) or hasattr(nn.ModuleDict(), task):
             raise ValueError(
                 f"task {task!r} cannot be a name in a network: it must be a Python identifier, and none that "
                 f"nn.ModuleDict uses (keys, values, pop, type, ...)"
@@ -194,4 +198,4 @@ def _plain_call(backbone: nn.Module, training: bool) -> Call:
     """A call with every argument that has no default, and with one if all have."""
     parameters = inspect.signature(backbone.forward).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return Call(training, (VARIABLE,) * (len(needed) or min(len(parameters), 1)), ())
+    return Call(training, (Variable,) * (len(needed) or min(len(parameters), 1)), ())

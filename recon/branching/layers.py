@@ -60,9 +60,7 @@ def _owners(backbone: nn.Module) -> dict[int, str]:
     return owner
 
 
-def _without_parameters(
-    name: str, module: nn.Module, path: str, owner: dict[int, str], owners: set[str]
-) -> ValueError:
+def _without_parameters(name: str, module: nn.Module, path: str, owner: dict[int, str], owners: set[str]) -> ValueError:
     tied = sorted({owner[id(parameter)] for parameter in module.parameters(recurse=False)})
     inside = sorted(other for other in owners if other.startswith(join(path, "")))
     if tied:
@@ -107,11 +105,16 @@ class Cut:
 def cut(backbone: nn.Module, paths: Sequence[str]) -> Cut:
     """Find what must be copied so that every task owns the layers at `paths`."""
     owner = _owners(backbone)
-    wanted = {key for key, path in owner.items() if path in set(paths)}
-    tensors, touched, entered, leaves, holders, absent = [], [], [], [], [], []
+    wanted = {key for key, path in owner.items() if path in paths}
+    tensors: list[str] = []
+    touched: list[str] = []
+    entered: list[str] = []
+    leaves: list[str] = []
+    holders: list[str] = []
+    absent: list[str] = []
     for path, module in backbone.named_modules():
-        own = own_tensors(module)
-        tensors += [join(path, name) for name, tensor in own.items() if id(tensor) in wanted and owner[id(tensor)] == path]
+        own = {name: id(tensor) for name, tensor in own_tensors(module).items() if id(tensor) in wanted}
+        tensors += [join(path, name) for name, key in own.items() if owner[key] == path]
         held = [id(tensor) in wanted for tensor in all_tensors(module)]
         if not any(held):
             continue
@@ -120,10 +123,8 @@ def cut(backbone: nn.Module, paths: Sequence[str]) -> Cut:
             continue
         if path and is_leaf(module):
             leaves.append(path)
-            if all(held):
-                absent.append(path)
-            continue
-        entered.append(path)
-        if any(id(tensor) in wanted for tensor in own.values()):
-            holders.append(path)
+            absent += [path] * all(held)
+        else:
+            entered.append(path)
+            holders += [path] * bool(own)
     return Cut(frozenset(tensors), frozenset(touched), tuple(entered), tuple(leaves), tuple(holders), tuple(absent))

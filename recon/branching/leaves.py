@@ -1,7 +1,7 @@
 """What a trace does not enter: modules and functions that it records as one operation.
 
-torch.fx enters every module outside ``torch.nn``. Some it cannot get through, and timm and torchvision list theirs. A module
-that owns tensors and has no children with parameters is not worth entering: it is a layer.
+torch.fx enters every module outside ``torch.nn``. Some it cannot get through; timm and torchvision list theirs. A
+module that owns tensors and has no children with parameters is not worth entering: it is a layer.
 """
 
 import math

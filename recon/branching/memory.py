@@ -1,11 +1,10 @@
 """Which operations of a traced graph write into the memory of their inputs, and which hand it on as their own result.
 
-An operation that is not listed makes new memory. So does every leaf module, but for those that say otherwise: an
+A torch operation that is not listed makes new memory. So does every leaf module, but for those that say otherwise: an
 ``inplace`` attribute, or dropout, which returns its very input in evaluation.
 """
 
 import inspect
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,57 +14,54 @@ from torch import fx, nn
 from recon.branching.trace import AUGMENTED
 
 # Where it depends on the values (reshape, contiguous, to), counting the result as a view costs nothing but a view.
-_VIEWS = frozenset(
-    """
-    adjoint alias as_strided atleast_1d atleast_2d atleast_3d bfloat16 broadcast_tensors broadcast_to chunk conj contiguous
-    cpu cuda detach diagonal double dsplit expand expand_as flatten float getitem half hsplit imag meshgrid moveaxis movedim
-    narrow permute pin_memory pos positive ravel real reshape reshape_as resolve_conj resolve_neg select split
-    split_with_sizes squeeze swapaxes swapdims t tensor_split to transpose type type_as unbind unflatten unfold unsafe_chunk
-    unsafe_split unsqueeze view view_as view_as_complex view_as_real vsplit
-    """.split()
-)
+# fmt: off
+_VIEWS = frozenset({
+    "adjoint", "alias", "as_strided", "as_tensor", "asarray", "atleast_1d", "atleast_2d", "atleast_3d",
+    "bfloat16", "broadcast_tensors", "broadcast_to", "chunk", "conj", "contiguous", "cpu", "cuda", "detach",
+    "diagonal", "double", "dsplit", "expand", "expand_as", "flatten", "float", "getitem", "half", "hsplit",
+    "imag", "meshgrid", "moveaxis", "movedim", "narrow", "permute", "pin_memory", "pos", "positive", "ravel",
+    "real", "reshape", "reshape_as", "resolve_conj", "resolve_neg", "select", "split", "split_with_sizes",
+    "squeeze", "sum_to_size", "swapaxes", "swapdims", "t", "tensor_split", "to", "transpose", "type", "type_as",
+    "unbind", "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "view", "view_as",
+    "view_as_complex", "view_as_real", "vsplit",
+})
+# fmt: on
 _VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "H", "mH", "real", "imag"})
-_METADATA_METHODS = frozenset({"dim", "element_size", "get_device", "is_contiguous", "ndimension", "numel", "size", "stride"})
+_IN_PLACE_OPERATORS = {"setitem", *(function.__name__ for function in AUGMENTED)}
+_METADATA_METHODS = frozenset({"dim", "get_device", "is_contiguous", "ndimension", "numel", "size", "stride"})
 _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten)
-_STATISTICS = {F.batch_norm: ("running_mean", "running_var"), F.instance_norm: ("running_mean", "running_var")}
 
 
 def written(node: fx.Node, root: nn.Module) -> list[fx.Node]:
     """The nodes into whose memory this operation writes."""
     if node.op == "call_method":
-        name = str(node.target)
-        inplace = (name.endswith("_") and not name.endswith("__")) or node.kwargs.get("inplace") is True
-        return _nodes(node.args[0]) if inplace else _nodes(node.kwargs.get("out"))
+        return _nodes(node.args[0] if _is_in_place(str(node.target)) else node.kwargs.get("out"))
     if node.op == "call_module":
         return _nodes(_inputs(node)[:1]) if getattr(_module(node, root), "inplace", False) else []
     if node.op != "call_function":
         return []
-    if node.target in AUGMENTED or node.target is operator.setitem:
-        return _nodes(node.args[0])
-    name = _function_name(node)
-    if name.endswith("_") and not name.endswith("__"):
-        return _nodes(_inputs(node)[:1])
     arguments = _arguments(node)
-    if arguments.get("inplace") is True:
+    if node.target in AUGMENTED or _is_in_place(_function_name(node)) or arguments.get("inplace") is True:
         return _nodes(_inputs(node)[:1])
-    return _nodes([arguments.get(name) for name in ("out", *_STATISTICS.get(node.target, ()))])  # type: ignore[call-overload]
+    statistics = ("running_mean", "running_var") if node.target in (F.batch_norm, F.instance_norm) else ()
+    return _nodes([arguments.get(name) for name in ("out", *statistics)])
 
 
 def handed_on(node: fx.Node, root: nn.Module) -> list[fx.Node]:
     """The nodes whose memory the result of this operation may lie in."""
+    views = False
     if node.op == "call_method":
         views = str(node.target) in _VIEWS
     elif node.op == "call_module":
         module = _module(node, root)
         views = isinstance(module, _VIEW_MODULES) or _is_idle_dropout(type(module).__name__, vars(module))
-    elif node.op != "call_function":
-        views = False
     elif node.target is getattr:
         views = node.args[1] in _VIEW_ATTRIBUTES
-    else:
-        views = _function_name(node) in _VIEWS or _is_idle_dropout(_function_name(node), _arguments(node))
-    first = _nodes(_inputs(node)[:1]) if views else []
-    return [*first, *written(node, root)]
+    elif node.op == "call_function":
+        name = _function_name(node)
+        permutes = name == "einsum" and len(node.all_input_nodes) == 1
+        views = permutes or name in _VIEWS or _is_foreign(node.target) or _is_idle_dropout(name, _arguments(node))
+    return [*(node.all_input_nodes[:1] if views else []), *written(node, root)]
 
 
 def memory_of(node: fx.Node, root: nn.Module, memory: Mapping[fx.Node, set[fx.Node]]) -> set[fx.Node]:
@@ -83,6 +79,13 @@ def _is_metadata(node: fx.Node) -> bool:
     if node.op == "call_method":
         return node.target in _METADATA_METHODS
     return node.target is getattr and node.args[1] not in _VIEW_ATTRIBUTES
+
+
+def _is_in_place(name: str) -> bool:
+    """Whether an operation of this name writes into its first argument: ``add_``, ``__iadd__``, ``__setitem__``."""
+    if name.startswith("__"):
+        return name.strip("_") in _IN_PLACE_OPERATORS
+    return name.endswith("_") or name == "setitem"
 
 
 def _nodes(value: Any) -> list[fx.Node]:
@@ -113,8 +116,12 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     return bound.arguments
 
 
+def _is_foreign(target: Any) -> bool:
+    """Whether this is someone's Python function that was recorded whole; it may well return what it was given."""
+    return inspect.isfunction(target) and not target.__module__.startswith(("torch.", "recon."))
+
+
 def _is_idle_dropout(name: str, arguments: dict[str, Any]) -> bool:
     """Whether this is a kind of dropout that drops nothing, so that it returns its input itself."""
-    if "drop" not in name.lower() and "stochastic_depth" not in name and name != "StochasticDepth":
-        return False
-    return not arguments.get("training", True) or arguments.get("p") == 0
+    drops = "drop" in name.lower() or name == "StochasticDepth"
+    return drops and (not arguments.get("training", True) or arguments.get("p") == 0)

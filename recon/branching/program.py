@@ -13,7 +13,7 @@ from recon.branching.trace import Call, trace
 
 @dataclass(frozen=True)
 class Program:
-    """A function of the branched network, tensors that the backbone's forward makes for itself, and the call's variables.
+    """A function of the branched network, of tensors that the backbone's forward makes, and of the call's variables.
 
     Attributes:
         forward: The function.

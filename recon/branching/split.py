@@ -1,7 +1,7 @@
 """A traced graph in which what tasks share runs once, and the rest once per task.
 
-A node is per-task if it uses a branched layer or another per-task value. All other nodes, the trunk, run first and once;
-then one task after the other runs its own nodes, so that layers still shared see the tasks' activations in task order.
+A node is per-task if it uses a branched layer or another per-task value. All other nodes, the trunk, run first and
+once; then one task after the other runs its own nodes: layers still shared see the tasks' activations in task order.
 
 Writes into memory need care. A per-task node may write only into memory that its task has for itself: if the memory is
 still shared, the task clones it first, and every view of it is taken again on the clone. The same holds for a write of
@@ -134,7 +134,8 @@ def _make_private(
 
 def _copy(graph: fx.Graph, node: fx.Node, name: str, path: str, values: dict[fx.Node, fx.Node]) -> fx.Node:
     target = path if node.op in ("call_module", "get_attr") else node.target
-    args, kwargs = (map_arg(arguments, values.__getitem__) for arguments in (node.args, node.kwargs))
+    args: Any = map_arg(node.args, values.__getitem__)
+    kwargs: Any = map_arg(node.kwargs, values.__getitem__)
     return graph.create_node(node.op, target, args, kwargs, name)
 
 

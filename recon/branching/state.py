@@ -1,8 +1,8 @@
 """A backbone's tensors, parted into those that tasks share and one branch per task, and put together again.
 
-All of it is ``copy.deepcopy`` with a memo that says what a module, a tensor or a module's dictionary of tensors becomes.
-Where a module is copied but tensors in it stay shared, the copy gets the very dictionary that holds them: so a tensor
-that is replaced there later (``.to(device)`` replaces buffers) is replaced for every task.
+All of it is ``copy.deepcopy`` with a memo that says what a module, a tensor or a module's dictionary of tensors
+becomes. Where a module is copied but tensors in it stay shared, the copy gets the very dictionary that holds them: so a
+tensor that is replaced there later (``.to(device)`` replaces buffers) is replaced for every task.
 """
 
 import copy
@@ -33,7 +33,7 @@ def part(backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]) -> tuple[nn.Modu
     """
     modules = dict(backbone.named_modules())
     own = {id(tensor) for name, tensor in _named_tensors(backbone) if name in cut.tensors}
-    memo: dict[int, Any] = {key: None for key in own} | {id(modules[path]): Absent(path) for path in cut.absent}
+    memo: dict[int, Any] = dict.fromkeys(own) | {id(modules[path]): Absent(path) for path in cut.absent}
     shared = copy.deepcopy(backbone, memo)
     tied: dict[int, Any] = {}
     for path, module in modules.items():
@@ -65,7 +65,7 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _common(module: nn.Module, path: str, cut: Cut) -> list[Any]:
-    """What every task's copy of a module that owns nothing branched has in common: itself, or its tensors' dictionaries."""
+    """What tasks have in common of a module that owns nothing branched: itself, or its dictionaries of tensors."""
     return [module._parameters, module._buffers] if path in cut.touched else [module]
 
 

@@ -1,7 +1,7 @@
 """A backbone's forward as a torch.fx graph.
 
-What the backbone reads in Python is baked into its trace: ``self.training``, and arguments that are None, a boolean or a
-string. So there is one trace for training, one for evaluation, and one more for every other way of calling the backbone.
+What the backbone reads in Python is baked into its trace: ``self.training``, and arguments that are None, a boolean or
+a string. So there is one trace for training, one for evaluation, and one more for every other way of calling it.
 """
 
 import copy
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from recon.branching.layers import all_tensors
+from recon.branching.layers import all_tensors, join
 from recon.branching.leaves import is_leaf, wrapped_functions, wrapped_modules
 
 
@@ -23,11 +23,8 @@ class Untraceable(Exception):
     """The backbone's forward cannot be had as a graph that gives the same results; the message says why."""
 
 
-class _Variable:
-    """Stands in a :class:`Call` for an argument whose value differs from call to call."""
-
-
-VARIABLE = _Variable()
+class Variable:
+    """Stands, as a class, in a :class:`Call` for an argument whose value differs from call to call."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,11 @@ class Call:
 
 def variables(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The arguments that a :class:`Call` leaves open, in its order."""
-    return [value for value in (*args, *kwargs.values()) if _flag(value) is VARIABLE]
+    return [value for value in (*args, *kwargs.values()) if _flag(value) is Variable]
 
 
 def _flag(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | str) else VARIABLE
+    return value if value is None or isinstance(value, bool | str) else Variable
 
 
 class _Value(fx.Proxy):
@@ -72,8 +69,10 @@ def _recorded(function: Callable[[Any, Any], Any]) -> Callable[[_Value, Any], fx
 
 
 def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The same function under a name of ours: for the operator's own, torch.fx writes ``x += y``, which also changes
-    what `x` means further on; right for tensors, wrong for numbers."""
+    """The same function, but not the operator's own.
+
+    For that one torch.fx writes ``x += y``, which changes what `x` is further on: right for tensors, wrong for numbers.
+    """
 
     def apply(target: Any, value: Any) -> Any:
         return function(target, value)
@@ -82,10 +81,12 @@ def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return apply
 
 
-AUGMENTED = tuple(
-    _in_place(getattr(operator, name))
-    for name in "iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor ilshift irshift".split()
-)
+# fmt: off
+AUGMENTED = tuple(map(_in_place, (
+    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow,
+    operator.imatmul, operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift,
+)))
+# fmt: on
 for _function in AUGMENTED:
     setattr(_Value, f"__{_function.__name__}__", _recorded(_function))
 
@@ -112,7 +113,7 @@ class _Tracer(fx.Tracer):
         return (lambda: self.root(*args, **kwargs)), []
 
     def _argument(self, name: str, value: Any) -> Any:
-        return self.create_proxy("placeholder", name, (), {}) if value is VARIABLE else value
+        return self.create_proxy("placeholder", name, (), {}) if value is Variable else value
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,29 @@ def trace(network: nn.Module, call: Call) -> Trace:
     # Tracing sets flags, and leaves traced values behind in modules that remember what they have seen.
     root = copy.deepcopy(network, {id(tensor): tensor for tensor in all_tensors(network)})
     root.train(call.training)
-    attributes = set(vars(root))
-    draws = _random_state()
+    before, draws = _attributes(root), _random_state()
     graph = _Tracer(call).trace(root)
     if draws != _random_state():
         raise Untraceable("it draws random numbers that do not depend on its input")
-    added = {name: value for name, value in vars(root).items() if name not in attributes}
-    return Trace(graph, root, {name: value for name, value in added.items() if isinstance(value, torch.Tensor)})
+    changed = {name: value for name, value in _attributes(root).items() if not _same(before.get(name), value)}
+    for name, value in changed.items():
+        if isinstance(value, fx.Proxy) or name in before:
+            raise Untraceable(f"it sets the attribute {name!r}, so that one call may depend on the one before")
+    return Trace(graph, root, {name: value for name, value in changed.items() if name.startswith("_tensor_constant")})
+
+
+def _attributes(root: nn.Module) -> dict[str, Any]:
+    """What modules hold besides modules and parameters, as far as it is a value and no container, by name."""
+    return {
+        join(path, name): value
+        for path, module in root.named_modules()
+        for name, value in {**vars(module), **module._buffers}.items()
+        if isinstance(value, fx.Proxy | torch.Tensor | int | float | str)
+    }
+
+
+def _same(before: Any, after: Any) -> bool:
+    return before is after or (isinstance(after, int | float | str) and before == after)
 
 
 def _random_state() -> list[Any]:

@@ -166,7 +166,9 @@ def _instantiate(configuration: Mapping[str, Any]) -> TrainingCLI:
 
 
 def _trainer(configuration: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    given = {key: value for key, value in configuration.get("trainer", {}).items() if key not in ("callbacks", "logger")}
+    given = {
+        key: value for key, value in configuration.get("trainer", {}).items() if key not in ("callbacks", "logger")
+    }
     return pl.Trainer(
         **{
             **given,

@@ -1,13 +1,15 @@
 """A benchmark plan: methods x variants x seeds, and the runs it comes to."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from recon.methods import list_methods
+from recon.conflict.map import severity_in_hundredths
+from recon.methods import create_method
 from recon.names import unknown_name
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]
@@ -83,7 +85,7 @@ class Plan:
     methods: tuple[Entry, ...]
     top: int = 25
     severity: float = -0.1
-    init: str = "copy"
+    init: Literal["copy", "reset"] = "copy"
     every: int = 1
     map: str | None = None
     single: bool = True
@@ -91,50 +93,57 @@ class Plan:
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
-        """Read and check a plan.
+        """Read a plan.
 
         Raises:
-            ValueError: The file is not a plan, or a key, method or variant does not exist (the nearest is named).
+            ValueError: The file is not a plan: a key is unknown (the nearest is named), missing or of another type.
         """
         try:
-            content = yaml.safe_load(Path(path).read_text())
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ValueError(f"cannot read the plan {path}: {error}") from error
         try:
             return cls.from_dict(content)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"plan {path}: {error}") from error
 
     @classmethod
     def from_dict(cls, content: Any) -> "Plan":
         """Build a plan from what its YAML says; the errors are those of :meth:`load`."""
-        _check_keys(cls, content, "the plan")
-        entries = []
-        for item in content["methods"]:
-            _check_keys(Entry, item, "methods")
-            entries.append(Entry(**{key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}))
-        imports = tuple(content.get("imports", ()))
-        return cls(**{**content, "methods": tuple(entries), "imports": imports})
+        plan = _read(cls, content, "")
+        assert isinstance(plan, Plan)
+        _check_fit(plan.fit)
+        return plan
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return _plain(asdict(self))
 
     def check(self) -> None:
-        """Check names and dependencies; call it once the plan's ``imports`` are imported.
+        """Check names, values and dependencies; call it once the plan's ``imports`` are imported.
 
         Raises:
-            ValueError: An unknown method or variant, runs with the same id, or +Recon without a map to take layers from.
+            ValueError: An unknown method, hyperparameter or variant, a value out of range, no runs or two of one id,
+                or +Recon without a map to take layers from.
         """
-        known = list_methods()
+        severity_in_hundredths(self.severity)
+        for key in ("top", "every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
-            if _normal(entry.method) not in {_normal(name) for name in known}:
-                raise unknown_name("method", entry.method, known)
+            create_method(entry.method, **entry.options)
+            if Path(entry.label).name != entry.label:
+                raise ValueError(f"{entry.label!r} cannot name a folder; give the entry another name")
             for variant in entry.variants:
                 if variant not in VARIANTS[1:]:
                     raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {entry.label}")
+        self._check_runs()
+
+    def _check_runs(self) -> None:
         runs = self.runs(tasks=())
         ids = [run.id for run in runs]
+        if not runs:
+            raise ValueError("there is nothing to run; give methods, each with variants and seeds")
         for run in runs:
             if ids.count(run.id) > 1:
                 raise ValueError(f"two runs are called {run.id!r}; give one of the entries a name of its own")
@@ -150,9 +159,16 @@ class Plan:
         runs = []
         if self.single:
             joint = Entry("joint")
-            runs = [Run(f"single-{task}-seed{seed}", "single", "single", seed, joint, task) for seed in seeds for task in tasks]
+            runs = [
+                Run(f"single-{task}-seed{seed}", "single", "single", seed, joint, task)
+                for seed in seeds
+                for task in tasks
+            ]
         return runs + [
-            self._run(entry, variant, seed) for entry in self.methods for variant in entry.variants for seed in entry.seeds
+            self._run(entry, variant, seed)
+            for entry in self.methods
+            for variant in entry.variants
+            for seed in entry.seeds
         ]
 
     def _run(self, entry: Entry, variant: Any, seed: int) -> Run:
@@ -162,17 +178,67 @@ class Plan:
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
 
 
-def _check_keys(cls: type, content: Any, where: str) -> None:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{where} must be a mapping of keys, got {type(content).__name__}")
-    known = [item.name for item in fields(cls)]
+_TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping of keys"}
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """A value of YAML as the type ``kind``; ``where`` is the key it stands under."""
+    if isinstance(kind, UnionType):  # X | None
+        return None if value is None else _read(get_args(kind)[0], value, where)
+    if is_dataclass(kind):
+        return _read_fields(kind, value, where)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where} must be a list, got {value!r}")
+        return tuple(_read(get_args(kind)[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise unknown_name(where, str(value), get_args(kind))
+        return value
+    kind = get_origin(kind) or kind
+    # Held against type(value) and not by isinstance, which takes true for an integer.
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{where} must be {_TYPES[kind]}, got {value!r}")
+    return value
+
+
+def _read_fields(cls: Any, content: Any, where: str) -> Any:
+    if not isinstance(content, dict):
+        raise ValueError(f"{where or 'a plan'} must be {_TYPES[dict]}, got {content!r}")
+    known = {item.name: item for item in fields(cls)}
     for key in content:
         if key not in known:
-            raise unknown_name("key", str(key), known, where=where)
+            raise unknown_name("key", str(key), known, where)
+    for name, item in known.items():
+        if name not in content and item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{where or 'it'} lacks the key {name!r}")
+    prefix = f"{where}." if where else ""
+    return cls(**{key: _read(known[key].type, value, f"{prefix}{key}") for key, value in content.items()})
 
 
-def _normal(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+def _check_fit(fit: dict[str, Any]) -> None:
+    """Check the keys of ``fit`` that the runner itself reads or writes; the others are for ``recon fit`` to check."""
+    for section, key in (("trainer", "max_epochs"), ("model", "backbone"), ("data", "class_path")):
+        if not isinstance(fit.get(section), dict) or key not in fit[section]:
+            raise ValueError(f"fit.{section}.{key} is missing")
+    epochs = fit["trainer"]["max_epochs"]
+    if type(epochs) is not int or epochs < 1:
+        raise ValueError(f"fit.trainer.max_epochs must be a whole number of epochs from 1, got {epochs!r}")
+    for path in _SET_BY_THE_RUNNER:
+        section, _, key = path.rpartition(".")
+        if key in (fit[section] if section else fit):
+            raise ValueError(f"fit.{path} is set by the benchmark, run by run; leave it out")
+
+
+_SET_BY_THE_RUNNER = (
+    "seed_everything",
+    "trainer.callbacks",
+    "trainer.logger",
+    "model.method",
+    "model.method_options",
+    "model.only",
+    "model.branch",
+)
 
 
 def _plain(value: Any) -> Any:

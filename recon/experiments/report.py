@@ -41,7 +41,9 @@ def draw_figures(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[
     if plain:
         maps = list(plain.values())
         branched = [layer for layer in maps[0].layers if both and layer not in recon[both[0]].layers]
-        paths.append(figures.save(figures.conflict_by_layer(maps, branched, plan.severity), out / "conflict_by_layer.png"))
+        paths.append(
+            figures.save(figures.conflict_by_layer(maps, branched, plan.severity), out / "conflict_by_layer.png")
+        )
     if both:
         histograms = figures.cosine_histograms([plain[seed] for seed in both], [recon[seed] for seed in both])
         paths.append(figures.save(histograms, out / "cosine_histograms.png"))

@@ -29,18 +29,24 @@ def delta_m(metrics: Metrics, baseline: Metrics, tasks: Iterable[Task]) -> float
         for name, higher_is_better in task.higher_is_better.items():
             base = baseline[task.name][name]
             if base == 0:
-                raise ValueError(f"single-task {task.name}/{name} is 0, so there is no gain relative to it; train it longer")
+                raise ValueError(
+                    f"single-task {task.name}/{name} is 0, so there is no gain relative to it; train it longer"
+                )
             gain = (metrics[task.name][name] - base) / abs(base)
             relative.append(gain if higher_is_better else -gain)
         gains.append(fmean(relative))
     return 100 * fmean(gains)
 
 
-def single_task_baseline(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> dict[str, dict[str, float]] | None:
+def single_task_baseline(
+    runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]
+) -> dict[str, dict[str, float]] | None:
     """Mean metrics of the single-task runs, over seeds; ``None`` while a task has none."""
     baseline = {}
     for task in tasks:
-        values = [run["metrics"][task.name] for run in runs if run["variant"] == "single" and task.name in run["metrics"]]
+        values = [
+            run["metrics"][task.name] for run in runs if run["variant"] == "single" and task.name in run["metrics"]
+        ]
         if not values:
             return None
         baseline[task.name] = {name: fmean(value[name] for value in values) for name in values[0]}
@@ -68,7 +74,9 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["variant"]), []).append(run)
-    return [_row(method, variant, group, groups.get((method, "plain"), [])) for (method, variant), group in groups.items()]
+    return [
+        _row(method, variant, group, groups.get((method, "plain"), [])) for (method, variant), group in groups.items()
+    ]
 
 
 def _row(

@@ -27,7 +27,17 @@ def row_name(row: Row) -> str:
 def markdown_table(summary: Sequence[Row]) -> str:
     """The summary as a Markdown table: metrics, delta-m, parameters and their growth, FLOPs, conflict rate, time."""
     metrics = _metric_columns(summary)
-    header = ["", *(f"{task} {name}" for task, name in metrics), "delta-m %", "parameters", "growth", "FLOPs", "conflict", "time", "seeds"]
+    header = [
+        "",
+        *(f"{task} {name}" for task, name in metrics),
+        "delta-m %",
+        "parameters",
+        "growth",
+        "FLOPs",
+        "conflict",
+        "time",
+        "seeds",
+    ]
     rows = [[row_name(row), *_cells(row, metrics)] for row in summary]
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     lines = [_line(header, widths), "| " + " | ".join("-" * width for width in widths) + " |"]
@@ -41,16 +51,23 @@ def csv_table(summary: Sequence[Row]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     spreads = [f"{task}/{name}" for task, name in metrics] + ["delta_m", "conflict_rate"]
     numbers = ["parameters", "parameters_growth", "flops", "seconds", "time_ratio"]
-    writer.writerow(["method", "variant", "seeds", *(f"{name} {part}" for name in spreads for part in ("mean", "std")), *numbers])
+    writer.writerow(
+        ["method", "variant", "seeds", *(f"{name} {part}" for name in spreads for part in ("mean", "std")), *numbers]
+    )
     for row in summary:
-        values = [row["metrics"].get(task, {}).get(name) for task, name in metrics] + [row["delta_m"], row["conflict_rate"]]
+        values = [row["metrics"].get(task, {}).get(name) for task, name in metrics] + [
+            row["delta_m"],
+            row["conflict_rate"],
+        ]
         parts = [value[part] if value else None for value in values for part in ("mean", "std")]
         writer.writerow([row["method"], row["variant"], len(row["seeds"]), *parts, *(row[name] for name in numbers)])
     return stream.getvalue()
 
 
 def _metric_columns(summary: Sequence[Row]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((task, name) for row in summary for task, values in row["metrics"].items() for name in values))
+    return list(
+        dict.fromkeys((task, name) for row in summary for task, values in row["metrics"].items() for name in values)
+    )
 
 
 def _cells(row: Row, metrics: Sequence[tuple[str, str]]) -> list[str]:
@@ -75,5 +92,8 @@ def _spread(value: Mapping[str, float | None] | None, style: str) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True)))
+    first, *others = (
+        cell.ljust(width) if i == 0 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
     return "| " + " | ".join([first, *others]) + " |"

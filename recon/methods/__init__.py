@@ -9,13 +9,13 @@ from recon.methods.pcgrad import PCGrad
 from recon.methods.registry import create_method, list_methods, register_method
 
 __all__ = [
+    "MGDA",
     "CAGrad",
     "GradDrop",
     "GramianMethod",
     "JacobianMethod",
     "Joint",
     "LossMethod",
-    "MGDA",
     "Method",
     "PCGrad",
     "RandomMethod",

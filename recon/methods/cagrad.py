@@ -2,18 +2,21 @@
 
 Liu, Liu, Jin, Stone & Liu, "Conflict-Averse Gradient Descent for Multi-Task Learning", NeurIPS 2021, algorithm 1.
 
-    max_d min_i g_i . d  subject to  |d - g_0| <= c |g_0|,   g_0 = mean_i g_i
-    dual:  min_w g_w . g_0 + c |g_0| |g_w|  over the simplex,  g_w = J' w;   update d = g_0 + c |g_0| g_w / |g_w|
+    max_d min_i g_i·d  subject to  |d - g_0| <= c |g_0|,   g_0 = (1/K) Σ g_i
+    dual:  min_w g_w·g_0 + c |g_0| |g_w|  over the simplex,  g_w = J'w;   update d = g_0 + c |g_0| g_w / |g_w|
 
-Needs the Gramian. No state, no randomness. The update stays around the mean of the task gradients (mean scale); ``rescale`` divides it by
-1, 1 + c^2 or 1 + c. For c < 1 the method converges to a minimum of the mean loss; c = 0 is the mean.
+Needs the Gramian. No state, no randomness. The update lies around the mean of the task gradients (mean scale) and is
+divided by 1, 1 + c² or 1 + c as `rescale` says. For c < 1 it still converges to a minimum of the mean loss; c = 0 is
+the mean.
 
-The published code minimises the dual with SLSQP (bounded scalar search for two tasks) and small constants under its roots; we solve it to
-rounding. For a level m, the shortest x with g_i . (g_0 + x) >= m is a non-negative least-squares problem, and x = J' u for some u >= 0; the
-dual value of u / sum(u) is an upper bound of the best level, and the next m (Newton's method on |x| = c |g_0|, from above). Where the dual
-has its minimum at g_w = 0 its formula for d reads 0/0; of the d that solve the first problem we then take the one nearest to g_0.
+The published code minimises the dual by SLSQP (a bounded scalar search for two tasks), with small constants under its
+roots. We solve it to rounding. The shortest x that lifts every task to a level, g_i·(g_0 + x) >= level, is a
+non-negative least-squares problem, and x = J'u with u >= 0. The dual value at u / Σu bounds the best level from
+above; it is the next level, which makes this Newton's method on |x| = c |g_0|, from above. Where the dual is least at
+g_w = 0, its formula for d reads 0/0; of all d that solve the first problem we then take the one nearest to g_0.
 """
 
+from math import sqrt
 from typing import Literal
 
 import numpy as np
@@ -27,61 +30,67 @@ from recon.methods.registry import register_method
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-8
-# A convex combination of unit vectors this short cannot be told from zero by their inner products in float64.
+# A shorter convex combination of unit vectors cannot be told from zero by their inner products in float64.
 _RESOLUTION = 1e-7
-# Length of the component of its own that each direction gets when others oppose it exactly: bounds the multipliers by c / 1e-8.
+# Length of a component of its own for each direction among opposed ones: keeps multipliers below c / _SOFTNESS.
 _SOFTNESS = 1e-8
 
 
 @register_method("cagrad")
 class CAGrad(GramianMethod):
-    """The update near the mean gradient that is best for the task it serves worst.
+    """The update near the mean gradient that serves the worst-served task best.
 
     Args:
-        c: Radius of the ball around the mean gradient, in units of its norm; a finite number >= 0, and below 1 for the paper's guarantee.
-            The default is the published code's.
-        rescale: What the update is divided by: 1 (``0``), 1 + c^2 (``1``, the published code's default) or 1 + c (``2``).
+        c: Radius of the ball around the mean gradient, relative to that gradient's norm; finite and >= 0, and below 1
+            for the paper's guarantee. The default is the published code's.
+        rescale: What the update is divided by: 1 (``0``), 1 + c² (``1``, the published code's default) or 1 + c
+            (``2``).
     """
 
     def __init__(self, c: float = 0.5, rescale: Literal[0, 1, 2] = 1) -> None:
         super().__init__()
-        self.c = check_number("cagrad", "c", c, low=0.0)
+        self.c = check_number("cagrad", "c", c, low=0)
         if rescale not in (0, 1, 2):
             raise ValueError(f"cagrad: rescale must be 0, 1 or 2, got {rescale!r}")
         self.rescale = rescale
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights of the task gradients in the update, (K,). A single task has nothing to balance: its weight is 1."""
-        tasks = len(gramian)
+        """Weights of the task gradients in the update, (K,). A single task has nothing to avert: its weight is 1.
+
+        Raises:
+            RuntimeError: The dual was not solved to a relative KKT residual of 1e-8.
+        """
+        products: Array = gramian.numpy()
+        tasks = len(products)
         if tasks == 1:
             return torch.ones(1, dtype=torch.float64)
-        products = gramian.numpy()
         weights = np.full(tasks, 1 / tasks)
         nonzero = products.diagonal() > 0
         if self.c > 0 and nonzero.any():
-            weights[nonzero] += _deviation(products[np.ix_(nonzero, nonzero)], self.c, tasks)
+            weights[nonzero] += _deviation(products[nonzero][:, nonzero], self.c, tasks)
         return torch.from_numpy(weights / (1.0, 1 + self.c**2, 1 + self.c)[self.rescale])
 
 
 def _deviation(gramian: Array, c: float, tasks: int) -> Array:
-    """Weights z >= 0, one a nonzero task gradient, such that the update is g_0 + J' z.
+    """Weights z >= 0 of the nonzero task gradients such that the update is g_0 + J'z.
 
-    Works on unit directions r_i = g_i / |g_i|, with x and the level in units of |g_0|: no scale of the gradients is left in the problem.
+    Works on the directions of the gradients and in units of |g_0|, so that no scale is left in the problem.
     """
     norms, directions = unit_root(gramian)
     mean = directions @ norms / tasks
-    mean_norm = np.linalg.norm(mean)
+    mean_norm = sqrt(mean @ mean)
     if mean_norm == 0:
         return np.zeros_like(norms)
     toward_mean = directions.T @ (mean / mean_norm)
     inverse = norms.min() / norms
-    level = ((toward_mean + c) / inverse).min()
+    level = float(((toward_mean + c) / inverse).min())  # the dual at its vertices
     if len(norms) < tasks or _hull_contains_zero(directions):
-        # No update serves every task, so the best level is at most 0: is it 0 within the ball?
+        # No update gains on every task: the best level is 0 if the ball has an update that loses on none, else below.
         directions = np.vstack([directions, _SOFTNESS * np.eye(len(norms))])
         u = nearest_combination(directions, -toward_mean)
-        harmless = u / (1 + toward_mean @ u)
-        length = np.linalg.norm(directions @ harmless)
+        harmless: Array = u / (1 + toward_mean @ u)
+        x = directions @ harmless
+        length = sqrt(x @ x)
         if length <= c * (1 + _TOLERANCE / 10):
             return harmless * mean_norm / norms
         level = min(level, (toward_mean @ harmless + c * length) / (inverse @ harmless))
@@ -89,27 +98,36 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
 
 
 def _hull_contains_zero(directions: Array) -> bool:
-    # Full rank says no at once; `unit_root` puts the smallest singular value first.
-    if directions[0].any():
+    if directions[0].any():  # linearly independent
         return False
-    u = nearest_combination(directions, np.ones(len(directions)))
-    return bool(np.linalg.norm(directions @ u) <= _RESOLUTION * u.sum())
+    u = nearest_combination(directions, np.ones(directions.shape[1]))
+    x = directions @ u
+    return bool(sqrt(x @ x) <= _RESOLUTION * u.sum())
 
 
 def _multipliers(directions: Array, toward_mean: Array, inverse: Array, c: float, level: float) -> Array:
-    """Newton's method from an upper bound of the best level: y >= 0 with x = directions y and |x| = c."""
+    """Newton's method, from an upper bound of the best level, for y >= 0 with |directions y| = c."""
     for _ in range(_MAX_ITERATIONS):
         u = nearest_combination(directions, level * inverse - toward_mean)
+        if not u.any():  # c is below rounding: the ball holds nothing but the mean gradient
+            return u
         x = directions @ u
-        length = np.linalg.norm(x)
-        bound = (toward_mean @ u + c * length) / (inverse @ u)
+        length = sqrt(x @ x)
+        bound = float((toward_mean @ u + c * length) / (inverse @ u))
         if bound >= level - 1e-15 * (abs(level) + 1 + c):
             break
         level = bound
     multipliers: Array = c * u / length
-    gain = toward_mean + directions.T @ (directions @ multipliers) - bound * inverse
-    scale = 1 + c + abs(bound) * inverse + _RESOLUTION * multipliers.sum()
-    residual = max(np.max(-gain / scale), np.max(np.abs(gain) * multipliers / (multipliers.max() * scale)))
-    if not residual <= _TOLERANCE:
-        raise RuntimeError(f"cagrad: the dual was solved to a relative residual of {residual:.1e} only, above {_TOLERANCE:.0e}")
+    _check_kkt(directions, toward_mean, multipliers, bound * inverse, c)
     return multipliers
+
+
+def _check_kkt(directions: Array, toward_mean: Array, multipliers: Array, levels: Array, c: float) -> None:
+    """No task below its level, and those with a multiplier on it; relative to the sizes that cancel in this."""
+    gain = toward_mean + directions.T @ (directions @ multipliers) - levels
+    size = 1 + c + np.abs(levels) + _RESOLUTION * multipliers.sum()
+    residual = max((-gain / size).max(), (np.abs(gain) / size * multipliers).max() / multipliers.max())
+    if not residual <= _TOLERANCE:
+        raise RuntimeError(
+            f"cagrad: the dual is solved to a relative KKT residual of {residual:.1e}, not {_TOLERANCE:.0e}"
+        )

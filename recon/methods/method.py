@@ -1,11 +1,12 @@
 """What a multi-task optimizer is: it turns task gradients and losses into one update direction.
 
-Three kinds, by what they need: the K x K Gramian of the task gradients, the K x P Jacobian itself, or only the K losses. A new method
-subclasses one of them and writes one function; what enters and leaves that function is checked here.
+Three kinds, by what they need: the K x K Gramian of the task gradients, the K x P Jacobian itself, or only the K
+losses. A new method subclasses one of them and writes one function; what enters and leaves that function is checked
+here.
 """
 
 import inspect
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ClassVar, Literal
@@ -17,11 +18,14 @@ from recon.methods.checks import check_gramian, check_jacobian, check_losses, ch
 from recon.methods.gramian import gramian_of
 
 
-class Method(nn.Module):
-    """Base of all methods. Buffers are state, parameters are learnable: both reach checkpoint and optimizer by being here.
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    Its buffers are state and its parameters are learnable; both reach the checkpoint, and the parameters the optimizer,
+    by being here.
 
     Attributes:
-        scale: What K equal task gradients g are turned into: about K g (``"sum"``) or about g (``"mean"``).
+        scale: What K equal task gradients g are combined to: about K g (``"sum"``) or about g (``"mean"``).
     """
 
     scale: ClassVar[Literal["sum", "mean"]] = "mean"
@@ -31,28 +35,29 @@ class Method(nn.Module):
 
     @abstractmethod
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Turn task gradients into one update direction.
+        """Combine the task gradients into one update direction.
 
         Args:
             jacobian: (K, P), one task gradient a row.
             losses: (K,), for methods that need them.
 
         Returns:
-            (P,), of the Jacobian's dtype and on its device.
+            (P,), in the Jacobian's dtype and on its device.
+
+        Raises:
+            ValueError: The Jacobian or the losses are not of these shapes, or not finite.
         """
 
-    def step(
-        self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
-    ) -> Any:
-        """Make one training step. Methods that evaluate the losses more than once override this.
+    def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
+        """Make one training step; methods that evaluate the losses more than once override this.
 
         Args:
-            engine: The `recon.Engine` that turns losses into gradients.
-            closure: Evaluates the batch at hand and returns ``{task: loss}``.
+            engine: The :class:`recon.Engine` that turns losses into gradients.
+            closure: Evaluates the batch at hand and returns task -> loss.
             optimizer: Steps along the gradients.
 
         Returns:
-            What ``engine.backward`` returns.
+            What the engine's ``backward`` returns.
         """
         optimizer.zero_grad()
         info = engine.backward(closure())
@@ -60,7 +65,7 @@ class Method(nn.Module):
         return info
 
     def reseed(self, seed: int) -> None:
-        """Start the method's randomness anew. A method without randomness has nothing to do."""
+        """Start the method's randomness anew; a method without randomness has nothing to do."""
 
     def extra_repr(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
@@ -68,10 +73,10 @@ class Method(nn.Module):
 
 
 class RandomMethod(Method):
-    """Mixin for methods that draw random numbers: from a generator of their own, which the checkpoint carries.
+    """Mixin for methods that draw random numbers, from a generator of their own that the checkpoint carries.
 
-    The generator is on the CPU. For numbers on another device, ``generator_on(device)`` gives one seeded from it,
-    so that the one state says it all, wherever a run is resumed.
+    The generator lives on the CPU. Numbers on another device come from :meth:`generator_on`, which is seeded from it,
+    so that one state says it all and a run can be resumed on any device.
 
     Args:
         seed: Seed of the generator.
@@ -82,7 +87,6 @@ class RandomMethod(Method):
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Start the method's randomness anew."""
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -92,72 +96,88 @@ class RandomMethod(Method):
         return torch.Generator(device).manual_seed(int(seed))
 
     def get_extra_state(self) -> Tensor:
+        """State of the generator, for ``state_dict``."""
         return self.generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Continue from the state in a ``state_dict``, whatever device that was mapped to."""
         self.generator.set_state(state.cpu())
 
 
 class GramianMethod(Method):
-    """A method that needs only the inner products of the task gradients. Subclasses write `weights`."""
+    """A method that needs only the inner products of the task gradients: subclasses write :meth:`weights`.
+
+    Example:
+        >>> class Mean(GramianMethod):
+        ...     def weights(self, gramian, losses=None):
+        ...         return torch.full((len(gramian),), 1 / len(gramian), dtype=torch.float64)
+        >>> Mean().combine(torch.tensor([[2.0, 0.0], [0.0, 4.0]]))
+        tensor([1., 2.])
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "weights" in cls.__dict__:
-            setattr(cls, "weights", _checked_weights(cls.__dict__["weights"]))
+            cls.weights = _checked_weights(cls.weights)  # type: ignore[method-assign]
 
     @abstractmethod
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the task gradients in the update.
 
         Args:
-            gramian: (K, K) inner products of the task gradients, float64, on the CPU.
-            losses: (K,), float64, on the CPU, for methods that need them.
+            gramian: (K, K) inner products of the task gradients. A subclass receives it in float64 on the CPU.
+            losses: (K,), for methods that need them. A subclass receives them in float64 on the CPU.
 
         Returns:
             (K,), float64, on the CPU; the update is ``weights @ jacobian``.
 
         Raises:
-            ValueError: If the Gramian or the losses are not finite or not of these shapes.
+            ValueError: The Gramian or the losses are not of these shapes, or not finite.
         """
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
-        if jacobian.ndim != 2:
-            raise ValueError(f"Jacobian must be a (K, P) matrix, got shape {tuple(jacobian.shape)}")
+        check_jacobian(jacobian)
         return self.weights(gramian_of(jacobian), losses).to(jacobian) @ jacobian
 
 
 class JacobianMethod(Method):
-    """A method that needs the task gradients themselves. Subclasses write `combine`."""
+    """A method that needs the task gradients themselves: subclasses write :meth:`combine`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "combine" in cls.__dict__:
-            setattr(cls, "combine", _checked_combine(cls.__dict__["combine"]))
+            cls.combine = _checked_combine(cls.combine)  # type: ignore[method-assign]
 
 
 class LossMethod(Method):
-    """A method that weights the losses and needs one backward only. Subclasses write `loss_weights`, or `objective`."""
+    """A method that weights the losses and needs one backward: subclasses write :meth:`loss_weights`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "loss_weights" in cls.__dict__:
-            setattr(cls, "loss_weights", _checked_loss_weights(cls.__dict__["loss_weights"]))
+            cls.loss_weights = _checked_loss_weights(cls.loss_weights)  # type: ignore[method-assign]
 
     @abstractmethod
     def loss_weights(self, losses: Tensor) -> Tensor:
-        """Weights of the losses, (K,) -> (K,), on the losses' device."""
+        """Weights of the losses, (K,) -> (K,), on the losses' device.
+
+        Raises:
+            ValueError: The losses are not a vector, or not finite.
+        """
 
     def objective(self, losses: Tensor) -> Tensor:
-        """The scalar to differentiate; the weights count as constants. Methods with learnable weights override this."""
+        """The scalar to differentiate, from the (K,) losses with their graph.
+
+        The weights count as constants in the losses. A method whose objective has more terms overrides this.
+        """
         return (self.loss_weights(losses.detach()) * losses).sum()
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
         check_jacobian(jacobian)
         if losses is None:
-            raise ValueError(f"{self} weights tasks by their losses: pass losses")
+            raise ValueError(f"{self} weights tasks by their losses; pass losses")
         check_losses(losses, tasks=jacobian.shape[0])
         return self.loss_weights(losses.detach()).to(jacobian) @ jacobian
 
@@ -168,10 +188,10 @@ def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
         gramian = check_gramian(gramian)
         if losses is not None:
             losses = losses.detach().to("cpu", torch.float64)
-            check_losses(losses, tasks=len(gramian))
+            check_losses(losses, tasks=gramian.shape[0])
         result = weights(self, gramian, losses)
-        check_weights(result, len(gramian), self)
-        return result
+        check_weights(result, gramian.shape[0], self)
+        return result.to("cpu", torch.float64)
 
     return checked
 
@@ -192,7 +212,7 @@ def _checked_loss_weights(loss_weights: Callable[..., Tensor]) -> Callable[..., 
     def checked(self: LossMethod, losses: Tensor) -> Tensor:
         check_losses(losses)
         result = loss_weights(self, losses)
-        check_weights(result, len(losses), self)
+        check_weights(result, losses.shape[0], self)
         return result
 
     return checked

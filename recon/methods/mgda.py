@@ -1,16 +1,17 @@
 """Multiple-gradient descent (MGDA).
 
-Désidéri, "Multiple-gradient descent algorithm for multiobjective optimization", 2012;
+Désidéri, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization", 2012;
 Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, eq. 3.
 
-    min_w |J' w|^2  over the simplex,   update J' w
+    min_w |J'w|²  over the simplex,   update J'w
 
-Needs the Gramian (and the losses for two of the normalizations). No state, no randomness. The update is a convex combination of task
-gradients (mean scale).
+Needs the Gramian, and the losses for two of the normalizations. No state, no randomness. The update is a convex
+combination of task gradients (mean scale).
 
-The published code iterates Frank-Wolfe to a loose tolerance and keeps two-task weights in [0.001, 0.999]; we solve the equivalent
-non-negative least-squares problem exactly: min |J' u|^2 + (1'u - 1)^2 over u >= 0 has its minimum at a multiple of the optimal w.
-As in the published code, a normalization decides the weights only: they multiply the original gradients.
+The published code iterates Frank-Wolfe to a loose tolerance, and clips the weights of two tasks to [0.001, 0.999]. We
+solve the equivalent non-negative least-squares problem exactly: |J'u|² + (1'u - 1)² over u >= 0 is least at a
+multiple of w. As in the published code, a normalization only decides the weights; they multiply the original
+gradients.
 """
 
 from typing import Literal, get_args
@@ -31,8 +32,8 @@ class MGDA(GramianMethod):
     """The shortest vector in the convex hull of the task gradients.
 
     Args:
-        normalization: What each gradient is divided by before its weight is sought: nothing, its norm (``"l2"``), its loss (``"loss"``) or
-            the product of both (``"loss+"``). The last two need positive losses.
+        normalization: What each gradient is divided by before its weight is sought: 1 (``"none"``), its norm
+            (``"l2"``), its loss (``"loss"``) or both (``"loss+"``). The last two need positive losses.
     """
 
     def __init__(self, normalization: Normalization = "none") -> None:
@@ -42,30 +43,23 @@ class MGDA(GramianMethod):
         self.normalization = normalization
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Point of the simplex, (K,). Gradients that are zero share all the weight: the update is then zero."""
-        norms = gramian.diagonal().sqrt().numpy()
-        zero = norms == 0
+        """Point of the simplex, (K,). Tasks with a zero gradient, if any, share all weight: the update is then zero."""
+        products = gramian.numpy()
+        zero = products.diagonal() == 0
         if zero.any():
             return torch.from_numpy(zero / zero.sum())
-        lengths = norms.copy() if self.normalization in ("none", "loss") else np.ones_like(norms)
+        norms, directions = unit_root(products)
+        lengths = norms if self.normalization in ("none", "loss") else np.ones_like(norms)
         if self.normalization in ("loss", "loss+"):
-            lengths /= self._positive(losses)
-        return torch.from_numpy(_min_norm_weights(gramian.numpy(), lengths))
+            lengths = lengths / self._positive(losses)
+        # With u_i = v_i / length_i the columns are unit vectors, and only the constraint 1'u = 1 knows the lengths.
+        inverse = lengths.min() / lengths
+        weights = inverse * nearest_combination(directions, inverse)
+        return torch.from_numpy(weights / weights.sum())
 
     def _positive(self, losses: Tensor | None) -> Array:
-        if losses is None:
-            raise ValueError(f"mgda: normalization={self.normalization!r} needs the losses")
-        if losses.min() <= 0:
-            raise ValueError(f"mgda: normalization={self.normalization!r} needs positive losses, got {losses.tolist()}")
-        values: Array = losses.numpy()
+        values: Array | None = None if losses is None else losses.numpy()
+        if values is None or values.min() <= 0:
+            got = "none" if values is None else values.tolist()
+            raise ValueError(f"mgda: normalization={self.normalization!r} needs positive losses, got {got}")
         return values
-
-
-def _min_norm_weights(gramian: Array, lengths: Array) -> Array:
-    """Weights of the shortest convex combination of vectors with the Gramian's angles and the given lengths (all positive)."""
-    _, directions = unit_root(gramian)
-    # With u_i = v_i / length_i the columns become unit vectors, and only the constraint 1'u = 1 knows the lengths.
-    inverse = lengths.min() / lengths
-    weights = inverse * nearest_combination(directions, inverse)
-    weights /= weights.sum()
-    return weights

@@ -1,4 +1,4 @@
-"""Methods by name. Case and separators do not matter: ``"Nash-MTL"``, ``"nash mtl"`` and ``"nash_mtl"`` are one name."""
+"""Methods by name. Case and separators do not matter: "Nash-MTL", "nash mtl" and "nash_mtl" are one name."""
 
 import inspect
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from recon.names import unknown_name
 
 M = TypeVar("M", bound=type[Method])
 
-# From the name without case and separators to the name as registered and its class.
+# Name without case and separators -> name as registered, class.
 _registered: dict[str, tuple[str, type[Method]]] = {}
 
 
@@ -17,11 +17,12 @@ def register_method(name: str) -> Callable[[M], M]:
     """Class decorator that makes a method available by name.
 
     Args:
-        name: The name; it must not be taken, except by an earlier version of the same class (a reloaded module or notebook cell).
+        name: A name that is not taken, except by an earlier version of the same class (a reloaded module or notebook
+            cell).
 
     Raises:
-        ValueError: If the name is empty or taken.
-        TypeError: If what is registered is not a `Method` class.
+        ValueError: The name is empty or taken.
+        TypeError: What is registered is not a method class.
     """
     key = _key(name)
     if not key:
@@ -29,13 +30,10 @@ def register_method(name: str) -> Callable[[M], M]:
 
     def register(cls: M) -> M:
         if not (isinstance(cls, type) and issubclass(cls, Method)):
-            raise TypeError(f"cannot register {cls!r} as {name!r}: not a subclass of recon.Method")
-        if key in _registered:
+            raise TypeError(f"cannot register {cls!r} as method {name!r}; derive a class from recon.Method")
+        if key in _registered and _identity(_registered[key][1]) != _identity(cls):
             taken, owner = _registered[key]
-            if (owner.__module__, owner.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise ValueError(
-                    f"method name {name!r} is taken: {taken!r} is {owner.__module__}.{owner.__qualname__}; choose another name"
-                )
+            raise ValueError(f"method name {name!r} is taken: {taken!r} is {_identity(owner)}; choose another name")
         _registered[key] = (name, cls)
         return cls
 
@@ -46,21 +44,25 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
     """Build a registered method.
 
     Args:
-        name: Name of the method; see `list_methods`.
+        name: Name of the method, one of :func:`list_methods`; case and separators do not matter.
         **hyperparameters: Arguments of the method's class.
 
     Raises:
-        ValueError: If there is no such method or it has no such hyperparameter; the nearest are suggested.
+        ValueError: There is no such method, it has no such hyperparameter (both errors suggest the nearest), or a
+            value is out of range.
+
+    Example:
+        >>> create_method("CAGrad", c=0.4)
+        CAGrad(c=0.4, rescale=1)
     """
     if _key(name) not in _registered:
         raise unknown_name("method", name, list_methods())
     registered, cls = _registered[_key(name)]
-    parameters = inspect.signature(cls).parameters.values()
-    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-        known = [parameter.name for parameter in parameters]
+    parameters = inspect.signature(cls).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for hyperparameter in hyperparameters:
-            if hyperparameter not in known:
-                raise unknown_name("hyperparameter", hyperparameter, known, where=f"method {registered!r}")
+            if hyperparameter not in parameters:
+                raise unknown_name("hyperparameter", hyperparameter, parameters, where=f"method {registered!r}")
     return cls(**hyperparameters)
 
 
@@ -71,3 +73,7 @@ def list_methods() -> list[str]:
 
 def _key(name: str) -> str:
     return "".join(character for character in name.lower() if character not in "_- ")
+
+
+def _identity(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,12 +1,18 @@
 """What ``recon fit`` and its siblings read: a LightningCLI for multi-task networks."""
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from recon.files import replaced
 from recon.parser import Parser
+from recon.tasks import Task
 from recon.training.callbacks import ConflictCallback
 from recon.training.module import MultiTaskModule
 
@@ -60,11 +66,13 @@ class TrainingCLI(LightningCLI):
             trainer_class=Trainer,
             parser_class=TrainingParser,
             trainer_defaults={
-                "logger": {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "logs"}}
+                "logger": {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "logs"}},
+                "devices": 1,
             },
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             seed_everything_default=0,
+            parser_kwargs={"prog": "recon"},
             args=args,
             run=run,
         )
@@ -72,6 +80,12 @@ class TrainingCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that raises its errors, for the caller to word; by itself it prints two pages of usage."""
         return super().init_parser(**{"exit_on_error": False, **kwargs})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse arguments that are what ``recon`` left of the command line; Lightning warns that there are both."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -81,15 +95,24 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take the tasks from the data module."""
-        parser.link_arguments("data", "model.tasks", compute_fn=_tasks, apply_on="instantiate")
+        parser.link_arguments("data", "model.tasks", compute_fn=tasks_of, apply_on="instantiate")
 
 
-def _tasks(data: Any) -> Any:
-    return data.tasks
+def tasks_of(data: pl.LightningDataModule | None) -> list[Task]:
+    """The tasks that a data module provides.
+
+    Raises:
+        ValueError: There is no data module, or it has no tasks.
+    """
+    tasks: list[Task] | None = getattr(data, "tasks", None)
+    if not tasks:
+        given = "there is no data module" if data is None else f"{type(data).__name__} has no tasks"
+        raise ValueError(f"{given}; give data whose attribute `tasks` lists what is learned (recon.Task)")
+    return tasks
 
 
 def last_epoch_checkpoint(directory: str) -> ModelCheckpoint:
-    """Keeps one checkpoint, of the last finished epoch, as ``last.ckpt``; it is replaced atomically."""
+    """Keeps one checkpoint, of the last finished epoch, as ``last.ckpt``."""
     return ModelCheckpoint(
         dirpath=directory,
         filename="last",
@@ -97,3 +120,11 @@ def last_epoch_checkpoint(directory: str) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Replaces checkpoints whole; Lightning's own way copies them from the temporary folder if that is another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with replaced(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)

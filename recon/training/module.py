@@ -46,7 +46,7 @@ class MultiTaskModule(pl.LightningModule):
         gradient_clip_val: Clips the norm of the whole gradient after the method; ``None`` for no clipping.
 
     Raises:
-        ValueError: Unknown method, task, layer or hyperparameter, a task without a head, or a norm that is not positive.
+        ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm that is not positive.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class MultiTaskModule(pl.LightningModule):
         checkpoint["run_seed"] = self.run_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        _check_same_network(list(checkpoint["state_dict"]), list(self.state_dict()))
         self.run_seed = checkpoint["run_seed"]
 
     def on_train_start(self) -> None:
@@ -134,10 +135,12 @@ class MultiTaskModule(pl.LightningModule):
         )
         self.engine.step_count = self.trainer.global_step
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout and the like become a function of (seed, epoch), so that a resumed run repeats an uninterrupted one.
-        assert self.run_seed is not None
-        torch.manual_seed(self.run_seed + 1_000_003 * (self.current_epoch + 1))
+        # Not at the start of the epoch: Lightning makes its data iterator, which draws a number, before or after that.
+        if batch_idx == 0:
+            assert self.run_seed is not None
+            torch.manual_seed(self.run_seed + 1_000_003 * (self.current_epoch + 1))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         def closure(other: Batch | None = None) -> dict[str, Tensor]:
@@ -198,6 +201,17 @@ def _metrics(stage: str, tasks: list[Task]) -> nn.ModuleDict:
     return nn.ModuleDict(
         {task.name: MetricCollection({**task.metrics()}, prefix=f"{stage}/{task.name}/") for task in tasks}
     )
+
+
+def _check_same_network(saved: list[str], own: list[str]) -> None:
+    """Refuse the checkpoint of another network in one line; torch would list all of its weights."""
+    missing, strange = [name for name in own if name not in saved], [name for name in saved if name not in own]
+    if missing or strange:
+        raise ValueError(
+            f"the checkpoint is of another network or method: it lacks {len(missing)} tensors of this one "
+            f"({', '.join(missing[:2])}, ...) and has {len(strange)} others ({', '.join(strange[:2])}, ...); "
+            "give the backbone, branch and method that it was trained with"
+        )
 
 
 def _num_features(backbone: nn.Module) -> int:

@@ -1,0 +1,166 @@
+"""What a branched network must compute, by separate copies of its backbone: one per task, each run on its own."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from recon.branching import BranchedModule, branch
+from recon.gradients import shared_layers
+
+Pair = tuple[list[Tensor], list[Tensor]]
+
+
+def still(network: nn.Module) -> nn.Module:
+    """The network in float64, without dropout and stochastic depth, and with nothing at an initial value that hides errors.
+
+    Zero weights of a last norm layer, or tiny layer scales, would keep a branch's changes from what follows.
+    """
+    network = network.double()
+    with torch.no_grad():
+        for module in network.modules():
+            for name in ("p", "drop_prob"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, 0.0)
+            if isinstance(getattr(module, "running_mean", None), Tensor):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+        for parameter in network.parameters():
+            if parameter.dim() < 2 or not parameter.any():
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return network
+
+
+def some_layers(network: nn.Module, fraction: float) -> list[str]:
+    """A random choice of the network's layers, at least one."""
+    names = list(shared_layers(network))
+    chosen = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))
+    return [names[i] for i in sorted(chosen[: max(1, round(fraction * len(names)))].tolist())]
+
+
+def differences(
+    backbone: nn.Module, layers: Sequence[str], inputs: Sequence[Tensor], training: bool, tasks: Sequence[str]
+) -> dict[str, float]:
+    """The largest difference between a branched network and separate copies of its backbone.
+
+    Every task's copies are moved away from the backbone's weights at random first, so that nothing agrees by chance.
+
+    Returns:
+        ``outputs``, ``gradients`` and ``statistics`` -> the largest difference, relative to the largest value expected.
+    """
+    net = branch(backbone, layers, tasks).train(training)
+    copies = {task: copy.deepcopy(backbone).train(training) for task in tasks}
+    own = _names_of(backbone, layers)
+    _move_apart(net, copies, own)
+    outputs, expected = net(*(x.clone() for x in inputs)), _run_in_turn(copies, inputs, own)
+    weights = {task: [torch.randn_like(leaf) for leaf in _tensors(expected[task])] for task in tasks}
+    for results in (outputs, expected):
+        products = [(leaf * w).sum() for task in tasks for leaf, w in zip(_tensors(results[task]), weights[task])]
+        torch.stack(products).sum().backward()
+    return {
+        "outputs": _largest((_tensors(outputs[task]), _tensors(expected[task])) for task in tasks),
+        "gradients": _largest(_gradients(net, copies, own)),
+        "statistics": _largest(_statistics(net, copies, own)),
+    }
+
+
+def _names_of(backbone: nn.Module, layers: Sequence[str]) -> set[str]:
+    """The parameters and buffers of layers, by their names in the backbone; a tied one under its first name only."""
+    modules = dict(backbone.named_modules())
+    prefixes = {f"{layer}." if layer in modules else "" for layer in layers}
+    named = (*backbone.named_parameters(), *backbone.named_buffers())
+    return {name for name, _ in named if name[: name.rfind(".") + 1] in prefixes}
+
+
+@torch.no_grad()
+def _move_apart(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]) -> None:
+    for task, network in copies.items():
+        branched = dict((*net.branches[task].named_parameters(), *net.branches[task].named_buffers()))
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            if name in own and tensor.is_floating_point():
+                tensor.mul_(1 + 0.2 * torch.rand_like(tensor))
+                branched[name].copy_(tensor)
+
+
+def _run_in_turn(copies: dict[str, nn.Module], inputs: Sequence[Tensor], own: set[str]) -> dict[str, object]:
+    """Run the copies in task order, each going on from the statistics of shared modules that the one before it left.
+
+    A shared module whose input is the same for all tasks stands before the first branched layer, and runs only once.
+    """
+    outputs: dict[str, object] = {}
+    first: dict[str, list[Tensor]] = {}
+    left: dict[str, Tensor] = {}
+    for task, network in copies.items():
+        shared = {name: buffer.data for name, buffer in network.named_buffers() if name not in own}
+        for name, statistic in left.items():
+            shared[name].copy_(statistic)
+        outputs[task], seen = _watched(network, inputs)
+        first = first or seen
+        for name, statistic in left.items():
+            owner = name.rpartition(".")[0]
+            if all(map(torch.equal, first.get(owner, []), seen.get(owner, []))):
+                shared[name].copy_(statistic)
+        left = {name: statistic.clone() for name, statistic in shared.items()}
+    return outputs
+
+
+def _watched(network: nn.Module, inputs: Sequence[Tensor]) -> tuple[object, dict[str, list[Tensor]]]:
+    """The network's output, and the inputs of every module in it."""
+    seen: dict[str, list[Tensor]] = {}
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def remember(_: nn.Module, args: tuple[object, ...]) -> None:
+            seen.setdefault(name, []).extend(tensor.detach().clone() for tensor in _tensors(args))
+
+        return module.register_forward_pre_hook(remember)
+
+    hooks = [watch(name, module) for name, module in network.named_modules()]
+    output = network(*(x.clone() for x in inputs))
+    for hook in hooks:
+        hook.remove()
+    return output, seen
+
+
+def _tensors(value: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _gradients(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]) -> Iterator[Pair]:
+    mine = dict(net.named_parameters())
+    theirs = {task: dict(network.named_parameters()) for task, network in copies.items()}
+    for name in dict(next(iter(copies.values())).named_parameters()):
+        gradients = [_gradient(theirs[task][name]) for task in copies]
+        if name in own:
+            yield [_gradient(mine[f"branches.{task}.{name}"]) for task in copies], gradients
+        else:
+            yield [_gradient(mine[f"shared.{name}"])], [torch.stack(gradients).sum(0)]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _statistics(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]) -> Iterator[Pair]:
+    mine = dict(net.named_buffers())
+    *_, last = copies
+    for task, network in copies.items():
+        for name, buffer in network.named_buffers():
+            if name in own:
+                yield [mine[f"branches.{task}.{name}"]], [buffer]
+            elif task == last:
+                yield [mine[f"shared.{name}"]], [buffer]
+
+
+def _largest(pairs: Iterable[Pair]) -> float:
+    """The largest difference over all tensors, relative to the largest value expected; inf where shapes differ or NaN."""
+    worst = scale = 0.0
+    for left, right in pairs:
+        for value, expected in zip(left, right, strict=True):
+            if value.shape != expected.shape or not value.isfinite().all():
+                return float("inf")
+            if value.numel():
+                worst = max(worst, (value.double() - expected.double()).abs().max().item())
+                scale = max(scale, expected.double().abs().max().item())
+    return worst / scale if scale else worst

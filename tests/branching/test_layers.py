@@ -1,0 +1,62 @@
+import pytest
+import torchvision.models as tv
+from torch import nn
+
+from recon.branching import branch
+from recon.branching.layers import cut, layer_paths
+
+TASKS = ("left", "right")
+
+
+def tied() -> nn.Module:
+    network = nn.ModuleDict({"first": nn.Linear(4, 4), "second": nn.Linear(4, 4, bias=False), "third": nn.Linear(4, 4)})
+    network["second"].weight = network["third"].weight = network["first"].weight
+    return network
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["layer1.0.con1"], r"unknown layer 'layer1\.0\.con1' in ResNet; nearest: 'layer1\.0\.conv1'"),
+        (["shared.conv1"], r"unknown layer 'shared\.conv1' in ResNet; nearest: .*'conv1'"),
+        (["fc", "conv1", "fc"], r"layer 'fc' is given 2 times"),
+        (["layer1"], r"layer 'layer1' \(Sequential\) owns no parameters; layers in it: 'layer1\.0\.bn1'"),
+        (["relu"], r"layer 'relu' \(ReLU\) owns no parameters; there is nothing in it to branch"),
+        (["ResNet"], r"layer 'ResNet' \(ResNet\) owns no parameters; layers in it"),
+    ],
+)
+def test_wrong_layer_is_refused(layers: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        branch(tv.resnet18(), layers, TASKS)
+
+
+def test_layer_whose_parameters_belong_to_another_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layer 'second' .*tied to those of 'first', which own them; branch these"):
+        layer_paths(tied(), ["second"])
+
+
+def test_layers_keep_their_order() -> None:
+    assert layer_paths(tv.resnet18(), ["fc", "conv1"]) == ["fc", "conv1"]
+
+
+def test_tied_parameter_is_copied_wherever_it_is_held() -> None:
+    places = cut(tied(), ["first"])
+    assert places.tensors == {"first.weight", "first.bias"}
+    assert places.leaves == ("first", "second", "third")
+    assert places.absent == ("first", "second")  # the third has a bias of its own, which stays shared
+
+
+def test_layer_in_a_module_that_is_not_entered_copies_that_module() -> None:
+    network = nn.Sequential(nn.MultiheadAttention(4, 2))
+    assert cut(network, ["0.out_proj"]).leaves == ("0",)
+    assert cut(network, ["0.out_proj"]).tensors == {"0.out_proj.weight", "0.out_proj.bias"}
+    assert cut(network, ["0"]).tensors == {"0.in_proj_weight", "0.in_proj_bias"}
+
+
+def test_parameters_read_directly_are_copied_without_the_modules_below() -> None:
+    places = cut(tv.swin_t(), ["features.1.0.attn"])
+    assert places.holders == ("features.1.0.attn",)
+    assert places.tensors == {
+        "features.1.0.attn.relative_position_bias_table",
+        "features.1.0.attn.relative_position_index",
+    }

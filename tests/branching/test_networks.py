@@ -1,0 +1,72 @@
+"""The promise of branching: outputs, gradients and running statistics are those of separate copies, in any network."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision.models as tv
+from separate_copies import differences, some_layers, still
+from torch import nn
+
+from recon.gradients import shared_layers
+
+
+def _timm(name: str, **options: object) -> Callable[[], nn.Module]:
+    return lambda: pytest.importorskip("timm").create_model(name, **options)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": tv.resnet18,
+    "mobilenet_v3_small": tv.mobilenet_v3_small,
+    "densenet121": tv.densenet121,
+    "swin_t": tv.swin_t,
+    "vit": lambda: tv.VisionTransformer(64, 16, 3, 4, 64, 128),
+    "timm_convnext_atto": _timm("convnext_atto"),
+    "timm_mobilevit_s": _timm("mobilevit_s"),
+}
+MORE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet50": tv.resnet50,
+    "efficientnet_b0": tv.efficientnet_b0,
+    "convnext_tiny": tv.convnext_tiny,
+    "deeplabv3": lambda: tv.segmentation.deeplabv3_mobilenet_v3_large(weights_backbone=None, num_classes=5),
+    "timm_resnet18": _timm("resnet18"),
+    "timm_vit_tiny_patch16_224": _timm("vit_tiny_patch16_224", img_size=64),
+    "timm_resnet18_features_only": _timm("resnet18", features_only=True),
+}
+
+
+def assert_equal_to_separate_copies(make: Callable[[], nn.Module], training: bool, fractions: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    network = still(make())
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    for fraction in fractions:
+        found = differences(network, some_layers(network, fraction), [x], training, ("left", "right"))
+        assert max(found.values()) < 1e-10, f"{fraction:.0%} of the layers: {found}"
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_branched_network_equals_separate_copies(name: str, training: bool) -> None:
+    assert_equal_to_separate_copies(NETWORKS[name], training, (0.3,))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", NETWORKS | MORE_NETWORKS)
+def test_branched_network_equals_separate_copies_for_few_and_all_layers(name: str, training: bool) -> None:
+    assert_equal_to_separate_copies((NETWORKS | MORE_NETWORKS)[name], training, (0.05, 0.3, 1.0))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_three_tasks_share_what_is_not_branched(training: bool) -> None:
+    torch.manual_seed(0)
+    network = still(nn.Sequential(*(_block(width) for width in (3, 4, 4, 4))))
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    for layer in shared_layers(network):
+        assert max(differences(network, [layer], [x], training, ("a", "b", "c")).values()) < 1e-12
+
+
+def _block(width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(width, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))

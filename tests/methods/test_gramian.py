@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from recon.methods.gramian import gramian_of, nearest_combination, unit_root
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
+def test_gramian_of_a_float32_jacobian_is_exact_at_any_scale(factor: float) -> None:
+    jacobian = factor * torch.randn(3, 1000, generator=torch.Generator().manual_seed(0))
+    exact = jacobian.double() @ jacobian.double().T
+    torch.testing.assert_close(gramian_of(jacobian), exact, rtol=1e-12, atol=0)
+
+
+def test_gramian_of_more_columns_than_a_block_holds() -> None:
+    jacobian = torch.ones(2, (1 << 18) + 3)
+    assert gramian_of(jacobian).tolist() == [[(1 << 18) + 3] * 2] * 2
+
+
+def test_unit_root_keeps_norms_and_angles(jacobian: Tensor) -> None:
+    if not jacobian.any():
+        jacobian = torch.ones_like(jacobian)
+    jacobian = jacobian[jacobian.norm(dim=1) > 0]
+    norms, directions = unit_root((jacobian @ jacobian.T).numpy())
+    unit = jacobian / jacobian.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(norms, jacobian.norm(dim=1).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(directions.T @ directions, (unit @ unit.T).numpy(), atol=1e-12)
+    assert directions[0].any() == (torch.linalg.matrix_rank(unit).item() == len(unit))
+
+
+def test_nearest_combination_gives_the_shortest_vector_above_the_heights() -> None:
+    columns, heights = np.eye(2), np.array([3.0, -1.0])
+    u = nearest_combination(columns, heights)
+    np.testing.assert_allclose(columns @ u / (1 - heights @ u), [3.0, 0.0])
+
+
+def test_nearest_combination_certifies_that_nothing_is_above_the_heights() -> None:
+    columns, heights = np.array([[1.0, -1.0]]), np.array([1.0, 1.0])
+    u = nearest_combination(columns, heights)
+    np.testing.assert_allclose(columns @ u, 0, atol=1e-15)
+    assert heights @ u == pytest.approx(1)

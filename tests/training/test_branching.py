@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from recon.models import LeNet
+from recon.training import Branching
+
+TASKS = ["digit", "letter"]
+
+
+def published(path: Path, scores: dict[str, int]) -> str:
+    from recon.conflict import ConflictMap
+
+    (path / "published.json").write_text(json.dumps(scores))
+    ConflictMap.import_scores(path / "published.json", severity=-0.1).save(path / "map.json")
+    return str(path / "map.json")
+
+
+def branched_layers(network: nn.Module) -> tuple[str, ...]:
+    layers = network.layers
+    return tuple(layers)  # type: ignore[arg-type]
+
+
+def test_layers_are_branched_by_name() -> None:
+    backbone = LeNet()
+    network = Branching(layers=["fc"]).apply(backbone, TASKS)
+    assert branched_layers(network) == ("fc",)
+    assert list(network(torch.zeros(1, 1, 36, 36))) == TASKS
+    assert not hasattr(backbone, "layers")
+
+
+def test_the_top_of_a_map_is_branched(tmp_path: Path) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
+    assert sorted(branched_layers(Branching(map=path, top=2).apply(LeNet(), TASKS))) == ["conv2", "fc"]
+
+
+def test_a_map_of_another_network_is_refused(tmp_path: Path) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc1": 5, "conv1": 1})
+    with pytest.raises(ValueError, match=r"the conflict map of published.json does not fit: .*'fc1'"):
+        Branching(map=path, top=2).apply(LeNet(), TASKS)
+
+
+def test_a_severity_that_the_map_does_not_know_is_refused(tmp_path: Path) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
+    with pytest.raises(ValueError, match="imported at severity -0.1"):
+        Branching(map=path, top=2, severity=0.0).apply(LeNet(), TASKS)
+
+
+def test_either_layers_or_a_map_say_what_to_branch() -> None:
+    for given in ({}, {"layers": ["fc"], "map": "map.json"}):
+        with pytest.raises(ValueError, match="either layer names"):
+            Branching(**given)
+
+
+def test_an_unknown_layer_suggests_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown layer 'conv11' in LeNet; nearest: 'conv1'"):
+        Branching(layers=["conv11"]).apply(LeNet(), TASKS)

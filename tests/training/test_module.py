@@ -1,0 +1,291 @@
+"""The LightningModule against hand-written loops and metrics."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+import recon
+from recon.data import Glyphs
+from recon.data.composites import Composites
+from recon.models import LeNet
+from recon.tasks import Task
+from recon.training import ConflictCallback, MultiTaskModule
+
+TrainerFactory = Callable[..., pl.Trainer]
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=3e-3)
+
+
+def plain_sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def module_for(data: Glyphs, **options: Any) -> MultiTaskModule:
+    torch.manual_seed(0)
+    return MultiTaskModule(LeNet(), data.tasks, **options)
+
+
+def whole_set(data: Glyphs, split: str) -> tuple[Tensor, dict[str, Tensor]]:
+    composites = data.composites(split)  # type: ignore[arg-type]
+    return composites[torch.arange(len(composites))]
+
+
+def displacement(before: nn.Module, after: nn.Module) -> Tensor:
+    return torch.cat([(b - a).flatten() for b, a in zip(before.parameters(), after.parameters(), strict=True)]).detach()
+
+
+# Training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["joint", "mgda", "pcgrad", "cagrad", "graddrop"])
+def test_every_method_learns(method: str, trainer: TrainerFactory) -> None:
+    data = Glyphs(train_size=128, test_size=8, batch_size=32)
+    module = module_for(data, method=method, optimizer=adam)
+    before = {task: loss.item() for task, loss in module.losses(whole_set(data, "train")).items()}
+    trainer(max_epochs=12, limit_val_batches=0).fit(module, datamodule=data)
+    after = module.losses(whole_set(data, "train"))
+    assert sum(after.values()).item() < 0.95 * sum(before.values())
+
+
+def test_joint_training_is_a_plain_loop_over_the_summed_loss(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    def halved(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+
+    module = module_for(glyphs, scheduler=halved)
+    expected = copy.deepcopy(module)
+    trainer(max_epochs=3).fit(module, datamodule=glyphs)
+
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.9)
+    loader = glyphs.train_dataloader()
+    for epoch, rate in enumerate([0.1, 0.05, 0.025]):
+        optimizer.param_groups[0]["lr"] = rate
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for x, targets in loader:
+            features = expected.backbone(x)
+            losses = [cross_entropy(expected.heads[task](features), targets[task]) for task in ("digit", "letter")]
+            optimizer.zero_grad()
+            (losses[0] + losses[1]).backward()
+            optimizer.step()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter, expected.get_parameter(name), msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_sum_scale_doubles_the_shared_update_of_a_mean_scaled_method(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    shared, heads = {}, {}
+    for scale in ("method", "sum"):
+        module = module_for(glyphs, method="mgda", update_scale=scale, optimizer=plain_sgd)
+        start = copy.deepcopy(module)
+        trainer(max_steps=1, limit_val_batches=0).fit(module, datamodule=glyphs)
+        shared[scale] = displacement(start.backbone, module.backbone)
+        heads[scale] = displacement(start.heads, module.heads)
+    torch.testing.assert_close(shared["sum"], 2 * shared["method"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(heads["sum"], heads["method"])
+
+
+class NormRecorder(torch.optim.SGD):
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.norms: list[float] = []
+
+    def step(self, closure: Any = None) -> Any:
+        result = super().step(closure)  # Lightning clips in the closure
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        self.norms.append(nn.utils.get_total_norm(gradients).item())
+        return result
+
+
+def test_clipping_bounds_the_norm_of_the_whole_gradient_after_the_method(
+    glyphs: Glyphs, trainer: TrainerFactory
+) -> None:
+    norms = {}
+    for clip in (None, 0.01):
+        module = module_for(glyphs, method="mgda", optimizer=NormRecorder, gradient_clip_val=clip)
+        fit = trainer()
+        fit.fit(module, datamodule=glyphs)
+        norms[clip] = fit.optimizers[0].norms  # type: ignore[attr-defined]
+    assert norms[0.01] == pytest.approx([0.01] * 3, rel=1e-3)
+    assert min(norms[None]) > 0.02
+
+
+def test_bf16_autocast_trains(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    module = module_for(glyphs, method="cagrad")
+    start = copy.deepcopy(module)
+    trainer(precision="bf16-mixed").fit(module, datamodule=glyphs)
+    moved = displacement(start, module)
+    assert moved.dtype == torch.float32
+    assert moved.isfinite().all()
+    assert moved.any()
+
+
+def test_the_progress_bar_shows_task_losses_and_conflict_rate(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    fit = trainer(callbacks=[ConflictCallback()])
+    fit.fit(module_for(glyphs), datamodule=glyphs)
+    assert {"loss/digit", "loss/letter", "conflict"} <= fit.progress_bar_metrics.keys()
+    assert 0 <= fit.progress_bar_metrics["conflict"] <= 1
+
+
+def test_one_task_trains_alone_whatever_the_method(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    module = module_for(glyphs, only=["letter"], method="cagrad")
+    assert list(module.heads) == ["letter"]
+    fit = trainer()
+    fit.fit(module, datamodule=glyphs)
+    assert list(fit.test(module, datamodule=glyphs, verbose=False)[0]) == ["test/letter/accuracy"]
+
+
+class Uncertainty(recon.LossMethod):
+    """Learnable log-variances, as in uncertainty weighting."""
+
+    scale = "sum"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(2))
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        return torch.exp(-self.log_variances)
+
+    def objective(self, losses: Tensor) -> Tensor:
+        return (self.loss_weights(losses) * losses + self.log_variances).sum()
+
+
+def test_learnable_parameters_of_a_method_are_trained_and_saved(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    method = Uncertainty()
+    fit = trainer()
+    fit.fit(module_for(glyphs, method=method), datamodule=glyphs)
+    assert any(p is method.log_variances for group in fit.optimizers[0].param_groups for p in group["params"])
+    assert method.log_variances.all()
+    fit.save_checkpoint(f"{fit.default_root_dir}/a.ckpt")
+    saved = torch.load(f"{fit.default_root_dir}/a.ckpt")
+    assert torch.equal(saved["state_dict"]["method.log_variances"], method.log_variances)
+
+
+# Evaluation ---------------------------------------------------------------------------------------------------------
+
+
+def two_metrics(name: str) -> Task:
+    """Micro accuracy and macro F1: neither is a mean over batches of its values, and torchmetrics lets them share state."""
+
+    def metrics() -> dict[str, Any]:
+        return {"accuracy": MulticlassAccuracy(10, average="micro"), "f1": MulticlassF1Score(10, average="macro")}
+
+    return Task(name, cross_entropy, metrics, 10)
+
+
+def test_metrics_are_those_of_the_whole_set(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    glyphs.tasks = [two_metrics("digit"), two_metrics("letter")]
+    module = module_for(glyphs)
+    fit = trainer()
+    fit.fit(module, datamodule=glyphs)
+    values = {**fit.validate(module, datamodule=glyphs, verbose=False)[0]}
+    values |= fit.test(module, datamodule=glyphs, verbose=False)[0]
+    x, targets = whole_set(glyphs, "test")
+    with torch.no_grad():
+        predictions = module.eval()(x)
+    for stage in ("val", "test"):
+        for task, labels in targets.items():
+            guesses = predictions[task].argmax(1)
+            assert values[f"{stage}/{task}/accuracy"] == pytest.approx((guesses == labels).double().mean().item())
+            assert values[f"{stage}/{task}/f1"] == pytest.approx(macro_f1(guesses, labels))
+
+
+def macro_f1(guesses: Tensor, labels: Tensor) -> float:
+    """Mean over the classes that occur in either, in counts."""
+    scores = []
+    for c in range(10):
+        hits, wrong = ((guesses == c) & (labels == c)).sum().item(), ((guesses == c) ^ (labels == c)).sum().item()
+        if hits + wrong:
+            scores.append(2 * hits / (2 * hits + wrong))
+    return sum(scores) / len(scores)
+
+
+def test_metrics_start_anew_each_epoch(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    module = module_for(glyphs)
+    fit = trainer(max_epochs=2)
+    fit.fit(module, datamodule=glyphs)
+    last = {key: value.item() for key, value in fit.callback_metrics.items() if key.startswith("val/")}
+    assert last == pytest.approx(fit.validate(module, datamodule=glyphs, verbose=False)[0])
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------
+
+
+class Untouched(Glyphs):
+    """Data that fail as soon as anybody begins to work with them."""
+
+    def prepare_data(self) -> None:
+        raise AssertionError("data were prepared")
+
+    def setup(self, stage: str) -> None:
+        raise AssertionError("data were set up")
+
+
+@pytest.mark.parametrize(
+    ("option", "cure"),
+    [
+        ({"gradient_clip_val": 1.0}, "give gradient_clip_val to MultiTaskModule"),
+        ({"accumulate_grad_batches": 2}, "raise the batch size"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(option: Any, cure: str, trainer: TrainerFactory) -> None:
+    data = Untouched(train_size=8, test_size=8)
+    with pytest.raises(ValueError, match=cure):
+        trainer(**option).fit(module_for(data), datamodule=data)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "cure"), [("precision", "16-mixed", "use 'bf16-mixed'"), ("world_size", 2, "set devices=1")]
+)
+def test_what_this_machine_cannot_do_is_refused_too(
+    attribute: str, value: Any, cure: str, trainer: TrainerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = trainer()
+    monkeypatch.setattr(pl.Trainer, attribute, property(lambda self: value))
+    data = Untouched(train_size=8, test_size=8)
+    with pytest.raises(ValueError, match=cure):
+        fit.fit(module_for(data), datamodule=data)
+
+
+def test_what_is_refused_in_training_does_not_matter_in_a_test(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    trainer(gradient_clip_val=1.0).test(module_for(glyphs), datamodule=glyphs, verbose=False)
+
+
+class WithoutLetters(Glyphs):
+    def compose(self, split: Any) -> Composites:
+        composites = super().compose(split)
+        return Composites(composites.images, {"digit": composites.targets["digit"]})
+
+
+@pytest.mark.parametrize("work", ["fit", "validate", "test"])
+def test_a_task_without_targets_is_named(work: str, trainer: TrainerFactory) -> None:
+    data = WithoutLetters(train_size=8, test_size=8)
+    with pytest.raises(ValueError, match=r"no targets for tasks \['letter'\]; it has \['digit'\]"):
+        getattr(trainer(), work)(module_for(data), datamodule=data)
+
+
+def test_unknown_names_suggest_the_nearest(glyphs: Glyphs) -> None:
+    with pytest.raises(ValueError, match="unknown task 'digits'; nearest: 'digit'"):
+        module_for(glyphs, only=["digits"])
+    with pytest.raises(ValueError, match="unknown method 'pcgrd'; nearest: 'pcgrad'"):
+        module_for(glyphs, method="pcgrd")
+    with pytest.raises(ValueError, match="unknown hyperparameter 'leek' in method 'graddrop'; nearest: 'leak'"):
+        module_for(glyphs, method="graddrop", method_options={"leek": 0.1})
+
+
+def test_parts_that_do_not_fit_are_refused(glyphs: Glyphs) -> None:
+    with pytest.raises(ValueError, match="different names"):
+        MultiTaskModule(LeNet(), [*glyphs.tasks, glyphs.tasks[0]])
+    with pytest.raises(ValueError, match="Linear does not say its num_features"):
+        MultiTaskModule(nn.Linear(2, 2), glyphs.tasks)
+    with pytest.raises(ValueError, match=r"heads has no \['letter'\]"):
+        MultiTaskModule(LeNet(), glyphs.tasks, heads=nn.ModuleDict({"digit": nn.Linear(50, 10)}))
+    with pytest.raises(ValueError, match="gradient_clip_val=0 must be a positive norm"):
+        MultiTaskModule(LeNet(), glyphs.tasks, gradient_clip_val=0)
