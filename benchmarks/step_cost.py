@@ -3,9 +3,9 @@
     python benchmarks/step_cost.py                       # width-64 ResNet-18, batch 64, K = 2
     python benchmarks/step_cost.py --width 16 --rounds 10
 
-Everything is timed in turn, round after round, so that a machine whose speed drifts slows all of it alike; what is printed is
-the median over rounds of the ratio to the floor of the same round. The floor is measured with plain PyTorch: one forward,
-K backwards (the graph kept for all but the last), and the optimizer step.
+Everything is timed in turn, round after round, so that a machine whose speed drifts slows all of it alike; what is
+printed is the median over rounds of the ratio to the floor of the same round. The floor is measured with plain
+PyTorch: one forward, K backwards (the graph kept for all but the last), and the optimizer step.
 """
 
 from collections.abc import Callable
@@ -113,7 +113,10 @@ def main(width: int = 64, batch: int = 64, rounds: int = 7, device: str = "cpu",
     def net() -> Network:
         return Network(width, batch, device)
 
-    steps = {"floor: forward + 2 backwards + optimizer": floor(net()), "one joint backward, plain PyTorch": plain(net())}
+    steps = {
+        "floor: forward + 2 backwards + optimizer": floor(net()),
+        "one joint backward, plain PyTorch": plain(net()),
+    }
     steps["joint"] = ours(net(), "joint", False)
     for method in ("pcgrad", "cagrad", "mgda", "graddrop"):
         steps[method] = ours(net(), method, False)

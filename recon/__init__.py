@@ -1,6 +1,7 @@
 """Recon: find where tasks fight inside one network, and end the fight there.
 
-Plain PyTorch users need nothing but this module; :class:`MultiTaskModule` is loaded, and Lightning with it, when asked for.
+Plain PyTorch users need nothing but this module; :class:`MultiTaskModule`, and Lightning with it, is loaded when asked
+for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,10 @@ from recon.methods import (
     register_method,
 )
 from recon.tasks import Task
+from recon.version import __version__
 
 if TYPE_CHECKING:
     from recon.training import MultiTaskModule
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConflictAnalyzer",
@@ -35,6 +35,7 @@ __all__ = [
     "MultiTaskModule",
     "StepInfo",
     "Task",
+    "__version__",
     "backward",
     "branch",
     "create_method",

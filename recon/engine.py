@@ -36,7 +36,8 @@ class StepInfo:
         step: Number of the step, counted by the engine from 0.
         losses: Task -> detached loss.
         weights: (K,) weights that multiplied the task gradients; ``None`` for methods that have no such weights.
-        layer_gramians: (L, K, K) of the raw task gradients, layers in forward order; ``None`` when the step was one joint backward.
+        layer_gramians: (L, K, K) of the raw task gradients, layers in forward order; ``None`` when the step was one
+            joint backward.
     """
 
     step: int
@@ -82,11 +83,11 @@ class Engine:
         tasks: Names of the K tasks, in the order of the Jacobian's rows.
         method: A multi-task optimizer (:func:`recon.create_method`).
         analyzer: Observes conflicts; ``None`` for none.
-        update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled methods by K, so that
-            all methods match the summed loss at one learning rate; ``"mean"`` divides sum-scaled methods by K.
+        update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled methods by K, so
+            that all match the summed loss at one learning rate; ``"mean"`` divides sum-scaled methods by K.
 
     Raises:
-        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, or there is nothing shared.
+        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, or nothing is shared.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Engine:
             losses: Task -> scalar loss with a graph. The graph is freed.
 
         Raises:
-            ValueError: A loss is missing, unknown, not a scalar, has no graph, or a loss or task gradient is not finite.
+            ValueError: A loss is missing, unknown, no scalar or without a graph, or a loss or gradient is not finite.
             RuntimeError: More than one process takes part.
         """
         _refuse_processes()
@@ -191,7 +192,7 @@ class Engine:
         return ordered
 
     def check_finite(self) -> None:
-        """Raise if a loss or gradient has not been finite so far; on accelerators :meth:`backward` only looks now and then."""
+        """Raise if a loss or gradient has not been finite; on accelerators :meth:`backward` only looks now and then."""
         for watch in (self._loss_watch, self._gradient_watch, self._sum_watch):
             watch.check()
 

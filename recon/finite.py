@@ -13,7 +13,7 @@ class FiniteWatch:
     """Remembers for each watched value the first step at which it was NaN or infinite.
 
     Values on the CPU are looked at in every step. On an accelerator a look would stall the step, so what happened is
-    noted there and looked at every :data:`INTERVAL` steps, and whenever :meth:`check` is called; the step named is exact.
+    noted there and looked at every :data:`INTERVAL` steps, and when :meth:`check` is called; the step named is exact.
 
     Args:
         names: What the values are, in the words of the error.
@@ -43,5 +43,6 @@ class FiniteWatch:
         for name, step in zip(self.names, self._first.tolist(), strict=True):
             if step >= 0:
                 raise ValueError(
-                    f"{name} is not finite in step {step}; lower the learning rate, or look at this task's loss and data"
+                    f"{name} is not finite in step {step}; "
+                    "lower the learning rate, or look at this task's loss and data"
                 )

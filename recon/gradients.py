@@ -114,7 +114,7 @@ class TaskGradients:
         return gramians
 
     def add_to_grad(self, update: Tensor) -> None:
-        """Add an update direction (P,) to ``.grad``, as ``loss.backward()`` does; a parameter that no task reaches is left alone."""
+        """Add an update (P,) to ``.grad`` of the parameters that a task reached, as ``loss.backward()`` does."""
         reached = [any(task) for task in zip(*self._reached, strict=True)]
         for parameter, piece, touched in zip(self.parameters, self._like_parameters(update), reached, strict=True):
             if not touched:

@@ -141,7 +141,7 @@ def test_update_scale_matches_the_summed_loss(x: Tensor) -> None:
     gradients = {}
     for scale in ("method", "sum", "mean"):
         net.zero_grad()
-        recon.backward(net.losses(x), net.backbone, recon.create_method("mgda"), update_scale=scale)  # type: ignore[arg-type]
+        recon.backward(net.losses(x), net.backbone, recon.create_method("mgda"), update_scale=scale)
         gradients[scale] = flat_grad(net.backbone)
     torch.testing.assert_close(gradients["sum"], 2 * gradients["method"])
     torch.testing.assert_close(gradients["mean"], gradients["method"])
@@ -199,7 +199,7 @@ def test_layers_own_their_parameters_and_a_tied_one_belongs_to_the_first() -> No
     assert TaskGradients(layers, 2).jacobian.shape == (2, 8)
 
 
-# Bad input ----------------------------------------------------------------------------------------------------------------
+# Bad input ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_or_unknown_loss_is_named(x: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recon.conflict.map import BIN_EDGES, BINS, MeasuredMap, now
 from recon.gradients import shared_layers
 from recon.names import unknown_name
+from recon.version import __version__
 
 # Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
 LARGEST_SQUARE = 1e150
@@ -114,15 +115,13 @@ class ConflictAnalyzer:
             ValueError: A provenance key that the analyzer fills in itself.
             TypeError: A provenance value that JSON cannot hold.
         """
-        import recon  # holds the version, and imports this module
-
         if not self._observed_steps:
             raise RuntimeError("no step observed, so no conflict map; pass the analyzer to the engine and train first")
         measured = {
             "steps": self._steps,
             "observed_steps": self._observed_steps,
             "every": self.every,
-            "recon": recon.__version__,
+            "recon": __version__,
             "torch": torch.__version__,
             "created": now(),
         }

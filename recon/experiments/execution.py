@@ -1,30 +1,50 @@
 """One run of a benchmark: one Lightning fit in a folder of its own."""
 
-import json
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jsonargparse
 import pytorch_lightning as pl
 import torch
 import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers
-from recon.files import write_json
+from recon.conflict.reading import read_object
 from recon.experiments.plan import Plan, Run
+from recon.files import write_atomically, write_json
 from recon.gradients import shared_layers
+from recon.parser import Parser
+from recon.tasks import Task
 from recon.training import ConflictCallback, MultiTaskModule
-from recon.training.configuration import TrainingCLI, last_epoch_checkpoint
+from recon.training.configuration import TrainingCLI, WholeCheckpoints, last_epoch_checkpoint, tasks_of
 
 Report = Callable[[str, int], None]
 T = TypeVar("T")
+
+RESULT = (
+    "id",
+    "method",
+    "variant",
+    "seed",
+    "metrics",
+    "parameters",
+    "parameters_base",
+    "flops",
+    "conflict_by_layer",
+    "conflict_rate",
+    "seconds",
+)
+"""What is known of a run by itself; ``results.json`` adds delta-m."""
 
 
 class _EpochReport(pl.Callback):
@@ -47,16 +67,67 @@ def run_directory(out: Path, run_id: str) -> Path:
 
 
 def finished_result(out: Path, run: Run) -> dict[str, Any] | None:
-    """The result of a finished run; ``None`` when there is none yet."""
+    """The result of a finished run; ``None`` when there is none yet.
+
+    Raises:
+        ValueError: The file is damaged, or the result of another run.
+    """
     path = run_directory(out, run.id) / "result.json"
     if not path.exists():
         return None
     try:
-        result = json.loads(path.read_text())
+        result = read_object(path)
     except ValueError as error:
-        raise ValueError(f"{path} is not a result ({error}); remove it to repeat the run") from error
-    assert isinstance(result, dict)
+        raise ValueError(f"{error}; or remove it to repeat the run") from error
+    own = {"id": run.id, "method": run.method, "variant": run.variant, "seed": run.seed}
+    if result.keys() != set(RESULT) or any(result[key] != value for key, value in own.items()):
+        raise ValueError(f"{path} is not the result of {run.id}; remove it to repeat the run")
     return result
+
+
+def prepare(plan: Plan, root: str | None) -> list[Task]:
+    """Find out before any training what can be wrong with a plan: configuration, data, network, map.
+
+    Args:
+        plan: The plan; its names have been checked.
+        root: Folder of the data set, for data modules that read one.
+
+    Returns:
+        The tasks. The data have been downloaded, if they can be.
+
+    Raises:
+        ValueError: Something is wrong.
+    """
+    data = _build(pl.LightningDataModule, _with_root(plan.fit, root)["data"], "fit.data")
+    tasks = tasks_of(data)
+    for task in tasks:
+        _ = task.higher_is_better  # delta-m needs it, hours later
+    _check_layers(plan, _layers(plan))
+    data.prepare_data()
+    first = next(run for run in plan.runs([task.name for task in tasks]) if run.needs is None)
+    with _quiet_lightning():
+        cli = _instantiate(fit_configuration(plan, first, Path(), root))
+        _flops(cli.model, _input_shape(data))
+    return tasks
+
+
+def _check_layers(plan: Plan, layers: list[str]) -> None:
+    variants = {variant for entry in plan.methods for variant in entry.variants}
+    if variants != {"plain"} and plan.top >= len(layers):
+        raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
+    if plan.map is not None:
+        conflict_map = ConflictMap.load(plan.map)
+        conflict_map.check_layers(layers)
+        conflict_map.scores(plan.severity)
+
+
+def _input_shape(data: pl.LightningDataModule) -> tuple[int, ...]:
+    shape: tuple[int, ...] | None = getattr(data, "input_shape", None)
+    if shape is None:
+        raise ValueError(
+            f"{type(data).__name__} has no input_shape, by which FLOPs are counted; give it that attribute"
+        )
+    return shape
 
 
 def execute(plan: Plan, run: Run, out: Path, root: str | None, report: Report) -> dict[str, Any]:
@@ -73,41 +144,43 @@ def execute(plan: Plan, run: Run, out: Path, root: str | None, report: Report) -
         What ``results.json`` says of the run, except delta-m, which needs the other runs.
     """
     directory = run_directory(out, run.id)
-    directory.mkdir(parents=True, exist_ok=True)
     configuration = fit_configuration(plan, run, out, root)
-    (directory / "config.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+    write_atomically(directory / "config.yaml", yaml.safe_dump(configuration, sort_keys=False))
+    with _quiet_lightning():
+        result = _train_and_test(configuration, run, plan.every, directory, report)
+    write_json(directory / "result.json", result)
+    return result
+
+
+def _train_and_test(
+    configuration: Mapping[str, Any], run: Run, every: int, directory: Path, report: Report
+) -> dict[str, Any]:
     cli = _instantiate(configuration)
     module, data = cli.model, cli.datamodule
     timer = Timer()
     callbacks: list[pl.Callback] = [timer, _EpochReport(run.id, report), last_epoch_checkpoint(str(directory))]
     conflict = None
     if run.variant != "single":
-        conflict = ConflictCallback(every=plan.every, path=str(directory / "conflict_map.json"))
+        conflict = ConflictCallback(every=every, path=str(directory / "conflict_map.json"))
         callbacks.insert(0, conflict)
     trainer = _trainer(configuration, directory, callbacks)
     checkpoint = directory / "last.ckpt"
-    with warnings.catch_warnings():
-        # Both are said of every run, and neither has a cure: batches come whole from memory, without worker processes.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
-        metrics = trainer.test(module, datamodule=data, verbose=False)[0]
-    result = {
+    trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
+    metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    by_layer = _conflict_by_layer(conflict)
+    return {
         "id": run.id,
         "method": run.method,
         "variant": run.variant,
         "seed": run.seed,
         "metrics": _by_task(metrics),
         "parameters": _count(module.backbone, module.heads),
-        "parameters_base": _count(_build(nn.Module, plan.fit["model"]["backbone"]), module.heads),
-        "flops": _flops(module, data.input_shape),
-        "conflict_by_layer": _conflict_by_layer(conflict),
+        "parameters_base": _count(_backbone(configuration), module.heads),
+        "flops": _flops(module, _input_shape(data)),
+        "conflict_by_layer": by_layer,
+        "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
         "seconds": round(timer.time_elapsed("train"), 3),
     }
-    rates = list(result["conflict_by_layer"].values())
-    result["conflict_rate"] = sum(rates) / len(rates) if rates else None
-    write_json(directory / "result.json", result)
-    return result
 
 
 def fit_configuration(plan: Plan, run: Run, out: Path, root: str | None) -> dict[str, Any]:
@@ -125,8 +198,7 @@ def fit_configuration(plan: Plan, run: Run, out: Path, root: str | None) -> dict
 
 
 def _layers_to_branch(plan: Plan, run: Run, out: Path) -> list[str]:
-    layers = shared_layers(_build(nn.Module, plan.fit["model"]["backbone"]))
-    names = list(layers)
+    names = _layers(plan)
     if run.variant == "random":
         return random_layers(names, plan.top, run.seed)
     if run.variant == "first":
@@ -139,47 +211,76 @@ def _layers_to_branch(plan: Plan, run: Run, out: Path) -> list[str]:
     return conflict_map.top(plan.top, plan.severity)
 
 
-def build_data(plan: Plan, root: str | None) -> pl.LightningDataModule:
-    """The plan's data module, reading from ``root`` if it reads anything."""
-    return _build(pl.LightningDataModule, _with_root(plan.fit, root)["data"])
+def _layers(plan: Plan) -> list[str]:
+    """The shared layers of the backbone, before any branching."""
+    return list(shared_layers(_backbone(plan.fit)))
 
 
-def _with_root(configuration: Mapping[str, Any], root: str | None) -> dict[str, Any]:
-    configuration = deepcopy(dict(configuration))
+def _backbone(configuration: Mapping[str, Any]) -> nn.Module:
+    """The backbone as configured, before any branching."""
+    return _build(nn.Module, configuration["model"]["backbone"], "fit.model.backbone")
+
+
+def _with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]:
+    configuration = deepcopy(configuration)
     if root is not None:
         configuration["data"].setdefault("init_args", {})["root"] = root
     return configuration
 
 
-def _build(kind: type[T], configuration: Any) -> T:
+def _build(kind: type[T], configuration: Any, key: str) -> T:
     """An object of a class, or of a class derived from it, from its ``class_path`` and ``init_args``."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser = Parser(exit_on_error=False)
     parser.add_argument("--object", type=kind)
-    built = parser.instantiate_classes(parser.parse_object({"object": configuration})).object
+    try:
+        built = parser.instantiate_classes(parser.parse_object({"object": configuration})).object
+    except ArgumentError as error:
+        raise ValueError(str(error).replace("object", key, 1)) from error
     assert isinstance(built, kind)
     return built
 
 
 def _instantiate(configuration: Mapping[str, Any]) -> TrainingCLI:
-    """Model and data of a configuration; the trainer is the runner's own."""
-    return TrainingCLI(args={**configuration, "trainer": {"logger": False, "enable_checkpointing": False}}, run=False)
+    """Model and data of a configuration, all of whose keys are checked; its trainer keeps nothing on disk."""
+    trainer = {**configuration["trainer"], "logger": False, "enable_checkpointing": False}
+    try:
+        return TrainingCLI(args={**configuration, "trainer": trainer}, run=False)
+    except (ArgumentError, MisconfigurationException) as error:
+        raise ValueError(f"fit: {error}") from error
 
 
 def _trainer(configuration: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    given = {
-        key: value for key, value in configuration.get("trainer", {}).items() if key not in ("callbacks", "logger")
-    }
     return pl.Trainer(
         **{
-            **given,
+            "devices": 1,
+            **configuration["trainer"],
             "default_root_dir": str(directory),
             "logger": CSVLogger(directory, name="logs"),
             "callbacks": callbacks,
+            "plugins": WholeCheckpoints(),
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
         }
     )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep back what Lightning says of every run; its warnings have no cure here, as batches come whole from memory."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _by_task(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

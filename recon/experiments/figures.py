@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from recon.conflict import BIN_EDGES, MeasuredMap
 from recon.experiments.tables import row_name
+from recon.files import replaced
 
 BRANCHED, SHARED = "#c44e52", "#8c8c8c"
 MERGED_BINS = 4
@@ -78,9 +79,8 @@ def delta_m_bars(summary: Sequence[Mapping[str, Any]]) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, whole or not at all."""
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    figure.savefig(temporary, dpi=150)
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
     return path
 
 

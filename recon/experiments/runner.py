@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import threading
-import warnings
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -20,14 +21,16 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from recon.experiments.execution import build_data, execute, finished_result
+from recon.conflict.reading import read_object
+from recon.experiments.execution import execute, finished_result, prepare, run_directory
 from recon.experiments.plan import Plan, Run
 from recon.experiments.report import Report, draw_figures, write_results
-from recon.files import write_json
+from recon.files import write_atomically, write_json
 
 MAX_DEFAULT_JOBS = 4
 
-_queue: "SimpleQueue[tuple[str, int]] | None" = None  # of a worker process: where it reports its finished epochs
+# Of a worker process: where it reports its finished epochs.
+_queue: "ContextVar[SimpleQueue[tuple[str, int]]]" = ContextVar("_queue")
 
 
 class RunsFailed(RuntimeError):
@@ -55,29 +58,32 @@ def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None =
         ValueError: The plan or the data are wrong, or ``out`` holds the results of another plan or is in use.
         RunsFailed: Some runs failed; called again, only those are tried once more.
     """
+    jobs = default_jobs() if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     for name in plan.imports:
         import_module(name)
     plan.check()
-    data = build_data(plan, root)
-    runs = plan.runs([task.name for task in data.tasks])
+    tasks = prepare(plan, root)
+    runs = plan.runs([task.name for task in tasks])
     with _folder_of(plan, out):
         results = {run.id: result for run in runs if (result := finished_result(out, run)) is not None}
         failures: dict[str, BaseException] = {}
-        with _workers(plan, runs, results, jobs or default_jobs()) as pool:
-            for run, outcome in _outcomes(pool, plan, runs, results, out, root, jobs or default_jobs()):
+        with _workers(plan, runs, results, jobs) as pool:
+            for run, outcome in _outcomes(pool, plan, runs, results, out, root, jobs):
                 if isinstance(outcome, BaseException):
                     failures[run.id] = outcome
-                    tqdm.write(f"{run.id} failed: {type(outcome).__name__}: {outcome}", file=sys.stderr)
+                    tqdm.write(f"{run.id} failed: {outcome}", file=sys.stderr)
                     continue
                 results[run.id] = outcome
-                write_results(plan, _in_order(runs, results), data.tasks, out)
+                write_results(plan, _in_order(runs, results), tasks, out)
         finished = _in_order(runs, results)
-        report = write_results(plan, finished, data.tasks, out)
-        figures = draw_figures(plan, finished, data.tasks, out)
+        report = write_results(plan, finished, tasks, out)
+        figures = draw_figures(plan, finished, tasks, out)
     if failures:
         raise RunsFailed(
-            f"{len(failures)} of {len(runs)} runs failed ({', '.join(failures)}); {len(finished)} are finished and kept "
-            f"in {out}; the same command tries the failed ones again"
+            f"{len(failures)} of {len(runs)} runs failed ({', '.join(failures)}); the {len(finished)} others are "
+            f"finished and kept in {out}; the same command tries the failed ones again"
         )
     return Report(report.table, (*report.paths, *figures))
 
@@ -103,23 +109,24 @@ def _outcomes(
         ready = [run for run in waiting if run.needs is None or run.needs in results][: jobs - len(running)]
         for run in ready:
             waiting.remove(run)
-            running[pool.submit(_work, plan, run, out, root)] = run
+            with _without_interrupts():  # a process that starts here inherits it
+                running[pool.submit(_work, plan, run, out, root)] = run
         if not running:
             for run in waiting:
-                yield run, RuntimeError(f"{run.needs}, whose conflict map it needs, failed")
+                yield run, RunsFailed(f"{run.needs}, whose conflict map it needs, failed")
             return
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
                 raise RunsFailed(
-                    f"a worker process died (out of memory, perhaps: try fewer --jobs); finished runs are kept in {out}, "
-                    "the same command resumes"
+                    "a worker process died (out of memory, perhaps: try fewer --jobs); finished runs are kept in "
+                    f"{out}, the same command resumes"
                 ) from error
             yield running.pop(future), error if error is not None else future.result()
 
 
-# The folder ---------------------------------------------------------------------------------------------------------------
+# The folder -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -147,9 +154,9 @@ def _claim(plan: Plan, out: Path) -> None:
         write_json(path, plan.to_dict())
         return
     try:
-        other = json.loads(path.read_text())
+        other = read_object(path)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); give another --out, or remove that folder") from error
+        raise ValueError(f"{error}; or give another --out") from error
     own = json.loads(json.dumps(plan.to_dict()))
     differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
     if differing:
@@ -159,7 +166,7 @@ def _claim(plan: Plan, out: Path) -> None:
         )
 
 
-# Worker processes ---------------------------------------------------------------------------------------------------------
+# Worker processes -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -168,21 +175,32 @@ def _workers(
 ) -> Iterator[ProcessPoolExecutor]:
     """Processes for the runs, and a progress bar over all their epochs; on Ctrl-C they are stopped at once.
 
-    Nothing is lost by stopping them: results and checkpoints are replaced whole, and a resumed run starts from its last epoch.
+    Nothing is lost by that: results and checkpoints are replaced whole, and a resumed run starts from its last epoch.
     """
     context = multiprocessing.get_context("spawn")
     queue: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, context, _start_worker, (queue, threads, plan.imports))
     with _progress(plan, runs, results, queue):
         try:
             yield pool
-            pool.shutdown()
         except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()  # Lightning would take a polite request as one to finish the batch
+            pool.shutdown(cancel_futures=True)
             raise
+        pool.shutdown()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold back Ctrl-C. It reaches every process of the group; what becomes of the workers is for the parent to say."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -211,12 +229,9 @@ def _progress(
 
 
 def _start_worker(queue: "SimpleQueue[tuple[str, int]]", threads: int, imports: Sequence[str]) -> None:
-    global _queue
-    _queue = queue
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _queue.set(queue)
     torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
     for name in imports:
         import_module(name)
 
@@ -230,6 +245,12 @@ def _end_with_parent() -> None:
 
 
 def _work(plan: Plan, run: Run, out: Path, root: str | None) -> dict[str, Any]:
-    assert _queue is not None
-    queue = _queue
-    return execute(plan, run, out, root, lambda name, epoch: queue.put((name, epoch)))
+    queue = _queue.get()
+    trace = run_directory(out, run.id) / "error.txt"
+    trace.unlink(missing_ok=True)
+    try:
+        return execute(plan, run, out, root, lambda name, epoch: queue.put((name, epoch)))
+    except Exception as error:
+        write_atomically(trace, traceback.format_exc())
+        # Not the error itself: not every one can be sent to another process.
+        raise RunsFailed(f"{type(error).__name__}: {error} ({trace} shows where)") from None

@@ -1,5 +1,6 @@
 """From runs to figures for a table: delta-m, means and deviations over seeds, growth."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -54,15 +55,23 @@ def single_task_baseline(
 
 
 def with_delta_m(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """The runs, each with its delta-m; ``None`` for single-task runs, and for all while there is no baseline."""
+    """The runs, each with its delta-m; ``None`` for single-task runs, and for all while there is no baseline.
+
+    A single-task metric of zero is no baseline either, since no gain is relative to it: that is warned of.
+    """
     runs = list(runs)
     baseline = single_task_baseline(runs, tasks)
-    completed = []
-    for run in runs:
-        comparable = baseline is not None and run["variant"] != "single"
-        gain = delta_m(run["metrics"], baseline, tasks) if baseline is not None and comparable else None
-        completed.append({**run, "delta_m": gain})
-    return completed
+    if baseline is not None and (
+        zero := [f"{t}/{name}" for t in baseline for name, v in baseline[t].items() if v == 0]
+    ):
+        warnings.warn(f"no delta-m: single-task {', '.join(zero)} is 0; train longer", stacklevel=2)
+        baseline = None
+    return [
+        {**run, "delta_m": None}
+        if baseline is None or run["variant"] == "single"
+        else {**run, "delta_m": delta_m(run["metrics"], baseline, tasks)}
+        for run in runs
+    ]
 
 
 def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -98,9 +98,10 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
 
 
 def _hull_contains_zero(directions: Array) -> bool:
-    if directions[0].any():  # linearly independent
+    smallest = directions[0]  # its norm is the smallest singular value
+    if smallest @ smallest > len(smallest) * _RESOLUTION**2:
         return False
-    u = nearest_combination(directions, np.ones(directions.shape[1]))
+    u = nearest_combination(directions, np.ones(len(smallest)))
     x = directions @ u
     return bool(sqrt(x @ x) <= _RESOLUTION * u.sum())
 

@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 # Columns of the Jacobian turned to float64 at a time: keeps the copy small beside the Jacobian.
 _BLOCK = 1 << 18
 # Eigenvalues of a matrix of cosines, relative to the largest, that rounding alone can produce.
-_ROUNDING = 1e-14
+_ROUNDING = 1e-15
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
@@ -30,8 +30,8 @@ def gramian_of(jacobian: Tensor) -> Tensor:
 def unit_root(gramian: Array) -> tuple[Array, Array]:
     """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and angles.
 
-    The first row is zero exactly if the gradients are linearly dependent, to rounding. Norms are kept apart from
-    directions so that 1e-10 beside 1e15 costs no digit.
+    The rows are orthogonal, the shortest first: their norms are the singular values of the directions. Norms of gradients
+    are kept apart from directions so that 1e-10 beside 1e15 costs no digit.
     """
     norms = np.sqrt(gramian.diagonal())
     eigenvalues, eigenvectors = np.linalg.eigh(gramian / norms[:, None] / norms)

@@ -1,0 +1,275 @@
+"""One run, in this process; the runner's own tests start worker processes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from recon.conflict import ConflictMap
+from recon.experiments import Plan
+from recon.experiments.execution import RESULT, execute, finished_result, fit_configuration, prepare, run_directory
+from recon.experiments.plan import Run
+from recon.models import ResNet18
+from recon.training.configuration import TrainingCLI
+
+PlanFactory = Callable[..., Plan]
+ALL = [{"method": "joint", "variants": ["plain", "recon", "random", "first", "last"]}, {"method": "graddrop"}]
+
+
+def runs_of(plan: Plan) -> dict[str, Run]:
+    return {run.id: run for run in plan.runs(["digit", "letter"])}
+
+
+def silent(run: str, epoch: int) -> None: ...
+
+
+def carry_out(plan: Plan, run_id: str, out: Path, report: Callable[[str, int], None] = silent) -> dict[str, Any]:
+    return execute(plan, runs_of(plan)[run_id], out, None, report)
+
+
+def weights(out: Path, run_id: str) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(run_directory(out, run_id) / "last.ckpt")["state_dict"]
+    return state
+
+
+def without_time(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "seconds"}
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def searched(tiny: PlanFactory, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, dict[str, Any]]:
+    """A folder in which the plain joint run is finished."""
+    plan, out = tiny(methods=ALL), tmp_path_factory.mktemp("searched")
+    return plan, out, carry_out(plan, "joint-plain-seed0", out)
+
+
+Searched = tuple[Plan, Path, dict[str, Any]]
+
+
+def test_a_run_leaves_configuration_checkpoint_log_map_and_result(searched: Searched) -> None:
+    plan, out, result = searched
+    directory = run_directory(out, "joint-plain-seed0")
+    files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    assert files == {"config.yaml", "last.ckpt", "conflict_map.json", "logs/version_0/metrics.csv", "result.json"}
+    assert json.loads((directory / "result.json").read_text()) == result
+    assert finished_result(out, runs_of(plan)["joint-plain-seed0"]) == result
+
+
+def test_a_result_says_what_the_run_came_to(searched: Searched) -> None:
+    _, out, result = searched
+    assert tuple(result) == RESULT
+    assert (result["id"], result["method"], result["variant"], result["seed"]) == ("joint-plain-seed0", "joint", "plain", 0)
+    assert {task: list(values) for task, values in result["metrics"].items()} == {
+        "digit": ["accuracy"],
+        "letter": ["accuracy"],
+    }
+    heads = 2 * (100 * 10 + 10)
+    parameters = sum(p.numel() for p in ResNet18(width=4).parameters()) + heads
+    assert result["parameters"] == result["parameters_base"] == parameters
+    assert result["flops"] > 2 * parameters / 2
+    rates = result["conflict_by_layer"]
+    assert rates == ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json").rates(0.0)
+    assert result["conflict_rate"] == pytest.approx(sum(rates.values()) / len(rates))
+    assert result["seconds"] > 0
+
+
+def test_recon_branches_the_top_of_its_seeds_map_and_controls_branch_as_many(searched: Searched) -> None:
+    plan, out, _ = searched
+    found = ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json")
+    branched = {}
+    for variant in ("recon", "random", "first", "last"):
+        configuration = fit_configuration(plan, runs_of(plan)[f"joint-{variant}-seed0"], out, None)
+        branched[variant] = configuration["model"]["branch"]["layers"]
+        assert len(branched[variant]) == 4
+    assert branched["recon"] == found.top(4, -0.1)
+    assert branched["first"] == list(found.layers[:4])
+    assert branched["last"] == list(found.layers[-4:])
+    graddrop = fit_configuration(plan, runs_of(plan)["graddrop-recon-seed0"], out, None)
+    assert graddrop["model"]["branch"]["layers"] == branched["recon"]
+    assert graddrop["model"]["method"] == "graddrop"
+
+
+def test_a_branched_run_grows_and_is_observed_where_it_is_still_shared(searched: Searched) -> None:
+    plan, out, plain = searched
+    result = carry_out(plan, "joint-recon-seed0", out)
+    branched = ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json").top(4, -0.1)
+    assert set(plain["conflict_by_layer"]) - set(result["conflict_by_layer"]) == set(branched)
+    backbone = ResNet18(width=4)
+    growth = sum(p.numel() for layer in branched for p in backbone.get_submodule(layer).parameters())
+    assert result["parameters"] == plain["parameters"] + growth
+    assert result["parameters_base"] == plain["parameters"]
+    assert result["flops"] > plain["flops"]
+
+
+def test_a_single_task_run_has_one_task_and_no_conflict(searched: Searched) -> None:
+    plan, out, plain = searched
+    result = carry_out(plan, "single-letter-seed0", out)
+    assert list(result["metrics"]) == ["letter"]
+    assert (result["method"], result["variant"]) == ("single", "single")
+    assert result["conflict_by_layer"] == {}
+    assert result["conflict_rate"] is None
+    assert result["parameters"] == result["parameters_base"] == plain["parameters"] - (100 * 10 + 10)
+
+
+def test_recon_search_with_the_configuration_of_a_run_repeats_it(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out, _ = searched
+    monkeypatch.chdir(tmp_path)
+    config = str(run_directory(out, "joint-plain-seed0") / "config.yaml")
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]
+    repeated = TrainingCLI(["search", "--config", config, *quiet]).model.state_dict()
+    expected = weights(out, "joint-plain-seed0")
+    assert [name for name in expected if not torch.equal(repeated[name], expected[name])] == []
+
+
+@pytest.mark.parametrize("run_id", ["joint-plain-seed0", "graddrop-plain-seed0"])
+def test_an_interrupted_run_goes_on_to_the_same_result(run_id: str, tiny: PlanFactory, tmp_path: Path) -> None:
+    plan = tiny(methods=ALL)
+    whole = carry_out(plan, run_id, tmp_path / "whole")
+    epochs = []
+
+    def interrupt(run: str, epoch: int) -> None:
+        epochs.append(epoch)
+        # The report of an epoch comes before its checkpoint, so the second epoch is lost.
+        if epoch == 2 and len(epochs) < 4:
+            raise Interrupted
+
+    out = tmp_path / "parts"
+    with pytest.raises(Interrupted):
+        carry_out(plan, run_id, out, interrupt)
+    assert finished_result(out, runs_of(plan)[run_id]) is None
+    resumed = carry_out(plan, run_id, out, interrupt)
+    assert epochs == [0, 1, 2, 1, 2]
+    assert without_time(resumed) == without_time(whole)
+    expected, state = weights(tmp_path / "whole", run_id), weights(out, run_id)
+    assert all(torch.equal(state[name], expected[name]) for name in expected if "extra_state" not in name)
+
+
+def test_a_run_that_ended_between_training_and_test_is_only_tested(searched: Searched, tmp_path: Path) -> None:
+    plan, out, result = searched
+    directory = run_directory(tmp_path, "joint-plain-seed0")
+    directory.mkdir(parents=True)
+    (directory / "last.ckpt").write_bytes((run_directory(out, "joint-plain-seed0") / "last.ckpt").read_bytes())
+    epochs = []
+    again = carry_out(plan, "joint-plain-seed0", tmp_path, lambda run, epoch: epochs.append(epoch))
+    assert epochs == []
+    assert without_time(again) == without_time(result)
+    assert again["seconds"] == pytest.approx(result["seconds"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[1, 2]",
+        lambda text: text.replace("joint-plain-seed0", "joint-plain-seed1"),
+        lambda text: json.dumps({**json.loads(text), "seed": 1}),
+        lambda text: json.dumps({key: value for key, value in json.loads(text).items() if key != "flops"}),
+    ],
+    ids=["truncated", "no object", "another run", "another seed", "lacks a key"],
+)
+def test_a_file_that_is_not_this_runs_result_is_not_taken_for_it(
+    damage: Callable[[str], str], searched: Searched, tmp_path: Path
+) -> None:
+    plan, out, _ = searched
+    path = run_directory(tmp_path, "joint-plain-seed0") / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(damage((run_directory(out, "joint-plain-seed0") / "result.json").read_text()))
+    with pytest.raises(ValueError, match=r"result\.json .*remove it to repeat the run"):
+        finished_result(tmp_path, runs_of(plan)["joint-plain-seed0"])
+
+
+# What is found out before any training --------------------------------------------------------------------------------
+
+
+def fit(**sections: Any) -> dict[str, Any]:
+    tiny: dict[str, Any] = {
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "model": {"backbone": {"class_path": "recon.models.LeNet"}},
+        "data": {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 8, "test_size": 8}},
+    }
+    return {key: {**tiny[key], **sections.get(key, {})} for key in tiny}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        (fit(trainer={"max_epoch": 2}), r"fit: unknown option 'trainer\.max_epoch'; nearest: 'trainer\.max_epochs'"),
+        (fit(model={"optimiser": 1}), r"fit: unknown option 'model\.optimiser'; nearest: 'model\.optimizer'"),
+        (fit(trainer={"accelerator": "tpuu"}), "invalid accelerator name: .*'tpuu'"),
+        (fit(data={"class_path": "recon.data.Glyphz"}), "fit.data: recon.data.Glyphz: .*no attribute 'Glyphz'"),
+        (
+            fit(data={"init_args": {"train_siz": 3}}),
+            "fit.data: recon.data.Glyphs: unknown option 'train_siz'; nearest: 'train_size'",
+        ),
+        (
+            fit(model={"backbone": {"class_path": "recon.models.LeNet", "init_args": {"featurs": 3}}}),
+            "fit.model.backbone: recon.models.LeNet: unknown option 'featurs'; nearest: 'features'",
+        ),
+        (fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {}}), "fit.data: .* required: root"),
+        (
+            fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {"root": "/dev/null/nowhere"}}),
+            "/dev/null/nowhere/MNIST/raw lacks .*; put the files of MNIST there",
+        ),
+        (
+            fit(data={"class_path": "pytorch_lightning.demos.boring_classes.BoringDataModule", "init_args": {}}),
+            "BoringDataModule has no tasks; give data whose attribute `tasks`",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(configuration: Any, message: str, tiny: PlanFactory) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(tiny(fit=configuration), None)
+
+
+def test_a_root_for_data_that_read_none_is_refused(tiny: PlanFactory) -> None:
+    with pytest.raises(ValueError, match="fit.data: recon.data.Glyphs: unknown option 'root'"):
+        prepare(tiny(), "some/folder")
+
+
+def test_a_map_of_another_network_or_severity_is_refused(
+    tiny: PlanFactory, searched: Searched, lenet_map: Path, tmp_path: Path
+) -> None:
+    ConflictMap.import_scores(lenet_map, -0.1).save(tmp_path / "lenet_map.json")
+    with pytest.raises(ValueError, match="conflict map of lenet.json does not fit"):
+        prepare(tiny(map=str(tmp_path / "lenet_map.json")), None)
+    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+        prepare(tiny(map="nowhere.json"), None)
+    own = ConflictMap.load(run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json")
+    (tmp_path / "published.json").write_text(json.dumps(own.scores(0.0)))
+    ConflictMap.import_scores(tmp_path / "published.json", 0.0).save(tmp_path / "map.json")
+    with pytest.raises(ValueError, match="severity -0.1 of a map imported at severity 0.0"):
+        prepare(tiny(map=str(tmp_path / "map.json"), severity=-0.1), None)
+    assert [task.name for task in prepare(tiny(map=str(tmp_path / "map.json"), severity=0), None)] == ["digit", "letter"]
+
+
+def test_a_map_file_takes_the_place_of_the_plans_own_search(
+    tiny: PlanFactory, searched: Searched, tmp_path: Path
+) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=str(path))
+    plan.check()
+    configuration = fit_configuration(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path, None)
+    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
+
+
+def test_branching_every_layer_is_refused(tiny: PlanFactory) -> None:
+    with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
+        prepare(tiny(methods=ALL, top=41), None)
+    prepare(tiny(top=41), None)  # nothing is branched
+
+
+def test_the_configuration_is_written_as_it_was_run(searched: Searched) -> None:
+    plan, out, _ = searched
+    configuration = yaml.safe_load((run_directory(out, "joint-plain-seed0") / "config.yaml").read_text())
+    assert configuration == fit_configuration(plan, runs_of(plan)["joint-plain-seed0"], out, None)
+    assert configuration["seed_everything"] == 0

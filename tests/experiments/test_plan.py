@@ -1,0 +1,152 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recon.experiments import Plan
+
+CONTENT: dict[str, Any] = {
+    "name": "tiny",
+    "fit": {
+        "trainer": {"max_epochs": 2},
+        "model": {"backbone": {"class_path": "recon.models.LeNet"}},
+        "data": {"class_path": "recon.data.Glyphs"},
+    },
+    "methods": [{"method": "joint", "seeds": [0, 1]}, {"method": "cagrad", "options": {"c": 0.2}}],
+}
+
+
+def changed(path: str, value: Any = None) -> dict[str, Any]:
+    """The plan with one key changed, or taken out."""
+    content = copy.deepcopy(CONTENT)
+    *parents, key = [int(part) if part.isdigit() else part for part in path.split(".")]
+    inner: Any = content
+    for part in parents:
+        inner = inner[part]
+    if value is None:
+        del inner[key]
+    else:
+        inner[key] = value
+    return content
+
+
+def test_every_task_has_a_single_run_a_seed_and_every_method_its_variants_and_seeds() -> None:
+    plan = Plan.from_dict(CONTENT)
+    plan.check()
+    assert [run.id for run in plan.runs(["digit", "letter"])] == [
+        "single-digit-seed0",
+        "single-letter-seed0",
+        "single-digit-seed1",
+        "single-letter-seed1",
+        "joint-plain-seed0",
+        "joint-plain-seed1",
+        "joint-recon-seed0",
+        "joint-recon-seed1",
+        "cagrad-plain-seed0",
+        "cagrad-recon-seed0",
+    ]
+
+
+def test_recon_runs_need_the_joint_run_of_their_seed_unless_a_map_is_named() -> None:
+    needs = {run.id: run.needs for run in Plan.from_dict(CONTENT).runs(["digit"]) if run.needs}
+    assert needs == {
+        "joint-recon-seed0": "joint-plain-seed0",
+        "joint-recon-seed1": "joint-plain-seed1",
+        "cagrad-recon-seed0": "joint-plain-seed0",
+    }
+    named = Plan.from_dict({**CONTENT, "map": "map.json"})
+    assert not any(run.needs for run in named.runs(["digit"]))
+
+
+def test_single_runs_can_be_left_out() -> None:
+    assert all(run.task is None for run in Plan.from_dict({**CONTENT, "single": False}).runs(["digit"]))
+
+
+def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(CONTENT))
+    plan = Plan.load(path)
+    assert plan == Plan.from_dict(CONTENT)
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed("toop", 3), "unknown key 'toop'; nearest: 'top'"),
+        (changed("methods.0.variant", ["plain"]), r"unknown key 'variant' in methods\[0\]; nearest: 'variants'"),
+        (changed("name"), "lacks the key 'name'"),
+        (changed("methods"), "lacks the key 'methods'"),
+        (changed("methods.0.method"), r"methods\[0\] lacks the key 'method'"),
+        (changed("methods.0.seeds", 0), r"methods\[0\].seeds must be a list, got 0"),
+        (changed("methods.0.seeds", ["0"]), r"methods\[0\].seeds\[0\] must be a whole number, got '0'"),
+        (changed("methods.0.variants", "plain"), r"methods\[0\].variants must be a list, got 'plain'"),
+        (changed("methods.1.options", ["c"]), r"methods\[1\].options must be a mapping of keys, got \['c'\]"),
+        (changed("methods", "joint"), "methods must be a list, got 'joint'"),
+        (changed("methods", ["joint"]), r"methods\[0\] must be a mapping of keys, got 'joint'"),
+        (changed("top", True), "top must be a whole number, got True"),
+        (changed("severity", "-0.1"), "severity must be a number, got '-0.1'"),
+        (changed("single", "no"), "single must be true or false, got 'no'"),
+        (changed("map", 3), "map must be text, got 3"),
+        (changed("imports", "mine"), "imports must be a list, got 'mine'"),
+        (changed("init", "rest"), "unknown init 'rest'; nearest: 'reset'"),
+        (changed("fit", [1]), r"fit must be a mapping of keys, got \[1\]"),
+        (changed("fit.trainer"), "fit.trainer.max_epochs is missing"),
+        (changed("fit.trainer", {"max_epoch": 2}), "fit.trainer.max_epochs is missing"),
+        (changed("fit.trainer.max_epochs", -1), "fit.trainer.max_epochs must be a whole number of epochs from 1, got -1"),
+        (changed("fit.model.backbone"), "fit.model.backbone is missing"),
+        (changed("fit.data", "recon.data.Glyphs"), "fit.data.class_path is missing"),
+        (changed("fit.model.method", "mgda"), "fit.model.method is set by the benchmark"),
+        (changed("fit.trainer.logger", True), "fit.trainer.logger is set by the benchmark"),
+        (changed("fit.seed_everything", 3), "fit.seed_everything is set by the benchmark"),
+        ([1], r"a plan must be a mapping of keys, got \[1\]"),
+        (None, "a plan must be a mapping of keys, got None"),
+    ],
+)
+def test_what_is_no_plan_is_refused_with_plan_and_key(content: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=rf"plan {path}: (it )?{message}"):
+        Plan.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed("methods.1.method", "cagrat"), "unknown method 'cagrat'; nearest: 'cagrad'"),
+        (changed("methods.1.options", {"d": 1}), "unknown hyperparameter 'd' in method 'cagrad'"),
+        (changed("methods.1.options", {"c": -1}), "cagrad: c must be"),
+        (changed("methods.1.variants", ["recn"]), "unknown variant 'recn' in method cagrad; nearest: 'recon'"),
+        (changed("methods.1.variants", ["single"]), "unknown variant 'single'"),
+        (changed("methods.1.seeds", [2]), "cagrad-recon-seed2 takes its layers from joint-plain-seed2"),
+        (changed("methods.1", {"method": "joint"}), "two runs are called 'joint-plain-seed0'"),
+        (changed("methods.1.seeds", [0, 0]), "two runs are called 'cagrad-plain-seed0'"),
+        (changed("methods.1.name", "a/b"), "'a/b' cannot name a folder"),
+        (changed("severity", -0.123), "severity -0.123 is not on the 0.01 grid"),
+        (changed("top", 0), "top must be at least 1, got 0"),
+        (changed("every", 0), "every must be at least 1, got 0"),
+        (changed("methods", []), "there is nothing to run"),
+    ],
+)
+def test_names_and_values_are_checked(content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan.from_dict(content).check()
+
+
+def test_one_method_can_stand_twice_under_two_names() -> None:
+    entries = [{"method": "joint"}, {"method": "cagrad", "name": "cagrad-c1", "options": {"c": 1}}, {"method": "cagrad"}]
+    plan = Plan.from_dict({**CONTENT, "methods": entries})
+    plan.check()
+    assert {run.method for run in plan.runs([])} == {"joint", "cagrad", "cagrad-c1"}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot read the plan .*nowhere.yaml"):
+        Plan.load(tmp_path / "nowhere.yaml")
+    path = tmp_path / "plan.yaml"
+    for content in (b"a: [1", b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read the plan .*plan.yaml"):
+            Plan.load(path)

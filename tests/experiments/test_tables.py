@@ -1,0 +1,85 @@
+import csv
+import io
+from typing import Any
+
+from recon.experiments.tables import csv_table, markdown_table, row_name
+
+
+def row(variant: str, **more: Any) -> dict[str, Any]:
+    return {
+        "method": "joint",
+        "variant": variant,
+        "seeds": [0, 1],
+        "metrics": {"digit": {"accuracy": {"mean": 0.91236, "std": 0.01}}},
+        "delta_m": {"mean": 1.5, "std": None},
+        "parameters": 1234567.0,
+        "parameters_growth": 0.025,
+        "flops": 2.5e9,
+        "conflict_rate": {"mean": 0.4567, "std": 0.02},
+        "seconds": 61.4,
+        "time_ratio": 1.234,
+        **more,
+    }
+
+
+SUMMARY = [
+    row(
+        "single",
+        method="single",
+        metrics={
+            "digit": {"accuracy": {"mean": 0.9, "std": None}},
+            "letter": {"accuracy": {"mean": 0.8, "std": None}},
+        },
+        delta_m=None,
+        parameters_growth=None,
+        conflict_rate=None,
+        time_ratio=None,
+    ),
+    row("recon"),
+]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_rows_are_called_what_a_reader_expects() -> None:
+    names = [row_name(row(variant)) for variant in ("single", "plain", "recon", "random", "first", "last")]
+    assert names == [
+        "single-task",
+        "joint",
+        "joint + Recon",
+        "joint + random layers",
+        "joint + first layers",
+        "joint + last layers",
+    ]
+
+
+def test_the_markdown_table_has_a_column_a_metric_and_leaves_out_what_is_not_known() -> None:
+    header, rule, single, recon = markdown_table(SUMMARY).splitlines()
+    assert cells(header)[1:4] == ["digit accuracy", "letter accuracy", "delta-m %"]
+    assert set("".join(cells(rule))) == {"-"}
+    assert cells(single) == ["single-task", "0.9000", "0.8000", "", "1,234,567", "", "2.5e+09", "", "61 s", "2"]
+    assert cells(recon) == [
+        "joint + Recon",
+        "0.9124 ± 0.0100",
+        "",
+        "+1.50",
+        "1,234,567",
+        "+2.5%",
+        "2.5e+09",
+        "0.457 ± 0.020",
+        "61 s (x1.23)",
+        "2",
+    ]
+    assert len({len(line) for line in (header, rule, single, recon)}) == 1
+
+
+def test_the_csv_table_is_unrounded() -> None:
+    single, recon = csv.DictReader(io.StringIO(csv_table(SUMMARY)))
+    assert recon["digit/accuracy mean"] == "0.91236"
+    assert recon["digit/accuracy std"] == "0.01"
+    assert recon["letter/accuracy mean"] == ""
+    assert (recon["delta_m mean"], recon["delta_m std"]) == ("1.5", "")
+    assert (recon["parameters_growth"], recon["time_ratio"]) == ("0.025", "1.234")
+    assert single["conflict_rate mean"] == ""
