@@ -128,7 +128,7 @@ class Engine:
 
     @property
     def gradients(self) -> TaskGradients:
-        """The buffer of task gradients; made anew if the network has moved to another device."""
+        """The buffer of task gradients; made anew if the network has moved to another device or precision."""
         if not self._gradients.fits():
             self._gradients = TaskGradients(shared_layers(self.shared), len(self.tasks))
         return self._gradients

@@ -75,8 +75,12 @@ class TaskGradients:
         """Layer name -> its columns of the Jacobian."""
 
     def fits(self) -> bool:
-        """Whether the parameters are still where the buffer is (a network may be moved after construction)."""
-        return self.parameters[0].device == self.jacobian.device
+        """Whether the parameters are still as the buffer is (a network may be moved or cast after construction)."""
+        first = self.parameters[0]
+        return (first.device, torch.promote_types(torch.float32, first.dtype)) == (
+            self.jacobian.device,
+            self.jacobian.dtype,
+        )
 
     def _like_parameters(self, flat: Tensor) -> list[Tensor]:
         """Views of a flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters."""

@@ -177,6 +177,15 @@ def test_memory_format_of_gradients_follows_the_parameters() -> None:
     assert weight.grad.stride() == weight.stride()
 
 
+def test_a_network_that_is_cast_after_construction_keeps_its_precision(x: Tensor) -> None:
+    net = TwoHeads(dtype=torch.float32)
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
+    net.double()
+    engine.backward(net.losses(x))
+    expected = recon.create_method("mgda").combine(task_gradients(net, x))
+    torch.testing.assert_close(flat_grad(net.backbone), expected, rtol=1e-10, atol=1e-12)
+
+
 def test_step_zeroes_evaluates_and_steps(x: Tensor) -> None:
     net = TwoHeads()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -65,7 +65,7 @@ class BranchedModule(nn.Module):
         paths = layer_paths(backbone, self.layers)
         self._cut = cut(backbone, paths)
         self.shared, self.branches = part(backbone, self._cut, self.tasks)
-        initialise(self.branches, init, backbone, paths)  # type: ignore[arg-type]
+        initialise(dict(self.branches.items()), init, backbone, paths, self._cut.tensors)
         self.training = backbone.training
         self._programs: dict[Call, Program | None] = {}
         self._reason = ""
@@ -152,7 +152,7 @@ class BranchedModule(nn.Module):
             f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task from its input on, "
             f"with that task's copies: {len(self.tasks)} times the work also before the first branched layer, where "
             f"BatchNorm updates its running statistics {len(self.tasks)} times a step, with the same batch.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def _task_networks(self) -> dict[str, nn.Module]:

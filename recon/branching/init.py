@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -14,8 +14,18 @@ Init = Literal["copy", "reset"] | Callable[[], nn.Module]
 
 
 @torch.no_grad()
-def initialise(branches: Mapping[str, nn.Module], init: Init, backbone: nn.Module, paths: Sequence[str]) -> None:
-    """Give the copies of every task, which hold the backbone's weights, the values to start from."""
+def initialise(
+    branches: Mapping[str, nn.Module], init: Init, backbone: nn.Module, paths: Sequence[str], tensors: Collection[str]
+) -> None:
+    """Give the copies of every task, which hold the backbone's weights, the values to start from.
+
+    Args:
+        branches: Task -> its copies.
+        init: See :func:`recon.branch`.
+        backbone: The network they are copies of.
+        paths: The branched layers.
+        tensors: The tensors that are each task's own; what else is in the copies is tied to shared tensors.
+    """
     if init == "copy":
         return
     if init != "reset" and not callable(init):
@@ -23,7 +33,7 @@ def initialise(branches: Mapping[str, nn.Module], init: Init, backbone: nn.Modul
     for branch in branches.values():
         fresh = _fresh_network(init(), paths) if callable(init) else _fresh_layers(backbone, paths)
         for name, tensor in (*branch.named_parameters(), *branch.named_buffers()):
-            if name in fresh:
+            if name in fresh and name in tensors:
                 if fresh[name].shape != tensor.shape:
                     raise ValueError(
                         f"{name!r} has shape {tuple(fresh[name].shape)} in the network that init made, "
@@ -42,7 +52,7 @@ def _fresh_layers(backbone: nn.Module, paths: Sequence[str]) -> dict[str, Tensor
             fresh |= _own(layer, path)
         else:
             name = path or type(backbone).__name__
-            warnings.warn(f"layer {name!r} ({type(layer).__name__}) has no reset_parameters; copied", stacklevel=4)
+            warnings.warn(f"layer {name!r} ({type(layer).__name__}) has no reset_parameters; copied", stacklevel=6)
     return fresh
 
 

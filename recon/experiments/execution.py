@@ -107,7 +107,7 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
     first = next(run for run in plan.runs([task.name for task in tasks]) if run.needs is None)
     with _quiet_lightning():
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
-        _flops(cli.model, _input_shape(data))
+        flops(cli.model, _input_shape(data))
     return tasks
 
 
@@ -176,7 +176,7 @@ def _train_and_test(
         "metrics": _by_task(metrics),
         "parameters": _count(module.backbone, module.heads),
         "parameters_base": _count(_backbone(configuration), module.heads),
-        "flops": _flops(module, _input_shape(data)),
+        "flops": flops(module, _input_shape(data)),
         "conflict_by_layer": by_layer,
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
         "seconds": round(timer.time_elapsed("train"), 3),
@@ -233,7 +233,7 @@ def _build(kind: type[T], configuration: Any, key: str) -> T:
     parser = Parser(exit_on_error=False)
     parser.add_argument("--object", type=kind)
     try:
-        built = parser.instantiate_classes(parser.parse_object({"object": configuration})).object
+        built = parser.instantiate(parser.parse_object({"object": configuration})).object
     except ArgumentError as error:
         raise ValueError(str(error).replace("object", key, 1)) from error
     assert isinstance(built, kind)
@@ -296,7 +296,7 @@ def _count(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def _flops(module: MultiTaskModule, input_shape: tuple[int, ...]) -> int:
+def flops(module: MultiTaskModule, input_shape: tuple[int, ...]) -> int:
     """Floating-point operations of one forward pass of one sample, as torch counts them (a multiply-add is two)."""
     module.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -30,8 +30,8 @@ def gramian_of(jacobian: Tensor) -> Tensor:
 def unit_root(gramian: Array) -> tuple[Array, Array]:
     """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and angles.
 
-    The rows are orthogonal, the shortest first: their norms are the singular values of the directions. Norms of gradients
-    are kept apart from directions so that 1e-10 beside 1e15 costs no digit.
+    The rows are orthogonal, the shortest first, and as long as the singular values of the directions. Norms and
+    directions are kept apart so that 1e-10 beside 1e15 costs no digit.
     """
     norms = np.sqrt(gramian.diagonal())
     eigenvalues, eigenvectors = np.linalg.eigh(gramian / norms[:, None] / norms)

@@ -159,7 +159,7 @@ class MultiTaskModule(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val=self.gradient_clip_val, gradient_clip_algorithm="norm")
 
     def on_train_epoch_end(self) -> None:
-        self.engine.check_finite()
+        self.engine.check_finite()  # before this epoch's checkpoint is written
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             assert not isinstance(scheduler, list)

@@ -21,7 +21,7 @@ def still(network: nn.Module) -> nn.Module:
     network = network.double()
     with torch.no_grad():
         for module in network.modules():
-            for name in ("p", "drop_prob"):
+            for name in ("p", "drop_prob", "drop_rate"):
                 if isinstance(getattr(module, name, None), float):
                     setattr(module, name, 0.0)
             if isinstance(getattr(module, "running_mean", None), Tensor):

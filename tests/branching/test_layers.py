@@ -18,7 +18,7 @@ def tied() -> nn.Module:
     ("layers", "message"),
     [
         (["layer1.0.con1"], r"unknown layer 'layer1\.0\.con1' in ResNet; nearest: 'layer1\.0\.conv1'"),
-        (["shared.conv1"], r"unknown layer 'shared\.conv1' in ResNet; nearest: .*'conv1'"),
+        (["shared.fc"], r"unknown layer 'shared\.fc' in ResNet; nearest: 'fc'"),
         (["fc", "conv1", "fc"], r"layer 'fc' is given 2 times"),
         (["layer1"], r"layer 'layer1' \(Sequential\) owns no parameters; layers in it: 'layer1\.0\.bn1'"),
         (["relu"], r"layer 'relu' \(ReLU\) owns no parameters; there is nothing in it to branch"),

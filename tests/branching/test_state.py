@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-import torchvision.models as tv
 from separate_copies import differences, still
 from torch import Tensor, nn
 
@@ -83,8 +82,24 @@ class Twice(nn.Module):
         return x
 
 
-def resnet() -> BranchedModule:
-    return branch(tv.resnet18(num_classes=4), ["layer4.1.bn2", "fc"], TASKS)
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.fc((x + self.block(x)).mean((2, 3)))
+
+
+LAYERS = ["block.1", "fc"]
+IMAGES = torch.randn(2, 3, 8, 8)
+
+
+def residual() -> BranchedModule:
+    return branch(Residual(), LAYERS, TASKS)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -116,16 +131,16 @@ def test_module_used_twice(layer: str) -> None:
 
 
 def test_names_are_those_of_the_backbone() -> None:
-    names = list(tv.resnet18(num_classes=4).state_dict())
-    own = [name for name in names if name.startswith(("layer4.1.bn2.", "fc."))]
+    names = list(Residual().state_dict())
+    own = [name for name in names if name.startswith(("block.1.", "fc."))]
     expected = {f"shared.{name}" for name in names if name not in own}
     expected |= {f"branches.{task}.{name}" for task in TASKS for name in own}
-    assert set(resnet().state_dict()) == expected
+    assert set(residual().state_dict()) == expected
 
 
 def test_shared_layers_and_branch_parameters_are_apart_and_complete() -> None:
-    net = resnet()
-    backbone = tv.resnet18(num_classes=4)
+    net = residual()
+    backbone = Residual()
     assert list(net.shared_layers()) == [name for name in shared_layers(backbone) if name not in net.layers]
     shared = {p for layer in net.shared_layers().values() for p in layer}
     branches = [set(net.branch_parameters(task)) for task in TASKS]
@@ -141,10 +156,10 @@ def test_branch_parameters_leave_out_what_stays_tied_to_shared_ones() -> None:
 
 
 def test_backbone_is_not_altered() -> None:
-    backbone = tv.resnet18(num_classes=4).eval()
+    backbone = Residual().eval()
     before, modules = copy.deepcopy(backbone.state_dict()), list(backbone.named_modules())
     net = branch(backbone, list(shared_layers(backbone)), TASKS, init="reset")
-    net.train()(torch.randn(2, 3, 32, 32))["left"].sum().backward()
+    net.train()(IMAGES)["left"].sum().backward()
     assert list(backbone.named_modules()) == modules
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
@@ -152,14 +167,14 @@ def test_backbone_is_not_altered() -> None:
 
 
 def test_extract_gives_an_independent_backbone_of_the_task() -> None:
-    net = resnet().eval()
+    net = residual().eval()
     with torch.no_grad():
         net.branches["right"].get_submodule("fc").bias.add_(1)
-    x = torch.randn(2, 3, 32, 32)
+    x = IMAGES
     before = net(x)
     plain = net.extract("right")
-    assert type(plain) is tv.ResNet
-    assert set(plain.state_dict()) == set(tv.resnet18().state_dict())
+    assert type(plain) is Residual
+    assert set(plain.state_dict()) == set(Residual().state_dict())
     assert torch.equal(plain(x), before["right"])
     plain.train()(x).sum().backward()
     assert all(torch.equal(net(x)[task], before[task]) for task in TASKS)
@@ -175,8 +190,8 @@ def test_extract_keeps_ties() -> None:
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
 def test_copy_is_equal_and_independent(again: object) -> None:
-    net = resnet().eval()
-    x = torch.randn(2, 3, 32, 32)
+    net = residual().eval()
+    x = IMAGES
     before = net(x)
     other = again(net)  # type: ignore[operator]
     assert (other.layers, other.tasks, repr(other)) == (net.layers, net.tasks, repr(net))
@@ -222,19 +237,19 @@ def test_conversion_reaches_every_tensor(layer: str) -> None:
 
 
 def test_state_dict_loads() -> None:
-    net, other = resnet(), branch(tv.resnet18(num_classes=4), ["layer4.1.bn2", "fc"], TASKS)
+    net, other = residual(), branch(Residual(), LAYERS, TASKS)
     other.load_state_dict(net.state_dict())
-    x = torch.randn(2, 3, 32, 32)
+    x = IMAGES
     assert all(torch.equal(net.eval()(x)[task], other.eval()(x)[task]) for task in TASKS)
 
 
 def test_modules_exchanged_later_are_used() -> None:
-    net = nn.SyncBatchNorm.convert_sync_batchnorm(resnet())
-    assert isinstance(net.branches["left"].layer4.get_submodule("1").bn2, nn.SyncBatchNorm)
-    x = torch.randn(2, 3, 32, 32)
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(residual())
+    assert isinstance(net.branches["left"].get_submodule("block.1"), nn.SyncBatchNorm)
+    x = IMAGES
     assert torch.equal(net.eval()(x)["left"], net.extract("left")(x))
 
 
 def test_shared_network_says_that_it_cannot_run_alone() -> None:
     with pytest.raises(RuntimeError, match="layer 'fc' is branched; run the branched network"):
-        branch(tv.resnet18(num_classes=4), ["fc"], TASKS).shared(torch.randn(2, 3, 32, 32))
+        branch(Residual(), ["fc"], TASKS).shared(IMAGES)

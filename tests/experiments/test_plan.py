@@ -95,7 +95,10 @@ def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
         (changed("fit", [1]), r"fit must be a mapping of keys, got \[1\]"),
         (changed("fit.trainer"), "fit.trainer.max_epochs is missing"),
         (changed("fit.trainer", {"max_epoch": 2}), "fit.trainer.max_epochs is missing"),
-        (changed("fit.trainer.max_epochs", -1), "fit.trainer.max_epochs must be a whole number of epochs from 1, got -1"),
+        (
+            changed("fit.trainer.max_epochs", -1),
+            "fit.trainer.max_epochs must be a whole number of epochs from 1, got -1",
+        ),
         (changed("fit.model.backbone"), "fit.model.backbone is missing"),
         (changed("fit.data", "recon.data.Glyphs"), "fit.data.class_path is missing"),
         (changed("fit.model.method", "mgda"), "fit.model.method is set by the benchmark"),
@@ -136,7 +139,11 @@ def test_names_and_values_are_checked(content: Any, message: str) -> None:
 
 
 def test_one_method_can_stand_twice_under_two_names() -> None:
-    entries = [{"method": "joint"}, {"method": "cagrad", "name": "cagrad-c1", "options": {"c": 1}}, {"method": "cagrad"}]
+    entries = [
+        {"method": "joint"},
+        {"method": "cagrad", "name": "cagrad-c1", "options": {"c": 1}},
+        {"method": "cagrad"},
+    ]
     plan = Plan.from_dict({**CONTENT, "methods": entries})
     plan.check()
     assert {run.method for run in plan.runs([])} == {"joint", "cagrad", "cagrad-c1"}

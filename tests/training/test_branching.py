@@ -45,7 +45,7 @@ def test_a_map_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_a_severity_that_the_map_does_not_know_is_refused(tmp_path: Path) -> None:
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
-    with pytest.raises(ValueError, match="imported at severity -0.1"):
+    with pytest.raises(ValueError, match=r"imported at severity -0\.1"):
         Branching(map=path, top=2, severity=0.0).apply(LeNet(), TASKS)
 
 

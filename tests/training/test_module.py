@@ -172,7 +172,7 @@ def test_learnable_parameters_of_a_method_are_trained_and_saved(glyphs: Glyphs, 
 
 
 def two_metrics(name: str) -> Task:
-    """Micro accuracy and macro F1: neither is a mean over batches of its values, and torchmetrics lets them share state."""
+    """Micro accuracy and macro F1: not means over batches of their values, and torchmetrics lets them share state."""
 
     def metrics() -> dict[str, Any]:
         return {"accuracy": MulticlassAccuracy(10, average="micro"), "f1": MulticlassF1Score(10, average="macro")}
