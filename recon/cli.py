@@ -54,7 +54,7 @@ def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs
     from recon.experiments import benchmark as carry_out
 
     loaded = Plan.load(plan)
-    loaded = replace(loaded, imports=(*loaded.imports, *_imported))
+    loaded = replace(loaded, imports=tuple(dict.fromkeys((*loaded.imports, *_imported))))
     report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs)
     print(f"\n{report.table}")
     for path in report.paths:
@@ -103,6 +103,7 @@ _imported: list[str] = []  # modules named by --import, which worker processes i
 def _take_imports(arguments: list[str]) -> list[str]:
     """Import what ``--import`` names; the other arguments are returned."""
     sys.path.insert(0, os.getcwd())
+    _imported.clear()
     rest = []
     words = iter(arguments)
     for word in words:

@@ -20,6 +20,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     place = f" in {where}" if where else ""
     if nearest:
         cure = "nearest: " + ", ".join(repr(other) for other in nearest)
+    elif not known:
+        cure = "there is none"
     else:
         cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
     return ValueError(f"unknown {kind} {name!r}{place}; {cure}")

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import keyword
+import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
 from recon.branching.program import Program, write_program
 from recon.branching.state import assemble, part
-from recon.branching.trace import Call, Variable, variables
+from recon.branching.trace import Call, Untraceable, Variable, variables
 from recon.gradients import shared_layers
 from recon.names import unknown_name
 
@@ -46,6 +47,9 @@ class BranchedModule(nn.Module):
     task, and layers that are still shared run on each of them, in task order: their running statistics are updated
     once per task. A backbone that torch.fx cannot trace runs once per task from its input on, with a warning.
 
+    Which trace runs follows this module's own ``training`` flag. Activation checkpoints of a traced backbone are traced
+    through: the results are the same, the memory is not saved.
+
     State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``.
 
     Attributes:
@@ -60,6 +64,7 @@ class BranchedModule(nn.Module):
 
     def __init__(self, backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> None:
         super().__init__()
+        backbone = getattr(backbone, "_orig_mod", backbone)  # torch.compile wraps a network and prefixes every name
         self.tasks = _checked_tasks(tasks)
         self.layers = tuple(layers)
         paths = layer_paths(backbone, self.layers)
@@ -95,7 +100,9 @@ class BranchedModule(nn.Module):
 
     def extract(self, task: str) -> nn.Module:
         """An unbranched copy of the backbone, of its own class, with the weights and statistics of one task."""
-        return copy.deepcopy(assemble(self.shared, self._branch(task), self._cut))
+        if task not in self.tasks:
+            raise unknown_name("task", task, self.tasks)
+        return copy.deepcopy(self._network(task))
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
         """Layer -> the trainable parameters of it that all tasks share, named as in the backbone."""
@@ -103,16 +110,29 @@ class BranchedModule(nn.Module):
 
     def branch_parameters(self, task: str) -> list[nn.Parameter]:
         """The parameters of one task's copies, without those that stay tied to shared ones."""
+        if task not in self.tasks:
+            raise unknown_name("task", task, self.tasks)
         shared = set(self.shared.parameters())
-        return [parameter for parameter in self._branch(task).parameters() if parameter not in shared]
+        return [parameter for parameter in self.branches[task].parameters() if parameter not in shared]
+
+    def train(self, mode: bool = True) -> "BranchedModule":
+        """Set training or evaluation as the backbone itself does it: many keep their norm layers in evaluation."""
+        for module in self.modules():
+            module.training = mode
+        for task in self.tasks:
+            network = self._network(task).train(mode)
+            for path in self._cut.entered:
+                self.shared.get_submodule(path).training = network.get_submodule(path).training
+        return self
 
     def __repr__(self) -> str:
-        own = [self.branch_parameters(task) for task in self.tasks]
+        own = self.branch_parameters(self.tasks[0])
         shared = self.shared_layers()
+        names = ", ".join(self.layers) or "nothing"
         lines = [
             f"{type(self).__name__}({type(self.shared).__name__}, tasks: {', '.join(self.tasks)}",
-            f"  branched: {', '.join(self.layers) or 'nothing'}",
-            f"  branches: {len(self.layers)} layers, {_count(own[0]):,} parameters for each task",
+            textwrap.fill(names, 100, initial_indent="  branched: ", subsequent_indent=" " * 12),
+            f"  branches: {len(self.layers)} layers, {_count(own):,} parameters for each task",
             f"  shared:   {len(shared)} layers, {_count(p for layer in shared.values() for p in layer):,} parameters",
             f"  {self._plan()}",
         ]
@@ -129,17 +149,15 @@ class BranchedModule(nn.Module):
             f"run once per task"
         )
 
-    def _branch(self, task: str) -> nn.Module:
-        if task not in self.tasks:
-            raise unknown_name("task", task, self.tasks)
-        return self.branches[task]
+    def _network(self, task: str) -> nn.Module:
+        """One task's network, on the tensors of this one."""
+        return assemble(self.shared, self.branches[task], self._cut)
 
     @torch.compiler.disable
     def _trace(self, call: Call) -> None:
         """Write the program for one way of calling the backbone; None if it cannot be traced."""
-        network = assemble(self.shared, self._branch(self.tasks[0]), self._cut)
         try:
-            self._programs[call] = write_program(self, network, call, self._cut, self.tasks)
+            self._programs[call] = write_program(self, self._network(self.tasks[0]), call, self._cut, self.tasks)
         except Exception as error:  # a forward may raise anything when it runs on traced values
             self._programs[call] = None
             self._warn_untraceable(error)
@@ -147,7 +165,8 @@ class BranchedModule(nn.Module):
     def _warn_untraceable(self, error: Exception) -> None:
         if self._reason:
             return
-        self._reason = f"{type(error).__name__}: {error}"
+        kind = "" if isinstance(error, Untraceable) else f"{type(error).__name__}: "
+        self._reason = kind + str(error).partition("\n")[0]
         warnings.warn(
             f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task from its input on, "
             f"with that task's copies: {len(self.tasks)} times the work also before the first branched layer, where "
@@ -160,7 +179,7 @@ class BranchedModule(nn.Module):
         modules = list(self.modules())
         if self._assembled_from != modules:
             self._assembled_from = modules
-            self._networks = {task: assemble(self.shared, self._branch(task), self._cut) for task in self.tasks}
+            self._networks = {task: self._network(task) for task in self.tasks}
         for network in self._networks.values():
             for path in self._cut.entered:
                 network.get_submodule(path).training = self.shared.get_submodule(path).training

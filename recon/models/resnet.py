@@ -22,9 +22,14 @@ class ResNet18(ResNet):
 
     Attributes:
         num_features: The same number.
+
+    Raises:
+        ValueError: The width is not positive.
     """
 
     def __init__(self, width: int = 64, in_channels: int = 1, features: int = 100) -> None:
+        if width < 1:
+            raise ValueError(f"width is {width}; it must be at least 1")
         super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=features)
         self.num_features = features
         # torchvision fixes the width of these layers, so they are built again.

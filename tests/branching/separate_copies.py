@@ -14,7 +14,7 @@ Pair = tuple[list[Tensor], list[Tensor]]
 
 
 def still(network: nn.Module) -> nn.Module:
-    """The network in float64, without dropout and stochastic depth, and with nothing at an initial value that hides errors.
+    """The network in float64, without dropout and stochastic depth, and away from initial values that hide errors.
 
     Zero weights of a last norm layer, or tiny layer scales, would keep a branch's changes from what follows.
     """

@@ -153,7 +153,13 @@ def test_what_does_not_depend_on_a_branch_is_one_tensor() -> None:
 
 @pytest.mark.parametrize(
     "container",
-    [Features, lambda *x: x, lambda *x: list(x), lambda a, b: {"a": a, "b": [b, 1]}, lambda a, b: OrderedDict(a=a, b=b)],
+    [
+        Features,
+        lambda *x: x,
+        lambda *x: list(x),
+        lambda a, b: {"a": a, "b": [b, 1]},
+        lambda a, b: OrderedDict(a=a, b=b),
+    ],
     ids=["namedtuple", "tuple", "list", "dict", "ordered"],
 )
 def test_every_task_gets_the_whole_output(container: Any) -> None:
@@ -163,7 +169,9 @@ def test_every_task_gets_the_whole_output(container: Any) -> None:
     expected = network(x)
     for task in TASKS:
         assert type(outputs[task]) is (dict if isinstance(expected, dict) else type(expected))
-        torch.testing.assert_close(outputs[task], type(outputs[task])(expected) if isinstance(expected, dict) else expected)
+        torch.testing.assert_close(
+            outputs[task], type(outputs[task])(expected) if isinstance(expected, dict) else expected
+        )
 
 
 @pytest.mark.filterwarnings("error:.*cannot be traced")
@@ -196,6 +204,27 @@ def test_training_and_evaluation_have_their_own_programs() -> None:
     net.eval()
     assert torch.equal(net(x)["left"], net(x)["left"])
     assert torch.equal(net(x)["left"], net.extract("left")(x))
+
+
+class KeepsNormsInEvaluation(Layers):
+    def train(self, mode: bool = True) -> "KeepsNormsInEvaluation":
+        super().train(mode)
+        self.norm.eval()
+        assert self.norm.weight.requires_grad
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.late(self.norm(self.early(x)))
+
+
+@pytest.mark.parametrize("layer", ["early", "norm", "late"])
+def test_backbone_decides_what_training_means(layer: str) -> None:
+    network = KeepsNormsInEvaluation()
+    net = branch(network, [layer], TASKS).eval().train()
+    x = torch.randn(3, 4)
+    assert torch.equal(net(x)["right"], network.train()(x))
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm1d)]
+    assert norms and not any(norm.training or norm.num_batches_tracked for norm in norms)
 
 
 def test_shared_statistics_are_updated_once_per_task_after_the_branch_and_once_before_it() -> None:
@@ -253,7 +282,7 @@ def test_untraceable_network_recomputes_with_the_right_copies() -> None:
     ("network", "reason"),
     [
         (ControlFlow, "TraceError: symbolically traced variables cannot be used as inputs to control flow"),
-        (RandomDepth, "draws random numbers"),
+        (RandomDepth, r"\(it draws random numbers"),
         (Remembers, "sets the attribute 'mean'"),
         (Counts, "sets the attribute 'steps'"),
         (WritesToShared, "writes in place into 'mean'"),

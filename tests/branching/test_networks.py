@@ -35,7 +35,9 @@ MORE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def assert_equal_to_separate_copies(make: Callable[[], nn.Module], training: bool, fractions: tuple[float, ...]) -> None:
+def assert_equal_to_separate_copies(
+    make: Callable[[], nn.Module], training: bool, fractions: tuple[float, ...]
+) -> None:
     torch.manual_seed(0)
     network = still(make())
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)

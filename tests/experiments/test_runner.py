@@ -195,8 +195,9 @@ def test_nothing_is_written_when_the_plan_cannot_work(tiny: PlanFactory, tmp_pat
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[None]:
     """Another process holds the folder."""
-    code = f"from filelock import FileLock; FileLock({str(tmp_path / '.lock')!r}).acquire(); print('held'); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()
     yield

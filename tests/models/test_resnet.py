@@ -43,6 +43,11 @@ def test_the_width_scales_every_stage() -> None:
     assert network.num_features == 5
 
 
+def test_a_width_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="width is 0"):
+        ResNet18(width=0)
+
+
 def test_it_is_initialised_as_torchvision_does() -> None:
     torch.manual_seed(0)
     network = ResNet18(32)
