@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -13,8 +13,15 @@ _UNKNOWN = re.compile(
     r"(?:Group '(?P<group>.+?)' does not accept|Subcommand '.+?' does not accept|)"
     r"(?: option|Option) '(?P<key>.+?)'(?: is not accepted)?|unrecognized arguments: --?(?P<flag>[\w.-]+)"
 )
-# ... and, among all the types that it tried a value against, the line about the class that was asked for.
-_PROBLEM = re.compile(r'Parser key "(?P<key>.+?)":.*?given class_path \'(?P<cls>.+?)\':\s*(?P<what>[^\n]+)', re.DOTALL)
+# ... and, among all the types that it tried a value against, what it says of the class that was asked for.
+_PROBLEM = re.compile(
+    r'Parser key "(?P<key>.+?)":.*?given class_path \'(?P<cls>.+?)\':\s*'
+    r'(?:Parser key "(?P<inner>.+?)":\s*)?(?P<what>(?!Does not validate)[^\n]+)',
+    re.DOTALL,
+)
+_REFUSED = re.compile(
+    r"Does not validate against any of the Union subtypes\n.*?Errors:\n\s+- (?P<what>[^\n]+)", re.DOTALL
+)
 
 
 class Parser(ArgumentParser):
@@ -25,8 +32,17 @@ class Parser(ArgumentParser):
             key = unknown["flag"] or ".".join(filter(None, (unknown["group"], unknown["key"])))
             message = str(unknown_name("option", key, _names(self)))
         elif problem := _PROBLEM.match(message):
-            message = f"{problem['key']}: {problem['cls']}: {problem['what']}"
+            key = ".".join(filter(None, (problem["key"], problem["inner"])))
+            message = f"{key}: {problem['cls']}: {problem['what']}"
         super().error(message, ex)
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().instantiate(*args, **kwargs)
+        except ValueError as error:  # a class refused its arguments
+            if refused := _REFUSED.match(str(error)):
+                raise ValueError(refused["what"]) from error
+            raise
 
 
 def _names(parser: argparse.ArgumentParser) -> list[str]:

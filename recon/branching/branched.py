@@ -47,8 +47,9 @@ class BranchedModule(nn.Module):
     task, and layers that are still shared run on each of them, in task order: their running statistics are updated
     once per task. A backbone that torch.fx cannot trace runs once per task from its input on, with a warning.
 
-    Which trace runs follows this module's own ``training`` flag. Activation checkpoints of a traced backbone are traced
-    through: the results are the same, the memory is not saved.
+    Which trace runs follows this module's own ``training`` flag. Activation checkpoints in a traced backbone are traced
+    through: the results are the same, but no memory is saved. Hooks that are set on `shared` later run on its layers,
+    not on the blocks that the trace went through.
 
     State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``.
 
@@ -203,7 +204,7 @@ def _checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     if isinstance(tasks, str) or len(tasks) < 2:
         raise ValueError(f"tasks is {tasks!r}; branch needs a list of at least two tasks")
     for task in tasks:
-        if not task.isidentifier() or keyword.iskeyword(task) or hasattr(nn.ModuleDict(), task):
+        if not str(task).isidentifier() or keyword.iskeyword(task) or hasattr(nn.ModuleDict(), task):
             raise ValueError(
                 f"task {task!r} cannot be a name in a network: it must be a Python identifier, and none that "
                 f"nn.ModuleDict uses (keys, values, pop, type, ...)"

@@ -30,38 +30,44 @@ def initialise(
         return
     if init != "reset" and not callable(init):
         raise ValueError(f"init is {init!r}; it must be 'copy', 'reset' or a function that makes a fresh backbone")
+    resettable = [] if callable(init) else [path for path in paths if _can_be_reset(backbone, path)]
     for branch in branches.values():
-        fresh = _fresh_network(init(), paths) if callable(init) else _fresh_layers(backbone, paths)
+        fresh = _of_network(init(), tensors) if callable(init) else _of_layers(backbone, resettable)
         for name, tensor in (*branch.named_parameters(), *branch.named_buffers()):
-            if name in fresh and name in tensors:
-                if fresh[name].shape != tensor.shape:
-                    raise ValueError(
-                        f"{name!r} has shape {tuple(fresh[name].shape)} in the network that init made, "
-                        f"and {tuple(tensor.shape)} in the backbone; init must make the same network"
-                    )
-                tensor.copy_(fresh[name])
+            if name in tensors and name in fresh:
+                _set(name, tensor, fresh[name])
 
 
-def _fresh_layers(backbone: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
+def _can_be_reset(backbone: nn.Module, path: str) -> bool:
+    layer = backbone.get_submodule(path)
+    resets = callable(getattr(layer, "reset_parameters", None))
+    if not resets:
+        name = path or type(backbone).__name__
+        warnings.warn(f"layer {name!r} ({type(layer).__name__}) has no reset_parameters; copied", stacklevel=6)
+    return resets
+
+
+def _of_layers(backbone: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
     fresh: dict[str, Tensor] = {}
     for path in paths:
         # A copy, because a layer may hold tensors that are not its own: tied ones, and those of modules inside it.
         layer = copy.deepcopy(backbone.get_submodule(path))
-        if callable(reset := getattr(layer, "reset_parameters", None)):
-            reset()
-            fresh |= _own(layer, path)
-        else:
-            name = path or type(backbone).__name__
-            warnings.warn(f"layer {name!r} ({type(layer).__name__}) has no reset_parameters; copied", stacklevel=6)
+        layer.reset_parameters()  # type: ignore[operator]
+        fresh |= {join(path, name): tensor for name, tensor in own_tensors(layer).items()}
     return fresh
 
 
-def _fresh_network(network: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
-    modules = dict(network.named_modules())
-    if missing := [path for path in paths if path not in modules]:
-        raise ValueError(f"the network that init made has no layer {missing[0]!r}; init must make the same network")
-    return {name: tensor for path in paths for name, tensor in _own(modules[path], path).items()}
+def _of_network(network: nn.Module, tensors: Collection[str]) -> dict[str, Tensor]:
+    fresh = dict((*network.named_parameters(), *network.named_buffers()))
+    if missing := sorted(set(tensors) - set(fresh)):
+        raise ValueError(f"the network that init made has no {missing[0]!r}; init must make the backbone's like")
+    return fresh
 
 
-def _own(layer: nn.Module, path: str) -> dict[str, Tensor]:
-    return {join(path, name): tensor for name, tensor in own_tensors(layer).items()}
+def _set(name: str, tensor: Tensor, value: Tensor) -> None:
+    if value.shape != tensor.shape:
+        raise ValueError(
+            f"{name!r} has shape {tuple(value.shape)} in the network that init made, and {tuple(tensor.shape)} in the "
+            f"backbone; init must make the backbone's like"
+        )
+    tensor.copy_(value)

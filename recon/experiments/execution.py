@@ -98,7 +98,7 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
     Raises:
         ValueError: Something is wrong.
     """
-    data = _build(pl.LightningDataModule, _with_root(plan.fit, root)["data"], "fit.data")
+    data = _data(plan, root)
     tasks = tasks_of(data)
     for task in tasks:
         _ = task.higher_is_better  # delta-m needs it, hours later
@@ -109,6 +109,14 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
         flops(cli.model, _input_shape(data))
     return tasks
+
+
+def _data(plan: Plan, root: str | None) -> pl.LightningDataModule:
+    try:
+        return _build(pl.LightningDataModule, _with_root(plan.fit, root)["data"], "fit.data")
+    except ValueError as error:
+        hint = " (--data gives the root)" if "root" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
 
 
 def _check_layers(plan: Plan, layers: list[str]) -> None:

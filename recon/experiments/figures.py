@@ -12,8 +12,9 @@ from recon.experiments.tables import row_name
 from recon.files import replaced
 
 BRANCHED, SHARED = "#c44e52", "#8c8c8c"
-MERGED_BINS = 4
+MERGED_BINS = 2
 """Histogram bins of 0.01 drawn as one bar."""
+_VISIBLE = 0.005  # of the highest bar; what is lower is outside the figure
 
 
 def conflict_by_layer(maps: Sequence[MeasuredMap], branched: Sequence[str], severity: float) -> Figure:
@@ -48,12 +49,16 @@ def cosine_histograms(before: Sequence[MeasuredMap], after: Sequence[MeasuredMap
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     edges = np.array(BIN_EDGES[::MERGED_BINS])
+    reach = 0.0
     for maps, label, colour in ((before, "before Recon", BRANCHED), (after, "after Recon", "#4c72b0")):
         counts = sum(_counts(one, kept.layers) for one, kept in zip(maps, after, strict=True))
         assert isinstance(counts, np.ndarray)
         density = counts.reshape(-1, MERGED_BINS).sum(1) / counts.sum() / (edges[1] - edges[0])
         below = counts[: len(counts) // 2].sum() / counts.sum()
         axes.stairs(density, edges, label=f"{label}: {below:.1%} conflicting", color=colour, fill=True, alpha=0.45)
+        seen = edges[:-1][density > _VISIBLE * density.max()]
+        reach = max(reach, -seen[0], seen[-1] + edges[1] - edges[0])
+    axes.set_xlim(-reach, reach)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("cosine of two task gradients, layer by layer")
     axes.set_ylabel("density")
@@ -69,7 +74,7 @@ def delta_m_bars(summary: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     colours = [BRANCHED if row["variant"] == "recon" else SHARED for row in rows]
     means = [row["delta_m"]["mean"] for row in rows]
-    axes.barh(range(len(rows)), means, xerr=[row["delta_m"]["std"] or 0 for row in rows], color=colours, capsize=3)
+    axes.barh(range(len(rows)), means, xerr=[row["delta_m"]["std"] or np.nan for row in rows], color=colours, capsize=3)
     axes.set_yticks(range(len(rows)), [row_name(row) for row in rows])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)

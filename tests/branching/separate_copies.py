@@ -57,8 +57,8 @@ def differences(
     outputs, expected = net(*(x.clone() for x in inputs)), _run_in_turn(copies, inputs, own)
     weights = {task: [torch.randn_like(leaf) for leaf in _tensors(expected[task])] for task in tasks}
     for results in (outputs, expected):
-        products = [(leaf * w).sum() for task in tasks for leaf, w in zip(_tensors(results[task]), weights[task])]
-        torch.stack(products).sum().backward()
+        pairs = [pair for task in tasks for pair in zip(_tensors(results[task]), weights[task], strict=True)]
+        torch.stack([(leaf * weight).sum() for leaf, weight in pairs]).sum().backward()
     return {
         "outputs": _largest((_tensors(outputs[task]), _tensors(expected[task])) for task in tasks),
         "gradients": _largest(_gradients(net, copies, own)),
@@ -154,7 +154,7 @@ def _statistics(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]
 
 
 def _largest(pairs: Iterable[Pair]) -> float:
-    """The largest difference over all tensors, relative to the largest value expected; inf where shapes differ or NaN."""
+    """The largest difference over all tensors, relative to the largest value expected; inf for NaN or another shape."""
     worst = scale = 0.0
     for left, right in pairs:
         for value, expected in zip(left, right, strict=True):

@@ -237,7 +237,10 @@ def fit(**sections: Any) -> dict[str, Any]:
             fit(model={"backbone": {"class_path": "recon.models.LeNet", "init_args": {"featurs": 3}}}),
             "fit.model.backbone: recon.models.LeNet: unknown option 'featurs'; nearest: 'features'",
         ),
-        (fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {}}), "fit.data: .* required: root"),
+        (
+            fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {}}),
+            r"fit\.data: .* required: root \(--data gives the root\)",
+        ),
         (
             fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {"root": "/dev/null/nowhere"}}),
             "/dev/null/nowhere/MNIST/raw lacks .*; put the files of MNIST there",

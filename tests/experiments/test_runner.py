@@ -235,7 +235,7 @@ def test_a_failing_run_of_a_method_of_ones_own_is_reported_and_tried_again_alone
     methods = [{"method": "mine", "variants": ["plain"]}, {"method": "joint", "variants": ["plain"]}]
     plan = tiny_file(tmp_path, methods=methods, single=False)
     out = tmp_path / "out"
-    command = ["--import", "my_methods", "benchmark", str(plan), "--out", str(out), "--jobs", "2"]
+    command = ["--import", "my_methods", "benchmark", str(plan), "--out", str(out), "--jobs", "1"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -253,6 +253,31 @@ def test_a_failing_run_of_a_method_of_ones_own_is_reported_and_tried_again_alone
     assert [run["id"] for run in results(out)["runs"]] == ["mine-plain-seed0", "joint-plain-seed0"]
     assert (out / "runs" / "joint-plain-seed0" / "result.json").stat().st_mtime_ns == joint
     assert not trace.exists()
+
+
+FATAL = """
+import os
+import signal
+
+import recon
+
+
+@recon.register_method("fatal")
+class Fatal(recon.GramianMethod):
+    def weights(self, gramian, losses=None):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_dies_ends_the_benchmark_and_says_so(
+    tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fatal_methods.py").write_text(FATAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    methods = [{"method": "fatal", "variants": ["plain"]}]
+    plan = tiny(methods=methods, single=False, imports=["fatal_methods"])
+    with pytest.raises(RunsFailed, match=r"a worker process died .*the same command resumes"):
+        benchmark(plan, tmp_path / "out", jobs=1)
 
 
 def test_runs_that_need_the_map_of_a_failed_run_fail_with_it(

@@ -1,0 +1,346 @@
+"""The command ``recon``, in this process; benchmarks are tested where their runner is."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from recon.cli import main
+from recon.conflict import ConflictMap
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+GLYPHS = str(CONFIGS / "glyphs" / "fit.yaml")
+TINY = [
+    "--model.backbone.width=4",
+    "--data.train_size=48",
+    "--data.test_size=100",
+    "--data.batch_size=16",
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def train(command: str, *more: str) -> None:
+    main([command, "--config", GLYPHS, *TINY, *more])
+
+
+def error(*arguments: str) -> str:
+    """The message with which a command ends; whatever is no SystemExit would be a traceback."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert isinstance(end.value.code, str)  # which makes the status 1
+    message, hint = end.value.code.rsplit("\n", 1)
+    assert message.startswith("recon: ")
+    assert hint == "(RECON_TRACEBACK=1 shows where)"
+    return message.removeprefix("recon: ")
+
+
+def logged(version: int = 0) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path("logs", "lightning_logs", f"version_{version}", "metrics.csv").open()))
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> str:
+    """The glyphs' configuration, changed, as a file."""
+    content = yaml.safe_load(Path(GLYPHS).read_text())
+    change(content)
+    Path("changed.yaml").write_text(yaml.safe_dump(content))
+    return "changed.yaml"
+
+
+# Usage ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_usage_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments)
+    usage = capsys.readouterr().out
+    for command in ("demo", "fit", "validate", "test", "search", "benchmark", "map show|compare", "--import"):
+        assert command in usage
+
+
+def test_usage_takes_no_lightning() -> None:
+    code = "import sys; from recon.cli import main; main([]); sys.exit('pytorch_lightning' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", [["fit"], ["search"], ["benchmark"], ["demo"], ["map", "show"], ["map", "compare"]])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    assert f"recon [options] {command[0]}" in capsys.readouterr().out
+
+
+def test_an_error_ends_the_process_with_status_1_and_no_traceback() -> None:
+    process = subprocess.run([sys.executable, "-m", "recon", "fitt"], check=False, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.startswith("recon: unknown command 'fitt'; nearest: 'fit'")
+    assert "Traceback" not in process.stderr
+
+
+def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECON_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="unknown command"):
+        main(["fitt"])
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_logs_to_csv_and_resumes_from_its_last_epoch() -> None:
+    train("fit")
+    assert {"epoch", "step", "loss/digit", "loss/letter", "val/digit/accuracy", "val/letter/accuracy"} <= logged()[
+        0
+    ].keys()
+    assert {row["epoch"] for row in logged()} == {"0"}
+    train("fit", "--trainer.max_epochs=3", "--ckpt_path=last")
+    assert {row["epoch"] for row in logged(version=1)} == {"1", "2"}
+    assert torch.load("logs/glyphs/last.ckpt")["epoch"] == 2
+
+
+@pytest.mark.parametrize(("command", "stage"), [("validate", "val"), ("test", "test")])
+def test_validate_and_test_evaluate_a_checkpoint(command: str, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    train("fit")
+    expected = logged()[-1]
+    capsys.readouterr()
+    train(command, "--ckpt_path=logs/glyphs/last.ckpt")
+    evaluated = logged(version=1)[-1]
+    for task in ("digit", "letter"):
+        assert evaluated[f"{stage}/{task}/accuracy"] == expected[f"val/{task}/accuracy"]
+    assert f"{stage}/digit/accuracy" in capsys.readouterr().out
+
+
+def test_search_writes_a_map_that_fit_branches_by(capsys: pytest.CaptureFixture[str]) -> None:
+    train("search", "--map_path=found/map.json", "--every=2")
+    assert "conflict map: found/map.json" in capsys.readouterr().out
+    found = ConflictMap.load("found/map.json")
+    assert (found.provenance["steps"], found.provenance["observed_steps"]) == (3, 2)
+    branch = ["--model.branch.map=found/map.json", "--model.branch.top=2"]
+    train("fit", *branch, "--trainer.callbacks.dirpath=branched")
+    names = torch.load("branched/last.ckpt")["state_dict"]
+    for layer in found.top(2, -0.1):
+        assert any(name.startswith(f"backbone.branches.digit.{layer}.") for name in names)
+
+
+def test_a_search_goes_on_from_a_checkpoint() -> None:
+    train("search", "--map_path=map.json")
+    train("search", "--map_path=map.json", "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert ConflictMap.load("map.json").provenance["steps"] == 6
+
+
+def test_any_method_and_hyperparameter_is_a_flag() -> None:
+    train("fit", "--model.method=CAGrad", "--model.method_options.c=0.4", "--model.only=[digit,letter]")
+    assert logged()
+
+
+def test_a_method_of_ones_own_is_imported_first() -> None:
+    Path("my_method.py").write_text(
+        "import recon\n"
+        "@recon.register_method('loudest')\n"
+        "class Loudest(recon.GramianMethod):\n"
+        "    def weights(self, gramian, losses=None):\n"
+        "        norms = gramian.diagonal()\n"
+        "        return (norms == norms.max()).to(norms)\n"
+    )
+    for flag in (["--import", "my_method"], ["--import=my_method"]):
+        main([*flag, "fit", "--config", GLYPHS, *TINY, "--model.method=loudest"])
+    assert logged(version=1)
+
+
+def test_a_single_task_is_trained_by_naming_it() -> None:
+    train("fit", "--model.only=[letter]")
+    assert "val/letter/accuracy" in logged()[0]
+    assert "val/digit/accuracy" not in logged()[0]
+
+
+def test_wandb_logs_offline_by_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for variable in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+
+    def use_wandb(content: dict[str, Any]) -> None:
+        content["trainer"]["logger"] = {
+            "class_path": "pytorch_lightning.loggers.WandbLogger",
+            "init_args": {"offline": True, "project": "recon"},
+        }
+
+    main(["fit", "--config", changed(use_wandb), *TINY])
+    import wandb
+
+    wandb.teardown()  # waits until all is written
+    (run,) = tmp_path.rglob("offline-run-*/run-*.wandb")
+    assert b"val/digit/accuracy" in run.read_bytes()
+
+
+# Conflict maps --------------------------------------------------------------------------------------------------------
+
+SCORES = {"layer1": 9, "conv1": 7, "fc": 7, "layer2": 0}
+
+
+@pytest.fixture
+def published() -> str:
+    Path("published.json").write_text(json.dumps(SCORES))
+    return "published.json"
+
+
+def test_map_show_ranks_the_layers_of_either_format(published: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ConflictMap.import_scores(published, severity=-0.02).save("saved.json")
+    for path, severity in ((published, "0"), ("saved.json", "-0.02")):
+        main(["map", "show", path, "--severity", severity])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split() for line in lines[1:]] == [
+            ["rank", "layer", "score"],
+            ["1", "layer1", "9"],
+            ["2", "conv1", "7"],
+            ["3", "fc", "7"],
+            ["4", "layer2", "0"],
+        ]
+
+
+def test_map_compare_says_how_far_two_maps_agree(published: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.json").write_text(json.dumps({"layer1": 5, "conv1": 4, "layer2": 2, "fc": 1}))
+    main(["map", "compare", published, "other.json", "--top", "3"])
+    printed = capsys.readouterr().out
+    assert "Spearman of scores    0.632" in printed
+    assert "common to the top 3   2" in printed
+    assert "top 3 of the first only: fc" in printed
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.methd=x"], "unknown option 'model.methd'; nearest: 'model.method'"),
+        (["--modle.method=mgda"], "unknown option 'modle.method'; nearest: 'model.method'"),
+        (["--model.method=pcgrd"], "unknown method 'pcgrd'; nearest: 'pcgrad'"),
+        (["--model.method_options.c=1"], "unknown hyperparameter 'c' in method 'joint'"),
+        (["--model.only=[digits]"], "unknown task 'digits'; nearest: 'digit'"),
+        (
+            ["--model.branch.layers=[layer1.0.con1]"],
+            "unknown layer 'layer1.0.con1' in ResNet18; nearest: 'layer1.0.conv1'",
+        ),
+        (["--model.branch.map=nowhere.json"], "[Errno 2] No such file or directory: 'nowhere.json'"),
+        (["--data.train_siz=3"], "data: recon.data.Glyphs: unknown option 'train_siz'; nearest: 'train_size'"),
+        (["--data=recon.data.Glyphz"], "data: recon.data.Glyphz: module 'recon.data' has no attribute 'Glyphz'"),
+        (
+            ["--model.backbone.widht=3"],
+            "model.backbone: recon.models.ResNet18: unknown option 'widht'; nearest: 'width'",
+        ),
+        (["--trainer.gradient_clip_val=1"], "Trainer(gradient_clip_val=1) cannot act on task gradients; give"),
+        (["--ckpt_path=nowhere.ckpt"], "Checkpoint file not found: nowhere.ckpt"),
+        (["--data.train_size=0"], "train_size is 0; it must be at least 1"),
+        (["--model.branch.init=rest"], "model.branch.init: recon.training.Branching: Expected a typing.Literal['copy'"),
+    ],
+)
+def test_a_bad_flag_is_named_with_what_comes_nearest(flags: list[str], message: str) -> None:
+    assert error("fit", "--config", GLYPHS, *TINY, *flags).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(modle=1), "unknown option 'modle'; nearest: 'model'"),
+        (
+            lambda content: content["model"].update(methd="mgda"),
+            "unknown option 'model.methd'; nearest: 'model.method'",
+        ),
+        (
+            lambda content: content["trainer"].update(max_epoch=3),
+            "unknown option 'trainer.max_epoch'; nearest: 'trainer.max_epochs'",
+        ),
+        (lambda content: content["model"].update(method="mgdaa"), "unknown method 'mgdaa'; nearest: 'mgda'"),
+        (
+            lambda content: content["data"]["init_args"].update(trainsize=3),
+            "data: recon.data.Glyphs: unknown option 'trainsize'; nearest: 'train_size'",
+        ),
+        (lambda content: content["model"].pop("backbone"), "the following arguments are required: fit.model.backbone"),
+        (
+            lambda content: content["data"].update(class_path="recon.data.MultiFashionMNIST", init_args={}),
+            "data: recon.data.MultiFashionMNIST: the following arguments are required: root",
+        ),
+        (
+            lambda content: content.update(
+                data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {"root": "/dev/null/nowhere"}}
+            ),
+            "/dev/null/nowhere/MNIST/raw lacks ",
+        ),
+        (
+            lambda content: content.update(
+                data={"class_path": "pytorch_lightning.demos.boring_classes.BoringDataModule"}
+            ),
+            "BoringDataModule has no tasks",
+        ),
+    ],
+)
+def test_a_bad_key_in_yaml_is_named_with_what_comes_nearest(
+    change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    assert message in error("fit", "--config", changed(change))
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line() -> None:
+    train("fit")
+    for other in ("--model.branch.layers=[fc]", "--model.method=pcgrad"):
+        message = error("test", "--config", GLYPHS, *TINY, "--ckpt_path=logs/glyphs/last.ckpt", other)
+        assert message.startswith("the checkpoint is of another network or method: it lacks ")
+        assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fitt"], "unknown command 'fitt'; nearest: 'fit'"),
+        (["--import", "nowhere", "fit"], "cannot import 'nowhere' (No module named 'nowhere')"),
+        (["--import"], "cannot import ''"),
+        (["fit", "--config", "nowhere.yaml"], 'Parser key "config": File does not exist'),
+        (["map", "show", "nowhere.json"], "[Errno 2] No such file or directory: 'nowhere.json'"),
+        (["map", "shw", "x"], "argument subcommand: invalid choice: 'shw'"),
+        (["benchmark"], "the following arguments are required: benchmark.plan"),
+        (["benchmark", "nowhere.yaml"], "cannot read the plan nowhere.yaml"),
+        (["benchmark", "plan.yaml", "--jbs", "2"], "unknown option 'jbs'; nearest: 'jobs'"),
+        (["benchmark", GLYPHS], f"plan {GLYPHS}: unknown key 'seed_everything'"),
+    ],
+)
+def test_a_bad_command_line_is_named(arguments: list[str], message: str) -> None:
+    assert error(*arguments).startswith(message)
+
+
+def test_a_map_is_asked_only_what_it_knows(published: str) -> None:
+    assert "not on the 0.01 grid" in error("map", "show", published, "--severity", "-0.123")
+    ConflictMap.import_scores(published, severity=-0.02).save("saved.json")
+    assert "imported at severity -0.02" in error("map", "show", "saved.json")
+    Path("damaged.json").write_text('{"layer1": ')
+    assert "truncated or not JSON" in error("map", "show", "damaged.json")
+
+
+# The demo -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_a_table_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["demo"])
+    printed = capsys.readouterr().out
+    for row in ("single-task", "joint ", "joint + Recon", "joint + random layers"):
+        assert f"| {row}" in printed
+    for figure in ("conflict_by_layer.png", "cosine_histograms.png", "delta_m.png"):
+        assert f"recon-demo/{figure}" in printed
+        assert Path("recon-demo", figure).exists()
