@@ -19,6 +19,8 @@ from recon.methods.checks import check_number
 from recon.methods.method import JacobianMethod, RandomMethod
 from recon.methods.registry import register_method
 
+_BLOCK = 1 << 18
+
 
 @register_method("graddrop")
 class GradDrop(RandomMethod, JacobianMethod):
@@ -35,11 +37,16 @@ class GradDrop(RandomMethod, JacobianMethod):
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The mean of the rows of the (K, P) Jacobian where they have the drawn sign, (P,)."""
-        positive = jacobian.clamp(min=0).sum(dim=0)
-        negative = jacobian.clamp(max=0).sum(dim=0)
-        uniform = torch.rand(
-            positive.shape, generator=self.generator_on(jacobian.device), dtype=torch.float32, device=jacobian.device
-        )
-        # uniform < purity = positive / (positive - negative), without its 0/0.
-        kept = torch.where(uniform * (positive - negative) < positive, positive, negative)
-        return (self.leak * (positive + negative) + (1 - self.leak) * kept) / jacobian.shape[0]
+        generator = self.generator_on(jacobian.device)
+        uniform = torch.rand(jacobian.shape[1], generator=generator, dtype=torch.float32, device=jacobian.device)
+        update = jacobian.new_empty(jacobian.shape[1])
+        # In blocks, whose temporaries stay in a processor's cache.
+        for block, draws, result in zip(
+            jacobian.split(_BLOCK, 1), uniform.split(_BLOCK), update.split(_BLOCK), strict=True
+        ):
+            positive = block.clamp(min=0).sum(dim=0)
+            negative = block.clamp(max=0).sum(dim=0)
+            # draws < purity = positive / (positive - negative), without its 0/0.
+            kept = torch.where(draws * (positive - negative) < positive, positive, negative)
+            result.copy_((self.leak * (positive + negative) + (1 - self.leak) * kept) / jacobian.shape[0])
+        return update
