@@ -82,8 +82,8 @@ def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None =
         figures = draw_figures(plan, finished, tasks, out)
     if failures:
         raise RunsFailed(
-            f"{len(failures)} of {len(runs)} runs failed ({', '.join(failures)}); the {len(finished)} others are "
-            f"finished and kept in {out}; the same command tries the failed ones again"
+            f"{len(failures)} of {len(runs)} runs failed ({', '.join(failures)}); what is finished is kept in {out}, "
+            "and the same command tries the failed ones again"
         )
     return Report(report.table, (*report.paths, *figures))
 

@@ -241,7 +241,7 @@ def test_a_failing_run_of_a_method_of_ones_own_is_reported_and_tried_again_alone
 
     with pytest.raises(SystemExit) as end:
         main(command)
-    assert str(end.value.code).startswith("recon: 1 of 2 runs failed (mine-plain-seed0); the 1 others are finished")
+    assert str(end.value.code).startswith("recon: 1 of 2 runs failed (mine-plain-seed0); what is finished is kept in")
     trace = out / "runs" / "mine-plain-seed0" / "error.txt"
     assert f"mine-plain-seed0 failed: ArithmeticError: it exploded ({trace} shows where)" in capfd.readouterr().err
     assert "my_methods.py" in trace.read_text()
