@@ -14,6 +14,7 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from recon.conflict import ConflictMap, compare, describe
+from recon.conflict.reading import read_object
 from recon.names import unknown_name
 from recon.parser import Parser
 
@@ -27,6 +28,9 @@ usage: recon [--import MODULE] COMMAND ...
 
 recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
 """
+
+DEFAULT_SEVERITY = -0.1
+"""Severity S at which maps are shown and compared unless one is asked for."""
 
 TRAINING = ("fit", "validate", "test", "search")
 
@@ -61,26 +65,30 @@ def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs
         print(path)
 
 
-def show(path: Path, severity: float = -0.1) -> None:
+def show(path: Path, severity: float | None = None) -> None:
     """Print a conflict map as a table, the worst layer first.
 
     Args:
         path: File of a conflict map, or a published {layer: score} file.
-        severity: Severity S of the scores; for a published file the one it was made at.
+        severity: Severity S of the scores; for a published file the one it was made at. By default that of an imported
+            map, and -0.1 otherwise.
     """
-    print(describe(_load_map(path, severity), severity))
+    conflict_map = _load_map(path, severity)
+    print(describe(conflict_map, _severity(severity, conflict_map)))
 
 
-def compare_maps(first: Path, second: Path, severity: float = -0.1, top: int = 25) -> None:
+def compare_maps(first: Path, second: Path, severity: float | None = None, top: int = 25) -> None:
     """Print how far two conflict maps agree: rank correlation, and what their top layers share.
 
     Args:
         first: File of a conflict map, or a published {layer: score} file.
         second: Another.
-        severity: Severity S of the scores; for a published file the one it was made at.
+        severity: Severity S of the scores; for a published file the one it was made at. By default that of an imported
+            map, and -0.1 otherwise.
         top: How many top layers of each to compare.
     """
-    print(compare(_load_map(first, severity), _load_map(second, severity), severity, top))
+    maps = _load_map(first, severity), _load_map(second, severity)
+    print(compare(*maps, _severity(severity, *maps), top))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -152,11 +160,14 @@ def _train(arguments: list[str]) -> None:
         raise ValueError(str(error)) from error
 
 
-def _load_map(path: Path, severity: float) -> ConflictMap:
-    """A conflict map, or a published file, which says nothing of itself and so is not taken for a damaged map."""
-    try:
+def _load_map(path: Path, severity: float | None) -> ConflictMap:
+    """A conflict map, or a published file, which has no ``format`` and does not know its own severity."""
+    if "format" in read_object(path):
         return ConflictMap.load(path)
-    except ValueError as error:
-        if "import_scores" not in str(error):
-            raise
-        return ConflictMap.import_scores(path, severity)
+    return ConflictMap.import_scores(path, DEFAULT_SEVERITY if severity is None else severity)
+
+
+def _severity(asked: float | None, *maps: ConflictMap) -> float:
+    """The severity asked for, else the one that an imported map knows, else the default."""
+    known = [conflict_map.severity for conflict_map in maps]
+    return next((severity for severity in (asked, *known) if severity is not None), DEFAULT_SEVERITY)

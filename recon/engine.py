@@ -1,6 +1,7 @@
 """From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from recon.finite import FiniteWatch
 from recon.gradients import TaskGradients, shared_layers
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
+from recon.names import check_task_names
 
 UpdateScale = Literal["method", "sum", "mean"]
 
@@ -37,7 +39,7 @@ class StepInfo:
         losses: Task -> detached loss.
         weights: (K,) weights that multiplied the task gradients; ``None`` for methods that have no such weights.
         layer_gramians: (L, K, K) of the raw task gradients, layers in forward order; ``None`` when the step was one
-            joint backward.
+            joint backward. A task that a loss method weights by zero has no gradient.
     """
 
     step: int
@@ -102,15 +104,18 @@ class Engine:
             raise TypeError(f"method must be a recon method, got {method!r}; make one with recon.create_method(name)")
         if update_scale not in ("method", "sum", "mean"):
             raise ValueError(f"update_scale must be 'method', 'sum' or 'mean', got {update_scale!r}")
-        self.tasks = tuple(tasks)
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"tasks must be at least one name, each once; got {list(self.tasks)}")
+        self.tasks = check_task_names(tasks)
+        if not self.tasks:
+            raise ValueError("there are no tasks; name at least one")
         self.shared = shared
         self.method = method
         self.analyzer = analyzer
         self.update_scale = update_scale
         self.step_count = 0
-        self._gradients = TaskGradients(shared_layers(shared), len(self.tasks))
+        self._layers = shared_layers(shared)
+        if not self._layers:
+            raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
+        self._gradients: TaskGradients | None = None
         self._loss_watch = FiniteWatch([f"the loss of task {task!r}" for task in self.tasks])
         self._gradient_watch = FiniteWatch([f"the gradient of task {task!r}" for task in self.tasks])
         self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
@@ -122,15 +127,19 @@ class Engine:
             raise ValueError(
                 f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}"
             )
-        if tuple(analyzer.layers) != self._gradients.layers:
-            strange = sorted(set(analyzer.layers) ^ set(self._gradients.layers))[:5]
+        if tuple(analyzer.layers) != tuple(self._layers):
+            strange = sorted(set(analyzer.layers) ^ set(self._layers))[:5]
             raise ValueError(f"the analyzer was made for another network: layers that differ include {strange}")
 
     @property
     def gradients(self) -> TaskGradients:
-        """The buffer of task gradients; made anew if the network has moved to another device or precision."""
-        if not self._gradients.fits():
-            self._gradients = TaskGradients(shared_layers(self.shared), len(self.tasks))
+        """The buffer of task gradients: made when first needed, and anew if the network is moved, cast or unfrozen."""
+        layers = shared_layers(self.shared)
+        if self._gradients is None or not self._gradients.fits(layers):
+            self._layers = layers
+            if self.analyzer is not None:
+                self._check_analyzer(self.analyzer)
+            self._gradients = TaskGradients(layers, len(self.tasks))
         return self._gradients
 
     def step(self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> StepInfo:
@@ -181,6 +190,8 @@ class Engine:
             )
         ordered = [losses[task] for task in self.tasks]
         for task, loss in zip(self.tasks, ordered, strict=True):
+            if not isinstance(loss, Tensor):
+                raise TypeError(f"the loss of task {task!r} is {loss!r}; it must be a scalar tensor with a graph")
             if loss.numel() != 1:
                 raise ValueError(f"the loss of task {task!r} has shape {tuple(loss.shape)}; reduce it to a scalar")
             if not loss.requires_grad:
@@ -207,7 +218,7 @@ class Engine:
         self._watch_sum()
 
     def _watch_sum(self) -> None:
-        gradients = [p.grad for p in self._gradients.parameters if p.grad is not None]
+        gradients = [p.grad for layer in self._layers.values() for p in layer if p.grad is not None]
         self._sum_watch.watch(self.step_count, nn.utils.get_total_norm(gradients).reshape(1))
 
     def _backward_tasks(self, losses: list[Tensor], info: StepInfo) -> None:
@@ -224,8 +235,7 @@ class Engine:
         finally:
             for parameter, gradient in zip(gradients.parameters, held, strict=True):
                 parameter.grad = gradient
-        # Training steps often run under autocast, which would compute the Gramian in half precision.
-        with torch.autocast(gradients.jacobian.device.type, enabled=False):
+        with _full_precision(gradients.jacobian.device.type):
             gradients.add_to_grad(self._update(gradients, seeds, info))
 
     def _loss_seeds(self, losses: list[Tensor]) -> list[Tensor | None]:
@@ -290,7 +300,26 @@ def backward(
         analyzer: Observes conflicts; ``None`` for none.
         update_scale: See :class:`Engine`.
     """
-    return Engine(shared, list(losses), method, analyzer, update_scale).backward(losses)
+    engine = Engine(shared, list(losses), method, analyzer, update_scale)
+    info = engine.backward(losses)
+    engine.check_finite()
+    return info
+
+
+@contextmanager
+def _full_precision(device_type: str) -> Iterator[None]:
+    """Steps often run under autocast, or allow products in half precision or TF32: too little for Gramians."""
+    known: Any = torch.backends
+    backends = (known.cuda.matmul, known.mkldnn.matmul)
+    allowed = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, allowed, strict=True):
+            backend.fp32_precision = precision
 
 
 def _refuse_processes() -> None:

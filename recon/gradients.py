@@ -5,11 +5,37 @@ the whole is the sum of the Gramians of the layers, so what a method needs and w
 out of the same matrix products.
 """
 
+import operator
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+
+class PartlyShared(ABC):
+    """A network that says itself which of its layers the tasks share; what :func:`recon.branch` makes is one."""
+
+    @property
+    @abstractmethod
+    def network_name(self) -> str:
+        """Class name of the network that it was made of."""
+
+    @abstractmethod
+    def shared_layers(self) -> dict[str, list[nn.Parameter]]:
+        """Layer name -> the trainable parameters of it that all tasks share, in forward order."""
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module itself: ``torch.compile`` wraps it and prefixes every name."""
+    return getattr(module, "_orig_mod", module)
+
+
+def network_name(module: nn.Module) -> str:
+    """Class name of a network, of a branched one that of its backbone."""
+    module = uncompiled(module)
+    return module.network_name if isinstance(module, PartlyShared) else type(module).__name__
 
 
 def shared_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -23,10 +49,9 @@ def shared_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
         Layer name -> its parameters, in the order of ``named_modules()``. A tied parameter belongs to the first layer
         that holds it. The root module's own parameters stand under its class name, since its path is empty.
     """
-    module = getattr(module, "_orig_mod", module)  # torch.compile wraps the network and prefixes every name
-    own = getattr(module, "shared_layers", None)
-    if callable(own):
-        return own()
+    module = uncompiled(module)
+    if isinstance(module, PartlyShared):
+        return module.shared_layers()
     layers: dict[str, list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for name, layer in module.named_modules():
@@ -60,9 +85,7 @@ class TaskGradients:
             raise ValueError(
                 f"shared parameters are on several devices ({', '.join(sorted(devices))}); move them to one"
             )
-        dtype = torch.float32
-        for parameter in self.parameters:
-            dtype = torch.promote_types(dtype, parameter.dtype)
+        dtype = _buffer_dtype(self.parameters)
         sizes = [p.numel() for p in self.parameters]
         self.jacobian = torch.zeros(tasks, sum(sizes), dtype=dtype, device=self.parameters[0].device)
         """(K, P): one row a task, zero where a loss does not reach."""
@@ -74,13 +97,11 @@ class TaskGradients:
         self.slices = dict(zip(self.layers, (slice(a, b) for a, b in pairwise(ends)), strict=True))
         """Layer name -> its columns of the Jacobian."""
 
-    def fits(self) -> bool:
-        """Whether the parameters are still as the buffer is (a network may be moved or cast after construction)."""
-        first = self.parameters[0]
-        return (first.device, torch.promote_types(torch.float32, first.dtype)) == (
-            self.jacobian.device,
-            self.jacobian.dtype,
-        )
+    def fits(self, layers: Mapping[str, Sequence[nn.Parameter]]) -> bool:
+        """Whether the buffer still is that of these layers; a network may be moved, cast or unfrozen in between."""
+        parameters = [p for own in layers.values() for p in own]
+        same = len(parameters) == len(self.parameters) and all(map(operator.is_, parameters, self.parameters))
+        return same and (parameters[0].device, _buffer_dtype(parameters)) == (self.jacobian.device, self.jacobian.dtype)
 
     def _like_parameters(self, flat: Tensor) -> list[Tensor]:
         """Views of a flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters."""
@@ -109,7 +130,10 @@ class TaskGradients:
             torch._foreach_zero_(stale)
 
     def layer_gramians(self) -> Tensor:
-        """Inner products of the task gradients, layer by layer: (L, K, K), on the device, symmetric."""
+        """Inner products of the task gradients, layer by layer: (L, K, K), on the device, symmetric.
+
+        In the buffer's precision: in float32, norms between 1e-19 and 1e19 have a square.
+        """
         rows = self.jacobian
         gramians = rows.new_empty(len(self.layers), len(rows), len(rows))
         for gramian, columns in zip(gramians, self.slices.values(), strict=True):
@@ -127,3 +151,10 @@ class TaskGradients:
                 parameter.grad = piece.to(parameter.dtype)
             else:
                 parameter.grad.add_(piece)
+
+
+def _buffer_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
+    dtype = torch.float32
+    for parameter in parameters:
+        dtype = torch.promote_types(dtype, parameter.dtype)
+    return dtype

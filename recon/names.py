@@ -1,7 +1,10 @@
-"""Errors for names that do not exist: they say what was asked for, where, and what comes nearest."""
+"""Names: what a task may be called, and errors for names that do not exist, which say what comes nearest."""
 
-from collections.abc import Iterable
+import keyword
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+from torch import nn
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> ValueError:
@@ -25,3 +28,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     else:
         cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
     return ValueError(f"unknown {kind} {name!r}{place}; {cure}")
+
+
+def check_task_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of a network's tasks: different identifiers, under which ``nn.ModuleDict`` can hold heads.
+
+    Raises:
+        ValueError: A name is repeated, no identifier, or one that ``nn.ModuleDict`` uses itself (``keys``, ...).
+    """
+    if isinstance(names, str):
+        raise ValueError(f"tasks is {names!r}; give a list of names")
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(f"task name {name!r} is not an identifier; use letters, digits and underscores")
+        if hasattr(nn.ModuleDict(), name):
+            raise ValueError(f"task name {name!r} is one that nn.ModuleDict uses itself; try '{name}_task'")
+        if list(names).count(name) > 1:
+            raise ValueError(f"task name {name!r} is given more than once; each task needs its own")
+    return tuple(names)

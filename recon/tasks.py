@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from recon.names import check_task_names
+
 if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop does not need it
     from torchmetrics import Metric
 
@@ -32,13 +34,7 @@ class Task:
     outputs: int
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise ValueError(f"task name {self.name!r} is not an identifier; use letters, digits and underscores")
-        if hasattr(nn.ModuleDict(), self.name):
-            raise ValueError(
-                f"task name {self.name!r} is an attribute of torch.nn.ModuleDict, which holds the heads; "
-                f"choose another, e.g. '{self.name}_task'"
-            )
+        check_task_names([self.name])
         if self.outputs < 1:
             raise ValueError(f"task {self.name!r} has outputs={self.outputs}; a head needs at least one")
 

@@ -327,7 +327,7 @@ def test_a_bad_command_line_is_named(arguments: list[str], message: str) -> None
 def test_a_map_is_asked_only_what_it_knows(published: str) -> None:
     assert "not on the 0.01 grid" in error("map", "show", published, "--severity", "-0.123")
     ConflictMap.import_scores(published, severity=-0.02).save("saved.json")
-    assert "imported at severity -0.02" in error("map", "show", "saved.json")
+    assert "imported at severity -0.02" in error("map", "show", "saved.json", "--severity", "-0.1")
     Path("damaged.json").write_text('{"layer1": ')
     assert "truncated or not JSON" in error("map", "show", "damaged.json")
 

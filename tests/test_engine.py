@@ -198,6 +198,52 @@ def test_step_zeroes_evaluates_and_steps(x: Tensor) -> None:
     torch.testing.assert_close(moved, 0.1 * jacobian.sum(0)[engine.gradients.slices["0"]][: moved.numel()])
 
 
+def test_a_layer_that_is_unfrozen_later_follows_the_method(x: Tensor) -> None:
+    net = TwoHeads()
+    net.backbone[0].requires_grad_(False)
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
+    engine.backward(net.losses(x))
+    net.backbone[0].requires_grad_(True)
+    net.zero_grad()
+    engine.backward(net.losses(x))
+    expected = recon.create_method("mgda").combine(task_gradients(net, x))
+    torch.testing.assert_close(flat_grad(net.backbone), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_an_analyzer_does_not_fit_a_network_that_is_unfrozen_later(x: Tensor) -> None:
+    net = TwoHeads()
+    net.backbone[0].requires_grad_(False)
+    analyzer = recon.ConflictAnalyzer(net.backbone, ["a", "b"])
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), analyzer)
+    net.backbone[0].requires_grad_(True)
+    with pytest.raises(ValueError, match="another network"):
+        engine.backward(net.losses(x))
+
+
+def test_a_module_that_happens_to_be_called_shared_layers_is_a_module_like_any_other() -> None:
+    net = nn.Module()
+    net.shared_layers = nn.Sequential(nn.Linear(2, 2))
+    assert list(shared_layers(net)) == ["shared_layers.0"]
+
+
+def test_the_users_matmul_precision_is_neither_used_for_gramians_nor_lost(x: Tensor) -> None:
+    net = TwoHeads(dtype=torch.float32)
+    seen = []
+
+    class Watch(recon.GramianMethod):
+        def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+            seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+            return torch.ones(len(gramian), dtype=torch.float64)
+
+    torch.set_float32_matmul_precision("medium")
+    try:
+        recon.backward(net.losses(x.float()), net.backbone, Watch())
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == ["ieee"]
+
+
 def test_layers_own_their_parameters_and_a_tied_one_belongs_to_the_first() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.LayerNorm(2))
     net[2].weight = net[0].weight
@@ -226,6 +272,8 @@ def test_a_loss_without_graph_or_not_scalar_is_named(x: Tensor) -> None:
     losses = net.losses(x)
     with pytest.raises(ValueError, match="loss of task 'b' has no graph"):
         engine.backward({"a": losses["a"], "b": losses["b"].detach()})
+    with pytest.raises(TypeError, match=r"loss of task 'a' is 1.0; it must be a scalar tensor"):
+        engine.backward({"a": 1.0, "b": losses["b"]})
     with pytest.raises(ValueError, match=r"loss of task 'a' has shape \(2,\)"):
         engine.backward({"a": losses["a"].expand(2), "b": losses["b"]})
 
@@ -253,7 +301,7 @@ def test_a_gradient_that_is_not_finite_is_named(name: str) -> None:
 def test_an_engine_checks_its_parts(x: Tensor) -> None:
     net = TwoHeads()
     joint = recon.create_method("joint")
-    with pytest.raises(ValueError, match="each once"):
+    with pytest.raises(ValueError, match="more than once"):
         recon.Engine(net.backbone, ["a", "a"], joint)
     with pytest.raises(TypeError, match="create_method"):
         recon.Engine(net.backbone, ["a", "b"], "joint")  # type: ignore[arg-type]

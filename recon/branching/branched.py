@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import keyword
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
@@ -16,8 +15,8 @@ from recon.branching.layers import cut, layer_paths
 from recon.branching.program import Program, write_program
 from recon.branching.state import assemble, part
 from recon.branching.trace import Call, Untraceable, Variable, variables
-from recon.gradients import shared_layers
-from recon.names import unknown_name
+from recon.gradients import PartlyShared, shared_layers, uncompiled
+from recon.names import check_task_names, unknown_name
 
 
 def branch(backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> "BranchedModule":
@@ -40,7 +39,7 @@ def branch(backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], ini
     return BranchedModule(backbone, layers, tasks, init)
 
 
-class BranchedModule(nn.Module):
+class BranchedModule(nn.Module, PartlyShared):
     """A network in which some layers have one copy per task; made by :func:`branch`.
 
     Operations that depend on no branched layer run once. From the first branched one on there is one activation per
@@ -65,8 +64,10 @@ class BranchedModule(nn.Module):
 
     def __init__(self, backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> None:
         super().__init__()
-        backbone = getattr(backbone, "_orig_mod", backbone)  # torch.compile wraps a network and prefixes every name
-        self.tasks = _checked_tasks(tasks)
+        backbone = uncompiled(backbone)
+        self.tasks = check_task_names(tasks)
+        if len(self.tasks) < 2:
+            raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
         self.layers = tuple(layers)
         paths = layer_paths(backbone, self.layers)
         self._cut = cut(backbone, paths)
@@ -104,6 +105,11 @@ class BranchedModule(nn.Module):
         if task not in self.tasks:
             raise unknown_name("task", task, self.tasks)
         return copy.deepcopy(self._network(task))
+
+    @property
+    def network_name(self) -> str:
+        """Class name of the backbone."""
+        return type(self.shared).__name__
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
         """Layer -> the trainable parameters of it that all tasks share, named as in the backbone."""
@@ -198,20 +204,6 @@ class BranchedModule(nn.Module):
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
-
-
-def _checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(tasks, str) or len(tasks) < 2:
-        raise ValueError(f"tasks is {tasks!r}; branch needs a list of at least two tasks")
-    for task in tasks:
-        if not str(task).isidentifier() or keyword.iskeyword(task) or hasattr(nn.ModuleDict(), task):
-            raise ValueError(
-                f"task {task!r} cannot be a name in a network: it must be a Python identifier, and none that "
-                f"nn.ModuleDict uses (keys, values, pop, type, ...)"
-            )
-        if list(tasks).count(task) > 1:
-            raise ValueError(f"task {task!r} is given more than once")
-    return tuple(tasks)
 
 
 def _plain_call(backbone: nn.Module, training: bool) -> Call:

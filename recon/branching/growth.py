@@ -63,16 +63,17 @@ def growth(branched: BranchedModule, *inputs: Any, repeats: int = 10) -> Growth:
     """
     networks = (copy.deepcopy(branched).eval(), branched.extract(branched.tasks[0]).eval())
     with torch.no_grad():
-        flops = [_flops(network, inputs) for network in networks]
+        operations = [flops(network, *inputs) for network in networks]
         pairs = [[_seconds(network, inputs) for network in networks] for _ in range(repeats)]
     return Growth(
         Measure(*(sum(parameter.numel() for parameter in network.parameters()) for network in networks)),
-        Measure(*flops),
+        Measure(*operations),
         Measure(*(statistics.median(times) for times in zip(*pairs, strict=True))),
     )
 
 
-def _flops(network: nn.Module, inputs: tuple[Any, ...]) -> int:
+def flops(network: nn.Module, *inputs: Any) -> int:
+    """Floating-point operations of a forward, as torch counts them: a multiply-add is two."""
     with FlopCounterMode(display=False) as counter:
         network(*inputs)
     return counter.get_total_flops()

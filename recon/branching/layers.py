@@ -95,11 +95,8 @@ class Cut:
 
     def is_own(self, target: str) -> bool:
         """Whether each task has its own module or tensor of this name."""
-        return target in self.touched or target in self.tensors or target.startswith(self._inside_absent)
-
-    @property
-    def _inside_absent(self) -> tuple[str, ...]:
-        return tuple(f"{path}." for path in self.absent)
+        inside = tuple(f"{path}." for path in self.absent)
+        return target in self.touched or target in self.tensors or target.startswith(inside)
 
 
 def cut(backbone: nn.Module, paths: Sequence[str]) -> Cut:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from recon.conflict.map import BIN_EDGES, BINS, MeasuredMap, now
-from recon.gradients import shared_layers
-from recon.names import unknown_name
+from recon.gradients import network_name, shared_layers
+from recon.names import check_task_names, unknown_name
 from recon.version import __version__
 
 # Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
@@ -48,15 +48,16 @@ class ConflictAnalyzer:
     """
 
     def __init__(self, shared: nn.Module, tasks: Sequence[str], every: int = 1) -> None:
-        _check_tasks(tasks)
+        self.tasks = check_task_names(tasks)
+        if len(self.tasks) < 2:
+            raise ValueError(f"tasks={tasks!r}; a conflict takes two or more tasks")
         if type(every) is not int or every < 1:
             raise ValueError(f"every={every!r}; give a whole number of steps from 1")
-        self.network = type(getattr(shared, "_orig_mod", shared)).__name__  # torch.compile wraps the network
+        self.network = network_name(shared)
         self.parameters = {name: sum(p.numel() for p in own) for name, own in shared_layers(shared).items()}
         if not self.parameters:
             raise ValueError(f"{self.network} has no shared trainable parameters; give the module that the tasks share")
         self.layers = tuple(self.parameters)
-        self.tasks = tuple(tasks)
         self.every = every
         self.reset()
 
@@ -189,16 +190,6 @@ class ConflictAnalyzer:
         bins = torch.bucketize(cosines, self._edges, right=True)
         self._statistics["histogram"].scatter_add_(2, bins.unsqueeze(2), valid.to(torch.int64).unsqueeze(2))
         self._statistics["cosine_sums"] += cosines
-
-
-def _check_tasks(tasks: Sequence[str]) -> None:
-    if isinstance(tasks, str) or len(tasks) < 2:
-        raise ValueError(f"tasks={tasks!r}; a conflict takes two or more tasks")
-    for task in tasks:
-        if not isinstance(task, str) or not task.isidentifier() or hasattr(nn.ModuleDict(), task):
-            raise ValueError(f"task name {task!r}; give an identifier that is no attribute of nn.ModuleDict")
-        if list(tasks).count(task) > 1:
-            raise ValueError(f"task name {task!r} is there twice; give each task its own")
 
 
 def _check_same_names(kind: str, given: Sequence[str], own: Sequence[str], where: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from recon.files import replaced
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -62,12 +64,5 @@ def _read(path: Path, header: str) -> Arrays:
 
 
 def _write(path: Path, header: str, arrays: Arrays) -> None:
-    """Write beside the place and move there, so that nobody ever reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replaced(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, header=np.array(header), **arrays)

@@ -16,8 +16,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from recon.branching.growth import flops as count_flops
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers
 from recon.conflict.reading import read_object
 from recon.experiments.plan import Plan, Run
@@ -261,6 +261,7 @@ def _trainer(configuration: Mapping[str, Any], directory: Path, callbacks: list[
     return pl.Trainer(
         **{
             "devices": 1,
+            "limit_val_batches": 0,  # nothing is selected; the test after the last epoch is what is reported
             **configuration["trainer"],
             "default_root_dir": str(directory),
             "logger": CSVLogger(directory, name="logs"),
@@ -306,10 +307,8 @@ def _count(*modules: nn.Module) -> int:
 
 def flops(module: MultiTaskModule, input_shape: tuple[int, ...]) -> int:
     """Floating-point operations of one forward pass of one sample, as torch counts them (a multiply-add is two)."""
-    module.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.zeros(1, *input_shape, device=module.device))
-    return int(counter.get_total_flops())
+    with torch.no_grad():
+        return count_flops(module.eval(), torch.zeros(1, *input_shape, device=module.device))
 
 
 def _conflict_by_layer(conflict: ConflictCallback | None) -> dict[str, float]:

@@ -233,6 +233,7 @@ def _check_fit(fit: dict[str, Any]) -> None:
 _SET_BY_THE_RUNNER = (
     "seed_everything",
     "trainer.callbacks",
+    "trainer.enable_checkpointing",
     "trainer.logger",
     "model.method",
     "model.method_options",

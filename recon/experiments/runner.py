@@ -1,5 +1,6 @@
 """Carry out a benchmark: its runs in worker processes, each once, resumed when interrupted."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -39,7 +40,13 @@ class RunsFailed(RuntimeError):
 
 def default_jobs() -> int:
     """Runs at a time: one on an accelerator, otherwise one a core, at most four (each holds its own data)."""
-    return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, MAX_DEFAULT_JOBS)
+    return 1 if torch.cuda.is_available() else min(_cores(), MAX_DEFAULT_JOBS)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system tells; a container or a scheduler may allow fewer than all."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None = None) -> Report:
@@ -66,7 +73,7 @@ def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None =
     plan.check()
     tasks = prepare(plan, root)
     runs = plan.runs([task.name for task in tasks])
-    with _folder_of(plan, out):
+    with _folder_of(_identity(plan, root), out):
         results = {run.id: result for run in runs if (result := finished_result(out, run)) is not None}
         failures: dict[str, BaseException] = {}
         with _workers(plan, runs, results, jobs) as pool:
@@ -129,9 +136,17 @@ def _outcomes(
 # The folder -----------------------------------------------------------------------------------------------------------
 
 
+def _identity(plan: Plan, root: str | None) -> dict[str, Any]:
+    """What a folder's results are of: the plan, where its data are, and what its conflict map says."""
+    identity = {**plan.to_dict(), "data": None if root is None else str(Path(root).expanduser().resolve())}
+    if plan.map is not None:
+        identity["map_sha256"] = hashlib.sha256(Path(plan.map).read_bytes()).hexdigest()
+    return identity
+
+
 @contextmanager
-def _folder_of(plan: Plan, out: Path) -> Iterator[None]:
-    """Hold the folder, for this plan alone."""
+def _folder_of(identity: dict[str, Any], out: Path) -> Iterator[None]:
+    """Hold the folder, for this plan on these data alone."""
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
@@ -139,25 +154,25 @@ def _folder_of(plan: Plan, out: Path) -> Iterator[None]:
     except Timeout as error:
         raise ValueError(f"another benchmark is running in {out}; wait for it, or give another --out") from error
     try:
-        _claim(plan, out)
+        _claim(identity, out)
         yield
     finally:
         lock.release()
 
 
-def _claim(plan: Plan, out: Path) -> None:
+def _claim(identity: dict[str, Any], out: Path) -> None:
     """Note whose results the folder holds, or refuse when they are another plan's."""
     path = out / "plan.json"
     if not path.exists():
         if (out / "runs").exists():
             raise ValueError(f"{out} holds runs but no plan.json; give another --out, or remove that folder")
-        write_json(path, plan.to_dict())
+        write_json(path, identity)
         return
     try:
         other = read_object(path)
     except ValueError as error:
         raise ValueError(f"{error}; or give another --out") from error
-    own = json.loads(json.dumps(plan.to_dict()))
+    own = json.loads(json.dumps(identity))
     differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
     if differing:
         raise ValueError(
@@ -179,7 +194,7 @@ def _workers(
     """
     context = multiprocessing.get_context("spawn")
     queue: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, _cores() // jobs)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, context, _start_worker, (queue, threads, plan.imports))
     with _progress(plan, runs, results, queue):

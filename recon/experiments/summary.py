@@ -111,9 +111,21 @@ def _row(
         "parameters_growth": None if single else fmean(run["parameters"] for run in group) / base - 1,
         "flops": networks * fmean(run["flops"] for run in group),
         "conflict_rate": _spread([run["conflict_rate"] for run in group if run["conflict_rate"] is not None]),
+        "conflict_rate_plain": _plain_conflict_rate(group, plain),
         "seconds": networks * fmean(seconds),
         "time_ratio": fmean(seconds) / fmean(run["seconds"] for run in plain) if plain else None,
     }
+
+
+def _plain_conflict_rate(group: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]) -> float | None:
+    """Conflict rate of the plain runs over the layers that the group's run of the same seed still shares; the mean."""
+    by_seed = {run["seed"]: run["conflict_by_layer"] for run in plain}
+    rates = [
+        fmean(by_seed[run["seed"]][layer] for layer in run["conflict_by_layer"])
+        for run in group
+        if run["conflict_by_layer"] and run["seed"] in by_seed
+    ]
+    return fmean(rates) if rates and group is not plain else None
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None] | None:

@@ -78,10 +78,17 @@ def _cells(row: Row, metrics: Sequence[tuple[str, str]]) -> list[str]:
         f"{row['parameters']:,.0f}",
         "" if growth is None else f"{growth:+.1%}",
         f"{row['flops']:.3g}",
-        _spread(row["conflict_rate"], "{:.3f}"),
+        _conflict(row),
         f"{row['seconds']:.0f} s" + ("" if ratio is None else f" (x{ratio:.2f})"),
         str(len(row["seeds"])),
     ]
+
+
+def _conflict(row: Row) -> str:
+    """The conflict rate; where layers are branched, after that of plain training over the layers that stay shared."""
+    rate = _spread(row["conflict_rate"], "{:.3f}")
+    before = row["conflict_rate_plain"]
+    return rate if before is None else f"{before:.3f} -> {rate}"
 
 
 def _spread(value: Mapping[str, float | None] | None, style: str) -> str:

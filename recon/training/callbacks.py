@@ -46,7 +46,6 @@ class ConflictCallback(pl.Callback):
         assert self.analyzer is not None
         assert isinstance(pl_module, MultiTaskModule)
         self.analyzer.conflict_map(
-            network=_network_name(pl_module),
             dataset=_dataset_name(trainer),
             seed=pl_module.run_seed,
         ).save(self.map_path(trainer))
@@ -54,10 +53,6 @@ class ConflictCallback(pl.Callback):
     def map_path(self, trainer: pl.Trainer) -> Path:
         """Where the conflict map is written."""
         return Path(self.path) if self.path is not None else Path(trainer.default_root_dir) / "conflict_map.json"
-
-
-def _network_name(module: MultiTaskModule) -> str:
-    return type(getattr(module.backbone, "shared", module.backbone)).__name__
 
 
 def _dataset_name(trainer: pl.Trainer) -> str:

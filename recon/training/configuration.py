@@ -39,6 +39,8 @@ class Trainer(pl.Trainer):
             every: Observe each n-th step.
             ckpt_path: Resume from this checkpoint; ``last`` for the newest.
         """
+        if any(isinstance(callback, ConflictCallback) for callback in self.callbacks):
+            raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
         self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         print(f"conflict map: {map_path}")

@@ -8,14 +8,14 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from recon.conflict import ConflictAnalyzer
 from recon.engine import Engine, StepInfo, UpdateScale
 from recon.methods import Method, create_method
 from recon.models import linear_heads
-from recon.names import unknown_name
+from recon.names import check_task_names, unknown_name
 from recon.tasks import Task
 from recon.training.branching import Branching
 
@@ -36,7 +36,7 @@ class MultiTaskModule(pl.LightningModule):
         tasks: What is learned: losses and metrics.
         only: Names of the tasks to train, when not all; one name trains a single-task network.
         method: Name of a multi-task optimizer, or the method itself.
-        method_options: Hyperparameters of a method given by name.
+        method_options: Hyperparameters of a method given by name; its ``seed`` is the run's unless given here.
         heads: Task -> head, from the backbone's features to predictions; linear heads by default.
         branch: Layers of the backbone that get one copy per task; ``None`` for none.
         optimizer: Parameters -> torch optimizer; SGD with lr 0.1 and momentum 0.9 by default.
@@ -73,7 +73,9 @@ class MultiTaskModule(pl.LightningModule):
         if missing := [name for name in names if name not in self.heads]:
             raise ValueError(f"heads has no {missing}; it has {list(self.heads)}")
         self.backbone = branch.apply(backbone, names) if branch is not None else backbone
-        self.method = method if isinstance(method, Method) else create_method(method, **(method_options or {}))
+        options = method_options or {}
+        self.method = method if isinstance(method, Method) else create_method(method, **options)
+        self._seeds_method = not isinstance(method, Method) and "seed" not in options
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.update_scale: UpdateScale = update_scale
@@ -84,10 +86,11 @@ class MultiTaskModule(pl.LightningModule):
         self.metrics = nn.ModuleDict({stage: _metrics(stage, self.tasks) for stage in ("val", "test")})
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Predictions of every task: ``{task: head(features)}``."""
+        """Predictions of every task: ``{task: head(features)}``; the backbone's features may differ by task."""
         features = self.backbone(inputs)
-        per_task = features if isinstance(features, dict) else {task.name: features for task in self.tasks}
-        return {task.name: self.heads[task.name](per_task[task.name]) for task in self.tasks}
+        names = [task.name for task in self.tasks]
+        per_task = isinstance(features, dict) and all(name in features for name in names)
+        return {name: self.heads[name](features[name] if per_task else features) for name in names}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """``{task: scalar loss}`` of a batch."""
@@ -115,12 +118,16 @@ class MultiTaskModule(pl.LightningModule):
         optimizer = self.optimizer_factory(self.parameters())
         if self.scheduler_factory is None:
             return optimizer
-        return [optimizer], [self.scheduler_factory(optimizer)]
+        scheduler = self.scheduler_factory(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise ValueError("ReduceLROnPlateau needs a metric, and would select on it; give a schedule over epochs")
+        return [optimizer], [scheduler]
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.run_seed is None:
             self.run_seed = torch.initial_seed() % 2**32
-            self.method.reseed(self.run_seed)
+            if self._seeds_method:
+                self.method.reseed(self.run_seed)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["run_seed"] = self.run_seed
@@ -185,9 +192,8 @@ class MultiTaskModule(pl.LightningModule):
 
 
 def _select(tasks: list[Task], only: list[str] | None) -> list[Task]:
+    check_task_names([task.name for task in tasks])
     by_name = {task.name: task for task in tasks}
-    if len(by_name) != len(tasks):
-        raise ValueError(f"tasks must have different names, got {[task.name for task in tasks]}")
     if only is None:
         return tasks
     for name in only:

@@ -1,8 +1,10 @@
+import math
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torchvision
 from separate_copies import still
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -108,6 +110,30 @@ class Counts(Layers):
         return self.late(x) * self.steps
 
 
+class RemembersState(Layers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.early(x)
+        self.state = x.detach() if self.state is None else (x.detach() + self.state) / 2
+        return self.late(self.state)
+
+
+class NormalisesByFunction(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        return nn.functional.batch_norm(self.late(x), norm.running_mean, norm.running_var, training=self.training)
+
+
+class WritesToItsOwnTensor(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        totals = torch.zeros(4)
+        totals += x.detach().sum(0)
+        return self.late(x + totals)
+
+
 class WritesToShared(Layers):
     def __init__(self) -> None:
         super().__init__()
@@ -129,13 +155,11 @@ def untraced(network: nn.Module, layers: list[str]) -> BranchedModule:
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (["one"], "branch needs a list of at least two tasks"),
-        ("both", "branch needs a list of at least two tasks"),
-        (["one", "one"], "task 'one' is given more than once"),
-        (["a task", "b"], "task 'a task' cannot be a name"),
-        (["class", "b"], "task 'class' cannot be a name"),
-        (["items", "b"], "task 'items' cannot be a name"),
-        (["training", "b"], "task 'training' cannot be a name"),
+        (["one"], "branch needs at least two tasks"),
+        ("both", "give a list of names"),
+        (["one", "one"], "'one' is given more than once"),
+        (["a task", "b"], "'a task' is not an identifier"),
+        (["items", "b"], "'items' is one that nn.ModuleDict uses"),
     ],
 )
 def test_tasks_that_cannot_be_are_refused(tasks: Any, message: str) -> None:
@@ -190,6 +214,36 @@ def test_every_way_of_calling_is_traced_for_itself() -> None:
     for args, kwargs in calls:
         for task in TASKS:
             assert torch.equal(net(*args, **kwargs)[task], network(*args, **kwargs))
+
+
+def test_compiled_backbone_is_branched_by_its_own_names() -> None:
+    net = branch(torch.compile(Convolutions()), ["fc"], TASKS)  # type: ignore[arg-type]
+    assert (net.layers, type(net.shared)) == (("fc",), Convolutions)
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+def test_hooks_of_the_backbone_belong_to_its_forward() -> None:
+    network = Convolutions()
+    network.register_forward_hook(lambda module, args, output: output * 2)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(branch(network, ["fc"], TASKS)(x)["left"], network(x))
+
+
+class ComputesWithShapes(Layers):
+    """Functions of ``math``, and of torchvision's operations, that torch.fx would not get through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = math.ceil(x.shape[0] / 2)
+        return self.late(self.early(x)[:rows]) * torchvision.ops.masks_to_boxes(x[None] < 9).sum()
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+def test_functions_that_are_not_entered() -> None:
+    network = ComputesWithShapes()
+    net = branch(network, ["early"], TASKS)
+    for rows in (3, 8):
+        x = torch.randn(rows, 4)
+        assert torch.equal(net(x)["right"], network(x))
 
 
 def test_training_and_evaluation_have_their_own_programs() -> None:
@@ -285,7 +339,10 @@ def test_untraceable_network_recomputes_with_the_right_copies() -> None:
         (RandomDepth, r"\(it draws random numbers"),
         (Remembers, "sets the attribute 'mean'"),
         (Counts, "sets the attribute 'steps'"),
+        (RemembersState, "sets the attribute 'state'"),
         (WritesToShared, "writes in place into 'mean'"),
+        (WritesToItsOwnTensor, "writes in place into '_tensor_constant0'"),
+        (NormalisesByFunction, "writes in place into 'norm.running_mean'"),
     ],
 )
 def test_warning_says_why_a_network_is_not_traced(network: type[nn.Module], reason: str) -> None:

@@ -72,6 +72,14 @@ class ActivatesInPlace(Layers):
         return self.late(y)
 
 
+class ActivatesAfterRead(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.early(x)
+        z = self.middle(torch.tanh(x)) + y.detach()
+        F.relu(y, inplace=True)
+        return self.late(y) + z
+
+
 class InPlaceModuleOnView(Layers):
     def __init__(self) -> None:
         super().__init__()
@@ -149,11 +157,18 @@ class BranchedLayerWritesIntoItsInput(Layers):
 
 
 class CountsInPlace(Layers):
+    """Numbers have no memory: counting on after a per-task value has read one leaves the norm in the trunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
     def forward(self, x: Tensor) -> Tensor:
         rows = x.shape[0]
+        z = self.middle(x) * rows
         doubled = rows
         doubled += rows
-        return self.late(self.middle(x)) * doubled + self.early(x) * rows
+        return self.late(z) * rows + self.norm(self.early(x) * doubled)
 
 
 NETWORKS: list[Any] = [
@@ -164,6 +179,7 @@ NETWORKS: list[Any] = [
     SetsItemsOfNewTensor,
     WritesToOut,
     ActivatesInPlace,
+    ActivatesAfterRead,
     InPlaceModuleOnView,
     WritesThroughIdleDropout,
     WritesIntoInput,

@@ -25,7 +25,7 @@ class Tokens(nn.Module):
         self.head = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([self.token.expand(len_(x), -1, -1), x], 1) + self.offset
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.offset.exp()
         return self.head(self.block(x))
 
 
@@ -38,10 +38,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = nn.functional.linear(x, self.qkv.weight, self.qkv.bias).chunk(3, -1)
         return x + self.gamma * nn.functional.scaled_dot_product_attention(q, k, v)
-
-
-def len_(x: Tensor) -> int:
-    return x.shape[0]
 
 
 class Attention(nn.Module):
@@ -64,6 +60,28 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.third(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(4))
+        self.activation = nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class UsesInsideOfLayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = Scale()
+        self.weights = nn.ParameterList([torch.rand(4), torch.rand(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight in self.weights:
+            x = self.scale.activation(self.scale(x) + weight)
+        return x
 
 
 class Twice(nn.Module):
@@ -121,6 +139,13 @@ def test_layer_inside_a_module_that_is_not_entered(layer: str) -> None:
 @pytest.mark.parametrize("layers", [["first"], ["second"], ["third"], ["first", "second"]], ids="-".join)
 def test_tied_parameters_stay_tied(layers: list[str]) -> None:
     found = differences(Tied().double(), layers, [torch.randn(3, 4).double()], True, TASKS)
+    assert max(found.values()) < 1e-12, found
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("layer", ["scale", "weights"])
+def test_inside_of_a_branched_layer_is_used_from_outside(layer: str) -> None:
+    found = differences(UsesInsideOfLayer().double(), [layer], [torch.randn(3, 4).double()], True, TASKS)
     assert max(found.values()) < 1e-12, found
 
 

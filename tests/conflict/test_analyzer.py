@@ -335,8 +335,8 @@ def test_a_map_without_observations_is_refused() -> None:
     [
         ([], "two or more tasks"),
         (["digit"], "two or more tasks"),
-        ("digit", "two or more tasks"),
-        (["digit", "digit"], "'digit' is there twice"),
+        ("digit", "give a list of names"),
+        (["digit", "digit"], "'digit' is given more than once"),
         (["digit", "a b"], "task name 'a b'"),
         (["digit", "keys"], "task name 'keys'"),
         (["digit", "training"], "task name 'training'"),

@@ -17,7 +17,7 @@ import torch
 from recon.cli import main
 from recon.experiments import Plan, RunsFailed, benchmark
 from recon.experiments.execution import RESULT, execute
-from recon.experiments.runner import default_jobs
+from recon.experiments.runner import _folder_of, _identity, default_jobs
 
 PlanFactory = Callable[..., Plan]
 FileFactory = Callable[..., Path]
@@ -173,11 +173,19 @@ def test_runs_of_an_unknown_plan_are_refused(tiny: PlanFactory, tmp_path: Path) 
         benchmark(tiny(), tmp_path)
 
 
+def test_results_on_other_data_are_refused(tiny: PlanFactory, tmp_path: Path) -> None:
+    with _folder_of(_identity(tiny(), str(tmp_path / "one")), tmp_path / "out"):
+        pass
+    with pytest.raises(ValueError, match="what differs: data"):
+        with _folder_of(_identity(tiny(), str(tmp_path / "two")), tmp_path / "out"):
+            pass
+
+
 def test_a_damaged_result_is_refused_before_any_work(tiny: PlanFactory, tmp_path: Path) -> None:
     path = tmp_path / "out" / "runs" / "joint-plain-seed0" / "result.json"
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    (tmp_path / "out" / "plan.json").write_text(json.dumps(tiny(single=False).to_dict()))
+    (tmp_path / "out" / "plan.json").write_text(json.dumps(_identity(tiny(single=False), None)))
     with pytest.raises(ValueError, match="remove it to repeat the run"):
         benchmark(tiny(single=False), tmp_path / "out")
     assert [file.name for file in path.parent.iterdir()] == ["result.json"]

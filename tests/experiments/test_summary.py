@@ -97,6 +97,14 @@ def test_the_summary_has_a_row_a_method_and_variant_with_mean_and_deviation_over
     assert recon["time_ratio"] == 2.0
 
 
+def test_conflict_before_recon_is_that_of_the_layers_that_stay_shared() -> None:
+    plain = run("plain", 0, conflict_by_layer={"a": 0.9, "b": 0.5, "c": 0.3}, delta_m=None)
+    other_seed = run("plain", 1, conflict_by_layer={"a": 0.0, "b": 0.0, "c": 0.0}, delta_m=None)
+    recon = run("recon", 0, conflict_by_layer={"b": 0.2, "c": 0.2}, delta_m=None)
+    rows = summarise([plain, other_seed, recon])
+    assert [row["conflict_rate_plain"] for row in rows] == [None, pytest.approx(0.4)]
+
+
 def test_single_task_networks_are_one_row_which_counts_all_of_them() -> None:
     (row,) = summarise([{**one, "delta_m": None} for one in BASELINE])
     assert (row["method"], row["variant"], row["seeds"]) == ("single", "single", [0, 1])

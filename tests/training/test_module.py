@@ -281,7 +281,7 @@ def test_unknown_names_suggest_the_nearest(glyphs: Glyphs) -> None:
 
 
 def test_parts_that_do_not_fit_are_refused(glyphs: Glyphs) -> None:
-    with pytest.raises(ValueError, match="different names"):
+    with pytest.raises(ValueError, match="given more than once"):
         MultiTaskModule(LeNet(), [*glyphs.tasks, glyphs.tasks[0]])
     with pytest.raises(ValueError, match="Linear does not say its num_features"):
         MultiTaskModule(nn.Linear(2, 2), glyphs.tasks)
