@@ -4,8 +4,8 @@ import copy
 import inspect
 import textwrap
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -191,6 +191,12 @@ class BranchedModule(nn.Module, PartlyShared):
             for path in self._cut.entered:
                 network.get_submodule(path).training = self.shared.get_submodule(path).training
         return self._networks
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        # Tensors that the forward makes were made for where the parameters were: trace again when needed.
+        self._programs = {call: own for call, own in self._programs.items() if own is None or not own.constants}
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Generated functions do not pickle; they are made again from the calls that they are for.

@@ -2,15 +2,18 @@
 
 What the backbone reads in Python is baked into its trace: ``self.training``, and arguments that are None, a boolean or
 a string. So there is one trace for training, one for evaluation, and one more for every other way of calling it.
+Numbers that the backbone keeps as attributes are baked in too: after changing one, branch again.
 """
 
 import copy
 import operator
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import fx, nn
@@ -97,6 +100,33 @@ class _Tracer(fx.Tracer):
     def __init__(self, call: Call) -> None:
         super().__init__(wrapped_modules(), wrapped_functions())
         self._call = call
+        self._autocasts = 0
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        with torch.enable_grad(), self._counting_autocasts():
+            return super().trace(root, concrete_args)
+
+    @contextmanager
+    def _counting_autocasts(self) -> Iterator[None]:
+        """Notice when the forward enters ``torch.autocast``; what it sets may be what is set anyway while tracing."""
+        enter, leave = torch.autocast.__enter__, torch.autocast.__exit__
+
+        def counted_enter(context: torch.autocast) -> Any:
+            self._autocasts += 1
+            return enter(context)
+
+        def counted_leave(context: torch.autocast, *error: Any) -> Any:
+            self._autocasts -= 1
+            return leave(context, *error)
+
+        with patch.multiple(torch.autocast, __enter__=counted_enter, __exit__=counted_leave):
+            yield
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        # A graph holds operations, not the modes that they ran in.
+        if self._autocasts or not torch.is_grad_enabled():
+            raise Untraceable("it switches gradients or autocast in its forward, which a graph does not hold")
+        return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name != "" and is_leaf(m)

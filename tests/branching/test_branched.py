@@ -360,6 +360,42 @@ def test_one_mode_may_be_traced_without_the_other() -> None:
     assert torch.equal(net(x)["left"], net.extract("left")(x))
 
 
+class FrozenStem(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.early(x)
+        return self.late(self.norm(x))
+
+
+class FullPrecisionStem(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            x = self.early(x)
+        return self.late(self.norm(x))
+
+
+@pytest.mark.parametrize("network", [FrozenStem, FullPrecisionStem])
+def test_modes_that_a_forward_switches_are_kept_by_not_tracing_it(network: type[Layers]) -> None:
+    net = untraced(network(), ["late"])
+    assert "switches gradients or autocast" in repr(net)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sum(output.sum() for output in net(torch.randn(3, 4)).values()).backward()
+    stem = net.shared.get_submodule("early")
+    frozen = network is FrozenStem
+    assert all((parameter.grad is None) == frozen for parameter in stem.parameters())
+
+
+class MakesATensor(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.late(self.early(x) @ torch.eye(4, dtype=self.early.weight.dtype))
+
+
+def test_tensors_that_a_forward_makes_follow_the_parameters() -> None:
+    net = branch(MakesATensor(), ["late"], TASKS).double()
+    x = torch.randn(3, 4, dtype=torch.float64)
+    torch.testing.assert_close(net(x)["left"], net.extract("left")(x))
+
+
 def test_tracing_leaves_the_random_state_alone() -> None:
     network = Convolutions()
     before = torch.get_rng_state()

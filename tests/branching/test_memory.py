@@ -103,6 +103,27 @@ class WritesThroughIdleDropout(Layers):
         return self.late(y) + z
 
 
+class WritesThroughPermutation(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.early(x)
+        z = torch.einsum("ij->ji", y)
+        z += self.middle(x).T
+        return self.late(y)
+
+
+@torch.fx.wrap
+def returns_what_it_was_given(x: Tensor) -> Tensor:
+    return x
+
+
+class WritesThroughFunction(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.early(x)
+        z = returns_what_it_was_given(y)
+        z += self.middle(x)
+        return self.late(y)
+
+
 class WritesIntoInput(Layers):
     def forward(self, x: Tensor) -> Tensor:
         z = x.view(-1, 2, 2)
@@ -182,6 +203,8 @@ NETWORKS: list[Any] = [
     ActivatesAfterRead,
     InPlaceModuleOnView,
     WritesThroughIdleDropout,
+    WritesThroughPermutation,
+    WritesThroughFunction,
     WritesIntoInput,
     WritesIntoOneOfSeveralResults,
     ViewDependsOnBranch,

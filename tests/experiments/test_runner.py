@@ -176,9 +176,9 @@ def test_runs_of_an_unknown_plan_are_refused(tiny: PlanFactory, tmp_path: Path) 
 def test_results_on_other_data_are_refused(tiny: PlanFactory, tmp_path: Path) -> None:
     with _folder_of(_identity(tiny(), str(tmp_path / "one")), tmp_path / "out"):
         pass
-    with pytest.raises(ValueError, match="what differs: data"):
-        with _folder_of(_identity(tiny(), str(tmp_path / "two")), tmp_path / "out"):
-            pass
+    other = _folder_of(_identity(tiny(), str(tmp_path / "two")), tmp_path / "out")
+    with pytest.raises(ValueError, match="what differs: data"), other:
+        pass
 
 
 def test_a_damaged_result_is_refused_before_any_work(tiny: PlanFactory, tmp_path: Path) -> None:
