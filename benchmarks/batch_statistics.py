@@ -1,6 +1,6 @@
 """How much of a branched network's accuracy is lost to running statistics that tasks share.
 
-    python benchmarks/batch_statistics.py DIR [--variants random recon]
+    python benchmarks/batch_statistics.py DIR [--variants '[random,recon]']
 
 A BatchNorm that stays shared behind a branched layer sees one activation per task, in turn, and its running mean and
 variance mix them. Training normalises each task's activation by its own batch; evaluation normalises both by the mix.
