@@ -3,13 +3,13 @@
     python benchmarks/step_cost.py                       # width-64 ResNet-18, batch 64, K = 2
     python benchmarks/step_cost.py --width 16 --rounds 10
 
-Everything is timed in turn, round after round, so that a machine whose speed drifts slows all of it alike; what is
-printed is the median over rounds of the ratio to the floor of the same round. The floor is measured with plain
+Each kind of step is timed right after the floor, round after round, so that a machine whose speed drifts slows both
+alike; what is printed is the median over rounds of their ratio. The floor is measured with plain
 PyTorch: one forward, K backwards (the graph kept for all but the last), and the optimizer step.
 """
 
 from collections.abc import Callable
-from statistics import median
+from statistics import quantiles
 from time import perf_counter
 
 import torch
@@ -113,10 +113,8 @@ def main(width: int = 64, batch: int = 64, rounds: int = 7, device: str = "cpu",
     def net() -> Network:
         return Network(width, batch, device)
 
-    steps = {
-        "floor: forward + 2 backwards + optimizer": floor(net()),
-        "one joint backward, plain PyTorch": plain(net()),
-    }
+    reference = floor(net())
+    steps = {"one joint backward, plain PyTorch": plain(net())}
     steps["joint"] = ours(net(), "joint", False)
     for method in ("pcgrad", "cagrad", "mgda", "graddrop"):
         steps[method] = ours(net(), method, False)
@@ -126,15 +124,16 @@ def main(width: int = 64, batch: int = 64, rounds: int = 7, device: str = "cpu",
         steps[f"TorchJD {aggregator}, chunk 1"] = torchjd(net(), aggregator, 1)
         steps[f"TorchJD {aggregator}, default chunk"] = torchjd(net(), aggregator, None)
 
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    ratios: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
-            times[name].append(_seconds(step, device))
-    base, *_ = times.values()
-    print(f"ResNet-18 of width {width}, batch {batch}, K = 2, {device}, {rounds} rounds; median ratio to the floor")
-    for name, values in times.items():
-        ratio = median(value / reference for value, reference in zip(values[1:], base[1:], strict=True))
-        print(f"{name:44} {ratio:6.3f}   ({median(values[1:]) * 1e3:8.1f} ms)")
+            least = _seconds(reference, device)
+            ratios[name].append(_seconds(step, device) / least)
+    print(f"ResNet-18 of width {width}, batch {batch}, K = 2, {device}, {rounds} rounds")
+    print("median (and quartiles) of the ratio to one forward, 2 backwards and the optimizer step")
+    for name, (_, *values) in ratios.items():
+        low, middle, high = quantiles(values)
+        print(f"{name:34} {middle:6.3f}   ({low:.3f} to {high:.3f})")
 
 
 def _seconds(step: Callable[[], None], device: str) -> float:

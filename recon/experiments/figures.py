@@ -74,10 +74,14 @@ def delta_m_bars(summary: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     colours = [BRANCHED if row["variant"] == "recon" else SHARED for row in rows]
     means = [row["delta_m"]["mean"] for row in rows]
-    axes.barh(range(len(rows)), means, xerr=[row["delta_m"]["std"] or np.nan for row in rows], color=colours, capsize=3)
+    bars = axes.barh(
+        range(len(rows)), means, xerr=[row["delta_m"]["std"] or np.nan for row in rows], color=colours, capsize=3
+    )
     axes.set_yticks(range(len(rows)), [row_name(row) for row in rows])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
+    axes.bar_label(bars, [f"{mean:+.2f}" for mean in means], padding=3, fontsize=8)
+    axes.margins(x=0.15)
     axes.set_xlabel("delta-m over the single-task networks, % (higher is better)")
     return figure
 

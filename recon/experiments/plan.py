@@ -220,7 +220,7 @@ def _check_fit(fit: dict[str, Any]) -> None:
     """Check the keys of ``fit`` that the runner itself reads or writes; the others are for ``recon fit`` to check."""
     for section, key in (("trainer", "max_epochs"), ("model", "backbone"), ("data", "class_path")):
         if not isinstance(fit.get(section), dict) or key not in fit[section]:
-            raise ValueError(f"fit.{section}.{key} is missing")
+            raise ValueError(f"fit.{section}.{key} is missing; fit.{section} is {fit.get(section)}")
     epochs = fit["trainer"]["max_epochs"]
     if type(epochs) is not int or epochs < 1:
         raise ValueError(f"fit.trainer.max_epochs must be a whole number of epochs from 1, got {epochs!r}")

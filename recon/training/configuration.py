@@ -70,6 +70,8 @@ class TrainingCLI(LightningCLI):
             trainer_defaults={
                 "logger": {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "logs"}},
                 "devices": 1,
+                "enable_model_summary": False,  # it counts FLOPs of what it never runs
+                "num_sanity_val_steps": 0,
             },
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
