@@ -45,3 +45,10 @@ def test_training_loop_runs_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert set(scope["features"]) == set(tasks)  # type: ignore[call-overload]
     assert recon.ConflictMap.load("conflict_map.json").provenance["steps"] == 3
     assert isinstance(scope["plain"], nn.Sequential)
+
+
+@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").rglob("*.md"))], ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+        assert (page.parent / link).exists(), link

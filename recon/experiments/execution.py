@@ -27,6 +27,7 @@ from recon.parser import Parser
 from recon.tasks import Task
 from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.configuration import TrainingCLI, WholeCheckpoints, last_epoch_checkpoint, tasks_of
+from recon.training.module import refuse_unsupported
 
 Report = Callable[[str, int], None]
 T = TypeVar("T")
@@ -100,6 +101,8 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
     """
     data = _data(plan, root)
     tasks = tasks_of(data)
+    if len(tasks) < 2:
+        raise ValueError(f"{type(data).__name__} has the one task {tasks[0].name!r}; a benchmark compares two or more")
     for task in tasks:
         _ = task.higher_is_better  # delta-m needs it, hours later
     _check_layers(plan, _layers(plan))
@@ -107,6 +110,7 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
     first = next(run for run in plan.runs([task.name for task in tasks]) if run.needs is None)
     with _quiet_lightning():
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
+        refuse_unsupported(cli.trainer)
         flops(cli.model, _input_shape(data))
     return tasks
 

@@ -87,6 +87,8 @@ class RandomMethod(Method):
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise ValueError(f"{type(self).__name__}: seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
 

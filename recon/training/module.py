@@ -110,7 +110,7 @@ class MultiTaskModule(pl.LightningModule):
         """No callbacks; the first hook that sees the trainer, so that what cannot work is refused before any work."""
         trainer = self._trainer
         if trainer is not None and trainer.training:
-            _refuse(trainer)
+            refuse_unsupported(trainer)
         return []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -229,7 +229,7 @@ def _num_features(backbone: nn.Module) -> int:
     return features
 
 
-def _refuse(trainer: pl.Trainer) -> None:
+def refuse_unsupported(trainer: pl.Trainer) -> None:
     """Refuse what manual optimisation of task gradients cannot honour, naming the cure."""
     if trainer.world_size > 1:
         raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")

@@ -32,6 +32,7 @@ PUBLISHED_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "densenet121": tv.densenet121,
     "convnext_tiny": tv.convnext_tiny,
     "swin_t": tv.swin_t,
+    "vit": lambda: tv.VisionTransformer(64, 16, 3, 4, 64, 128),
     "deeplabv3": lambda: tv.segmentation.deeplabv3_mobilenet_v3_large(weights_backbone=None, num_classes=5),
     "timm_resnet18": _timm("resnet18"),
     "timm_resnet18_features_only": _timm("resnet18", features_only=True),
