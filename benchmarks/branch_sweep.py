@@ -25,8 +25,8 @@ from recon.gradients import shared_layers
 
 TOLERANCE = 1e-10
 TORCHVISION = (
-    "alexnet vgg11_bn resnet18 resnet50 resnext50_32x4d densenet121 googlenet:96 inception_v3:299 mobilenet_v2 "
-    "mobilenet_v3_small mobilenet_v3_large mnasnet0_5 shufflenet_v2_x0_5 squeezenet1_1 efficientnet_b0 "
+    "squeezenet1_1 resnet18 resnet50 resnext50_32x4d densenet121 googlenet:96 inception_v3:299 mobilenet_v2 "
+    "mobilenet_v3_small mobilenet_v3_large mnasnet0_5 shufflenet_v2_x0_5 efficientnet_b0 "
     "efficientnet_v2_s regnet_x_400mf regnet_y_400mf convnext_tiny swin_t swin_v2_t"
 )
 SEGMENTATION = "fcn_resnet50 deeplabv3_resnet50 deeplabv3_mobilenet_v3_large lraspp_mobilenet_v3_large"

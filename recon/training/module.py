@@ -239,7 +239,7 @@ def refuse_unsupported(trainer: pl.Trainer) -> None:
         )
     if trainer.gradient_clip_val:
         raise ValueError(
-            f"Trainer(gradient_clip_val={trainer.gradient_clip_val}) cannot act on task gradients; "
+            f"Trainer(gradient_clip_val={trainer.gradient_clip_val:g}) cannot act on task gradients; "
             "give gradient_clip_val to MultiTaskModule instead, it clips after the method"
         )
     if trainer.accumulate_grad_batches != 1:
