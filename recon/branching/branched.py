@@ -164,7 +164,7 @@ class BranchedModule(nn.Module, PartlyShared):
     def _trace(self, call: Call) -> None:
         """Write the program for one way of calling the backbone; None if it cannot be traced."""
         try:
-            self._programs[call] = write_program(self, self._network(self.tasks[0]), call, self._cut, self.tasks)
+            self._programs[call] = write_program(self._network(self.tasks[0]), call, self._cut, self.tasks)
         except Exception as error:  # a forward may raise anything when it runs on traced values
             self._programs[call] = None
             self._warn_untraceable(error)

@@ -172,7 +172,9 @@ def trace(network: nn.Module, call: Call) -> Trace:
     root = copy.deepcopy(network, {id(tensor): tensor for tensor in all_tensors(network)})
     root.train(call.training)
     before, draws = _attributes(root), _random_state()
-    graph = _Tracer(call).trace(root)
+    tracer = _Tracer(call)
+    graph = tracer.trace(root)
+    del tracer.root  # a tracer is part of cycles: until they are collected, it would keep all tensors
     if draws != _random_state():
         raise Untraceable("it draws random numbers that do not depend on its input")
     changed = {name: value for name, value in _attributes(root).items() if not _same(before.get(name), value)}

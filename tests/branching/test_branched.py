@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -394,6 +396,19 @@ def test_tensors_that_a_forward_makes_follow_the_parameters() -> None:
     net = branch(MakesATensor(), ["late"], TASKS).double()
     x = torch.randn(3, 4, dtype=torch.float64)
     torch.testing.assert_close(net(x)["left"], net.extract("left")(x))
+
+
+def test_deleted_network_is_freed_at_once() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        net = branch(Convolutions(), ["fc"], TASKS)
+        net(torch.randn(2, 3, 8, 8))
+        tensors = [weakref.ref(parameter) for parameter in net.parameters()]
+        del net
+        assert not any(tensor() is not None for tensor in tensors)
+    finally:
+        gc.enable()
 
 
 def test_tracing_leaves_the_random_state_alone() -> None:
