@@ -24,19 +24,39 @@ def delta_m(metrics: Metrics, baseline: Metrics, tasks: Iterable[Task]) -> float
     Raises:
         ValueError: A baseline value is zero, so that there is no relative gain.
     """
+    return 100 * fmean(fmean(_gains(metrics, baseline, task)) for task in tasks)
+
+
+def delta_m_per_metric(metrics: Metrics, baseline: Metrics, tasks: Iterable[Task]) -> float:
+    """Mean relative drop against the single-task networks, in percent, **lower** is better.
+
+    As Liu et al., "Conflict-Averse Gradient Descent for Multi-Task Learning", NeurIPS 2021, and those after them report
+    it: the mean over all metrics of all tasks at once, so that a task with five metrics counts five times. With one
+    metric a task it is ``-delta_m``.
+
+    Args:
+        metrics: Task -> metric -> value of the multi-task network.
+        baseline: Task -> metric -> value of the single-task networks.
+        tasks: The tasks, whose metrics know which direction is better.
+
+    Raises:
+        ValueError: A baseline value is zero.
+    """
+    return -100 * fmean(gain for task in tasks for gain in _gains(metrics, baseline, task))
+
+
+def _gains(metrics: Metrics, baseline: Metrics, task: Task) -> list[float]:
+    """Relative gain of each of a task's metrics, higher is better."""
     gains = []
-    for task in tasks:
-        relative = []
-        for name, higher_is_better in task.higher_is_better.items():
-            base = baseline[task.name][name]
-            if base == 0:
-                raise ValueError(
-                    f"single-task {task.name}/{name} is 0, so there is no gain relative to it; train it longer"
-                )
-            gain = (metrics[task.name][name] - base) / abs(base)
-            relative.append(gain if higher_is_better else -gain)
-        gains.append(fmean(relative))
-    return 100 * fmean(gains)
+    for name, higher_is_better in task.higher_is_better.items():
+        base = baseline[task.name][name]
+        if base == 0:
+            raise ValueError(
+                f"single-task {task.name}/{name} is 0, so there is no gain relative to it; train it longer"
+            )
+        gain = (metrics[task.name][name] - base) / abs(base)
+        gains.append(gain if higher_is_better else -gain)
+    return gains
 
 
 def single_task_baseline(
@@ -55,7 +75,7 @@ def single_task_baseline(
 
 
 def with_delta_m(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """The runs, each with its delta-m; ``None`` for single-task runs, and for all while there is no baseline.
+    """The runs, each with both delta-m; ``None`` for single-task runs, and for all while there is no baseline.
 
     A single-task metric of zero is no baseline either, since no gain is relative to it: that is warned of.
     """
@@ -67,9 +87,13 @@ def with_delta_m(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> li
         warnings.warn(f"no delta-m: single-task {', '.join(zero)} is 0; train longer", stacklevel=2)
         baseline = None
     return [
-        {**run, "delta_m": None}
+        {**run, "delta_m": None, "delta_m_per_metric": None}
         if baseline is None or run["variant"] == "single"
-        else {**run, "delta_m": delta_m(run["metrics"], baseline, tasks)}
+        else {
+            **run,
+            "delta_m": delta_m(run["metrics"], baseline, tasks),
+            "delta_m_per_metric": delta_m_per_metric(run["metrics"], baseline, tasks),
+        }
         for run in runs
     ]
 
@@ -107,6 +131,9 @@ def _row(
         "seeds": seeds,
         "metrics": metrics,
         "delta_m": _spread([run["delta_m"] for run in group if run["delta_m"] is not None]),
+        "delta_m_per_metric": _spread(
+            [run["delta_m_per_metric"] for run in group if run["delta_m_per_metric"] is not None]
+        ),
         "parameters": networks * fmean(run["parameters"] for run in group),
         "parameters_growth": None if single else fmean(run["parameters"] for run in group) / base - 1,
         "flops": networks * fmean(run["flops"] for run in group),

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 VARIANT_NAMES = {
@@ -13,6 +13,9 @@ VARIANT_NAMES = {
     "first": "+ first layers",
     "last": "+ last layers",
 }
+
+DELTAS = ("delta_m", "delta_m_per_metric")
+"""Keys of a row: ours, and CAGrad's; see :mod:`recon.experiments.summary`."""
 
 Row = Mapping[str, Any]
 
@@ -25,12 +28,17 @@ def row_name(row: Row) -> str:
 
 
 def markdown_table(summary: Sequence[Row]) -> str:
-    """The summary as a Markdown table: metrics, delta-m, parameters and their growth, FLOPs, conflict rate, time."""
+    """The summary as a Markdown table: metrics, delta-m, parameters and their growth, FLOPs, conflict rate, time.
+
+    Where a task has several metrics, delta-m has two columns: ours, over each task's metrics first (higher is better),
+    and CAGrad's, over all metrics at once (lower is better).
+    """
     metrics = _metric_columns(summary)
+    deltas = _delta_columns(metrics)
     header = [
         "",
         *(f"{task} {name}" for task, name in metrics),
-        "delta-m %",
+        *deltas.values(),
         "parameters",
         "growth",
         "FLOPs",
@@ -38,7 +46,7 @@ def markdown_table(summary: Sequence[Row]) -> str:
         "time",
         "seeds",
     ]
-    rows = [[row_name(row), *_cells(row, metrics)] for row in summary]
+    rows = [[row_name(row), *_cells(row, metrics, deltas)] for row in summary]
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     lines = [_line(header, widths), "| " + " | ".join("-" * width for width in widths) + " |"]
     return "\n".join(lines + [_line(row, widths) for row in rows]) + "\n"
@@ -49,15 +57,14 @@ def csv_table(summary: Sequence[Row]) -> str:
     metrics = _metric_columns(summary)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    spreads = [f"{task}/{name}" for task, name in metrics] + ["delta_m", "conflict_rate"]
+    spreads = [f"{task}/{name}" for task, name in metrics] + [*DELTAS, "conflict_rate"]
     numbers = ["parameters", "parameters_growth", "flops", "seconds", "time_ratio"]
     writer.writerow(
         ["method", "variant", "seeds", *(f"{name} {part}" for name in spreads for part in ("mean", "std")), *numbers]
     )
     for row in summary:
         values = [row["metrics"].get(task, {}).get(name) for task, name in metrics] + [
-            row["delta_m"],
-            row["conflict_rate"],
+            row[name] for name in (*DELTAS, "conflict_rate")
         ]
         parts = [value[part] if value else None for value in values for part in ("mean", "std")]
         writer.writerow([row["method"], row["variant"], len(row["seeds"]), *parts, *(row[name] for name in numbers)])
@@ -70,11 +77,21 @@ def _metric_columns(summary: Sequence[Row]) -> list[tuple[str, str]]:
     )
 
 
-def _cells(row: Row, metrics: Sequence[tuple[str, str]]) -> list[str]:
+def _delta_columns(metrics: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Key of a row -> its column's title."""
+    if len({task for task, _ in metrics}) == len(metrics):  # the two differ in sign only
+        return {"delta_m": "delta-m %"}
+    return {
+        "delta_m": "delta-m % (by task, higher is better)",
+        "delta_m_per_metric": "Δm % (CAGrad's, lower is better)",
+    }
+
+
+def _cells(row: Row, metrics: Sequence[tuple[str, str]], deltas: Iterable[str]) -> list[str]:
     growth, ratio = row["parameters_growth"], row["time_ratio"]
     return [
         *(_spread(row["metrics"].get(task, {}).get(name), "{:.4f}") for task, name in metrics),
-        _spread(row["delta_m"], "{:+.2f}"),
+        *(_spread(row[delta], "{:+.2f}") for delta in deltas),
         f"{row['parameters']:,.0f}",
         "" if growth is None else f"{growth:+.1%}",
         f"{row['flops']:.3g}",

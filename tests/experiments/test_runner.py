@@ -86,7 +86,7 @@ def test_results_hold_plan_runs_and_summary(finished: Finished, tiny: PlanFactor
     assert content["plan"] == tiny(methods=METHODS).to_dict()
     assert [run["id"] for run in content["runs"]] == RUNS
     for run in content["runs"]:
-        assert run.keys() == {*RESULT, "delta_m"}
+        assert run.keys() == {*RESULT, "delta_m", "delta_m_per_metric"}
         assert (run["delta_m"] is None) == (run["variant"] == "single")
         assert (run["conflict_rate"] is None) == (run["variant"] == "single")
     assert [(row["method"], row["variant"]) for row in content["summary"]] == [
@@ -356,7 +356,7 @@ def test_an_interrupted_benchmark_ends_with_all_its_processes_and_resumes_to_the
 
     benchmark(tiny(**LONG), out, jobs=jobs)
     (run,) = results(out)["runs"]
-    assert {**run, "seconds": None} == {**uninterrupted, "delta_m": None, "seconds": None}
+    assert {**run, "seconds": None} == {**uninterrupted, "delta_m": None, "delta_m_per_metric": None, "seconds": None}
 
 
 def test_ctrl_c_while_the_workers_start_is_as_quiet(tiny_file: FileFactory, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from torch.nn.functional import l1_loss
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
-from recon.experiments.summary import delta_m, single_task_baseline, summarise, with_delta_m
+from recon.experiments.summary import delta_m, delta_m_per_metric, single_task_baseline, summarise, with_delta_m
 from recon.tasks import Task, classification
 
 SEGMENTATION = classification("seg", 3)
@@ -27,6 +27,8 @@ def run(variant: str, seed: int = 0, method: str = "joint", **more: Any) -> dict
         "conflict_by_layer": {"a": 0.25, "b": 0.75},
         "conflict_rate": 0.5,
         "seconds": 30.0,
+        "delta_m": None,
+        "delta_m_per_metric": None,
         **more,
     }
 
@@ -52,6 +54,13 @@ def test_delta_m_averages_each_tasks_metrics_first_and_then_tasks() -> None:
     assert delta_m(metrics, baseline, TASKS) == pytest.approx((25 + 25 / 3) / 2)
 
 
+def test_delta_m_as_cagrad_reports_it_counts_every_metric_once_and_lower_is_better() -> None:
+    metrics = run("plain")["metrics"]
+    baseline = {"seg": {"accuracy": 0.4}, "depth": {"abs": 4.0, "sq": 8.0, "r2": -0.5}}
+    assert delta_m_per_metric(metrics, baseline, TASKS) == pytest.approx(-(25 + 50 - 25 + 0) / 4)
+    assert delta_m_per_metric(metrics, baseline, [SEGMENTATION]) == -delta_m(metrics, baseline, [SEGMENTATION])
+
+
 def test_a_gain_over_a_negative_baseline_is_a_gain() -> None:
     task = Task("depth", l1_loss, lambda: {"r2": R2Score()}, 1)
     assert delta_m({"depth": {"r2": -0.25}}, {"depth": {"r2": -0.5}}, [task]) == pytest.approx(50)
@@ -71,6 +80,7 @@ def test_delta_m_is_null_for_single_task_runs_and_until_every_task_has_one() -> 
     completed = with_delta_m([*BASELINE, run("plain")], TASKS)
     assert [one["delta_m"] for one in completed[:4]] == [None] * 4
     assert completed[4]["delta_m"] == pytest.approx((25 + 25 / 3) / 2)
+    assert completed[4]["delta_m_per_metric"] == pytest.approx(-50 / 4)
     assert with_delta_m([*BASELINE[:2], run("plain")], TASKS)[-1]["delta_m"] is None
 
 
@@ -82,13 +92,14 @@ def test_a_baseline_of_zero_costs_delta_m_and_not_the_benchmark() -> None:
 
 def test_the_summary_has_a_row_a_method_and_variant_with_mean_and_deviation_over_seeds() -> None:
     runs = [
-        run("plain", 0, delta_m=1.0, seconds=20.0),
-        run("plain", 1, delta_m=4.0, seconds=40.0),
-        run("recon", 0, delta_m=None, seconds=60.0, parameters=120, method="joint"),
+        run("plain", 0, delta_m=1.0, delta_m_per_metric=-3.0, seconds=20.0),
+        run("plain", 1, delta_m=4.0, delta_m_per_metric=-5.0, seconds=40.0),
+        run("recon", 0, seconds=60.0, parameters=120, method="joint"),
     ]
     plain, recon = summarise(runs)
     assert (plain["method"], plain["variant"], plain["seeds"]) == ("joint", "plain", [0, 1])
     assert plain["delta_m"] == {"mean": 2.5, "std": pytest.approx(2.1213203)}
+    assert plain["delta_m_per_metric"] == {"mean": -4.0, "std": pytest.approx(1.4142136)}
     assert plain["metrics"]["seg"]["accuracy"] == {"mean": 0.5, "std": 0.0}
     assert plain["parameters_growth"] == pytest.approx(0.1)
     assert (plain["seconds"], plain["time_ratio"]) == (30.0, 1.0)
@@ -98,15 +109,15 @@ def test_the_summary_has_a_row_a_method_and_variant_with_mean_and_deviation_over
 
 
 def test_conflict_before_recon_is_that_of_the_layers_that_stay_shared() -> None:
-    plain = run("plain", 0, conflict_by_layer={"a": 0.9, "b": 0.5, "c": 0.3}, delta_m=None)
-    other_seed = run("plain", 1, conflict_by_layer={"a": 0.0, "b": 0.0, "c": 0.0}, delta_m=None)
-    recon = run("recon", 0, conflict_by_layer={"b": 0.2, "c": 0.2}, delta_m=None)
+    plain = run("plain", 0, conflict_by_layer={"a": 0.9, "b": 0.5, "c": 0.3})
+    other_seed = run("plain", 1, conflict_by_layer={"a": 0.0, "b": 0.0, "c": 0.0})
+    recon = run("recon", 0, conflict_by_layer={"b": 0.2, "c": 0.2})
     rows = summarise([plain, other_seed, recon])
     assert [row["conflict_rate_plain"] for row in rows] == [None, pytest.approx(0.4)]
 
 
 def test_single_task_networks_are_one_row_which_counts_all_of_them() -> None:
-    (row,) = summarise([{**one, "delta_m": None} for one in BASELINE])
+    (row,) = summarise(BASELINE)
     assert (row["method"], row["variant"], row["seeds"]) == ("single", "single", [0, 1])
     assert row["metrics"].keys() == {"seg", "depth"}
     assert (row["parameters"], row["flops"], row["seconds"]) == (220, 2000, 60.0)

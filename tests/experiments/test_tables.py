@@ -12,6 +12,7 @@ def row(variant: str, **more: Any) -> dict[str, Any]:
         "seeds": [0, 1],
         "metrics": {"digit": {"accuracy": {"mean": 0.91236, "std": 0.01}}},
         "delta_m": {"mean": 1.5, "std": None},
+        "delta_m_per_metric": {"mean": -1.5, "std": None},
         "parameters": 1234567.0,
         "parameters_growth": 0.025,
         "flops": 2.5e9,
@@ -32,6 +33,7 @@ SUMMARY = [
             "letter": {"accuracy": {"mean": 0.8, "std": None}},
         },
         delta_m=None,
+        delta_m_per_metric=None,
         parameters_growth=None,
         conflict_rate=None,
         conflict_rate_plain=None,
@@ -77,11 +79,22 @@ def test_the_markdown_table_has_a_column_a_metric_and_leaves_out_what_is_not_kno
     assert len({len(line) for line in (header, rule, single, recon)}) == 1
 
 
+def test_where_a_task_has_several_metrics_both_delta_m_are_shown_and_labelled() -> None:
+    metric = {"mean": 0.5, "std": None}
+    header, _, line = markdown_table(
+        [row("plain", metrics={"depth": {"absolute": metric, "relative": metric}})]
+    ).splitlines()
+    titles = ["delta-m % (by task, higher is better)", "Δm % (CAGrad's, lower is better)"]
+    assert cells(header)[3:5] == titles
+    assert cells(line)[3:5] == ["+1.50", "-1.50"]
+
+
 def test_the_csv_table_is_unrounded() -> None:
     single, recon = csv.DictReader(io.StringIO(csv_table(SUMMARY)))
     assert recon["digit/accuracy mean"] == "0.91236"
     assert recon["digit/accuracy std"] == "0.01"
     assert recon["letter/accuracy mean"] == ""
     assert (recon["delta_m mean"], recon["delta_m std"]) == ("1.5", "")
+    assert recon["delta_m_per_metric mean"] == "-1.5"
     assert (recon["parameters_growth"], recon["time_ratio"]) == ("0.025", "1.234")
     assert single["conflict_rate mean"] == ""
