@@ -6,6 +6,7 @@
 ``trace``    a backbone's forward as a graph
 ``memory``   which operations write into, or hand on, the memory of their inputs
 ``split``    that graph with what the tasks share run once and the rest once per task
+``running_statistics`` which statistics of shared norms every task needs for itself
 ``branched`` the module that holds all of it
 ``growth``   what branching costs in parameters, FLOPs and time
 """

@@ -5,7 +5,7 @@ import inspect
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import nn
@@ -13,13 +13,22 @@ from torch import nn
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
 from recon.branching.program import Program, write_program
-from recon.branching.state import assemble, part
+from recon.branching.running_statistics import per_task_statistics
+from recon.branching.state import assemble, part, tie
 from recon.branching.trace import Call, Untraceable, Variable, variables
 from recon.gradients import PartlyShared, shared_layers, uncompiled
 from recon.names import check_task_names, unknown_name
 
+Statistics = Literal["shared", "per_task"]
 
-def branch(backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> "BranchedModule":
+
+def branch(
+    backbone: nn.Module,
+    layers: Sequence[str],
+    tasks: Sequence[str],
+    init: Init = "copy",
+    statistics: Statistics = "shared",
+) -> "BranchedModule":
     """Give layers of a network one copy per task.
 
     Args:
@@ -29,14 +38,19 @@ def branch(backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], ini
         init: Where the copies start: ``"copy"``, from the backbone's weights and statistics; ``"reset"``, from each
             layer's own ``reset_parameters`` (a layer without one is copied, with a warning); or a function without
             arguments that makes a fresh backbone, called once per task.
+        statistics: Where running statistics are kept of norms that stay shared but run once per task: ``"shared"``, in
+            one place, as published: they mix the tasks, and evaluation normalises every task by the mix;
+            ``"per_task"``, in one set of buffers per task that start from the backbone's, beside parameters that stay
+            shared. It costs no operations. All norms of a backbone that cannot be traced then have a set per task.
 
     Returns:
         A module whose forward takes the backbone's arguments and returns ``{task: the backbone's output}``.
 
     Raises:
-        ValueError: For unknown or repeated layers, modules without parameters, or task names that cannot be used.
+        ValueError: For unknown or repeated layers, modules without parameters, task names that cannot be used, or an
+            unknown `init` or `statistics`.
     """
-    return BranchedModule(backbone, layers, tasks, init)
+    return BranchedModule(backbone, layers, tasks, init, statistics)
 
 
 class BranchedModule(nn.Module, PartlyShared):
@@ -44,17 +58,20 @@ class BranchedModule(nn.Module, PartlyShared):
 
     Operations that depend on no branched layer run once. From the first branched one on there is one activation per
     task, and layers that are still shared run on each of them, in task order: their running statistics are updated
-    once per task. A backbone that torch.fx cannot trace runs once per task from its input on, with a warning.
+    once per task, or there is a set for each. A backbone that torch.fx cannot trace runs once per task from its input
+    on, with a warning.
 
     Which trace runs follows this module's own ``training`` flag. Activation checkpoints in a traced backbone are traced
     through: the results are the same, but no memory is saved. Hooks that are set on `shared` later run on its layers,
     not on the blocks that the trace went through.
 
-    State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``.
+    State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``. A norm with running
+    statistics per task has them under the second name, and its parameters, the same tensors, under both.
 
     Attributes:
         layers: The branched layers.
         tasks: The tasks.
+        statistics: Whether norms that stay shared keep running statistics per task.
         shared: The backbone without the branched layers. It cannot run alone.
         branches: Task -> the task's copies of the branched layers.
     """
@@ -62,24 +79,37 @@ class BranchedModule(nn.Module, PartlyShared):
     shared: nn.Module
     branches: nn.ModuleDict
 
-    def __init__(self, backbone: nn.Module, layers: Sequence[str], tasks: Sequence[str], init: Init = "copy") -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        layers: Sequence[str],
+        tasks: Sequence[str],
+        init: Init = "copy",
+        statistics: Statistics = "shared",
+    ) -> None:
         super().__init__()
+        if statistics not in get_args(Statistics):
+            raise ValueError(f"statistics is {statistics!r}; it must be 'shared' or 'per_task'")
         backbone = uncompiled(backbone)
         self.tasks = check_task_names(tasks)
         if len(self.tasks) < 2:
             raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
         self.layers = tuple(layers)
         paths = layer_paths(backbone, self.layers)
-        self._cut = cut(backbone, paths)
+        self.statistics = statistics
+        calls = [_plain_call(backbone, training) for training in (True, False)]
+        own = per_task_statistics(backbone, paths, calls) if statistics == "per_task" else frozenset()
+        self._cut = cut(backbone, paths, own)
         self.shared, self.branches = part(backbone, self._cut, self.tasks)
-        initialise(dict(self.branches.items()), init, backbone, paths, self._cut.tensors)
+        initialise(dict(self.branches.items()), init, backbone, paths, self._cut.tensors - self._cut.statistics)
         self.training = backbone.training
         self._programs: dict[Call, Program | None] = {}
         self._reason = ""
         self._networks: dict[str, nn.Module] = {}
         self._assembled_from: list[nn.Module] = []
-        for mode in (True, False):
-            self._trace(_plain_call(backbone, mode))
+        for call in calls:
+            self._trace(call)
+        self.register_load_state_dict_post_hook(_tie_again)
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run the backbone for all tasks.
@@ -136,11 +166,13 @@ class BranchedModule(nn.Module, PartlyShared):
         own = self.branch_parameters(self.tasks[0])
         shared = self.shared_layers()
         names = ", ".join(self.layers) or "nothing"
+        norms = {name.rpartition(".")[0] for name in self._cut.statistics}
         lines = [
             f"{type(self).__name__}({type(self.shared).__name__}, tasks: {', '.join(self.tasks)}",
             textwrap.fill(names, 100, initial_indent="  branched: ", subsequent_indent=" " * 12),
             f"  branches: {len(self.layers)} layers, {_count(own):,} parameters for each task",
             f"  shared:   {len(shared)} layers, {_count(p for layer in shared.values() for p in layer):,} parameters",
+            *([f"  per task: running statistics of {len(norms)} modules that are not branched"] if norms else []),
             f"  {self._plan()}",
         ]
         return "\n".join(lines) + "\n)"
@@ -174,10 +206,12 @@ class BranchedModule(nn.Module, PartlyShared):
             return
         kind = "" if isinstance(error, Untraceable) else f"{type(error).__name__}: "
         self._reason = kind + str(error).partition("\n")[0]
+        more = f"{len(self.tasks)} times the work also before the first branched layer"
+        if self.statistics == "shared":
+            more += f", where BatchNorm updates its statistics {len(self.tasks)} times a step, with the same batch"
         warnings.warn(
             f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task from its input on, "
-            f"with that task's copies: {len(self.tasks)} times the work also before the first branched layer, where "
-            f"BatchNorm updates its running statistics {len(self.tasks)} times a step, with the same batch.",
+            f"with that task's copies: {more}.",
             stacklevel=6,
         )
 
@@ -194,6 +228,7 @@ class BranchedModule(nn.Module, PartlyShared):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
+        tie(self.shared, self.branches.values())
         # Tensors that the forward makes were made for where the parameters were: trace again when needed.
         self._programs = {call: own for call, own in self._programs.items() if own is None or not own.constants}
         return self
@@ -206,6 +241,10 @@ class BranchedModule(nn.Module, PartlyShared):
         super().__setstate__({**state, "_programs": {}})
         for call in state["_programs"]:
             self._trace(call)
+
+
+def _tie_again(network: BranchedModule, _: Any) -> None:
+    tie(network.shared, network.branches.values())  # loading with assign=True replaces tensors
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

@@ -4,7 +4,7 @@ A layer is a module that owns parameters directly; it is named by its path in th
 A tensor that several modules hold (a tied parameter) belongs to the first of them, in the order of ``named_modules()``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -78,6 +78,7 @@ class Cut:
 
     Attributes:
         tensors: The parameters and buffers that every task has its own copy of, by the name of their owner.
+        statistics: Those of `tensors` that are running statistics of modules which are not branched.
         touched: The modules that hold such a tensor, directly or through modules inside them.
         entered: Those of `touched` that the trace enters.
         leaves: Those of `touched` that are copied whole, because the trace calls them as one operation. What is still
@@ -87,6 +88,7 @@ class Cut:
     """
 
     tensors: frozenset[str]
+    statistics: frozenset[str]
     touched: frozenset[str]
     entered: tuple[str, ...]
     leaves: tuple[str, ...]
@@ -99,10 +101,11 @@ class Cut:
         return target in self.touched or target in self.tensors or target.startswith(inside)
 
 
-def cut(backbone: nn.Module, paths: Sequence[str]) -> Cut:
-    """Find what must be copied so that every task owns the layers at `paths`."""
+def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] = frozenset()) -> Cut:
+    """Find what must be copied so that every task owns the layers at `paths`, and these running statistics."""
     owner = _owners(backbone)
     wanted = {key for key, path in owner.items() if path in paths}
+    wanted |= {id(buffer) for name, buffer in backbone.named_buffers(remove_duplicate=False) if name in statistics}
     tensors: list[str] = []
     touched: list[str] = []
     entered: list[str] = []
@@ -124,4 +127,12 @@ def cut(backbone: nn.Module, paths: Sequence[str]) -> Cut:
         else:
             entered.append(path)
             holders += [path] * bool(own)
-    return Cut(frozenset(tensors), frozenset(touched), tuple(entered), tuple(leaves), tuple(holders), tuple(absent))
+    return Cut(
+        frozenset(tensors),
+        frozenset(name for name in tensors if name.rpartition(".")[0] not in paths),
+        frozenset(touched),
+        tuple(entered),
+        tuple(leaves),
+        tuple(holders),
+        tuple(absent),
+    )

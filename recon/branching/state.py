@@ -1,28 +1,28 @@
 """A backbone's tensors, parted into those that tasks share and one branch per task, and put together again.
 
 All of it is ``copy.deepcopy`` with a memo that says what a module, a tensor or a module's dictionary of tensors
-becomes. Where a module is copied but tensors in it stay shared, the copy gets the very dictionary that holds them: so a
-tensor that is replaced there later (``.to(device)`` replaces buffers) is replaced for every task.
+becomes. Where a module is copied but tensors in it stay shared, the copy holds these very tensors. What replaces
+tensors later (``.to(device)`` replaces buffers) does so module by module, and :func:`tie` is called after it.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from recon.branching.layers import Cut, own_tensors
 
 
 class Absent(nn.Module):
-    """Stands in the shared network where every task has its own module."""
+    """Stands in the shared network where every task has its own module; holds what tasks share of it."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError(f"layer {self.path!r} is branched; run the branched network, or the one of extract(task)")
+        raise RuntimeError(f"tasks have their own {self.path!r}; run the branched network, or the one of extract(task)")
 
 
 def part(backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]) -> tuple[nn.Module, nn.ModuleDict]:
@@ -33,29 +33,46 @@ def part(backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]) -> tuple[nn.Modu
     """
     modules = dict(backbone.named_modules())
     own = {id(tensor) for name, tensor in _named_tensors(backbone) if name in cut.tensors}
-    memo: dict[int, Any] = dict.fromkeys(own) | {id(modules[path]): Absent(path) for path in cut.absent}
+    owning = {path for path, module in modules.items() if any(id(tensor) in own for tensor in _held(module))}
+    memo: dict[int, Any] = dict.fromkeys(own)
+    for path, module in reversed(modules.items()):  # what is inside a module comes before it
+        if path in cut.absent:
+            memo[id(module)] = Absent(path)
+        elif path in owning.difference(cut.entered):
+            memo[id(module)] = _rest(module, path, memo)
     shared = copy.deepcopy(backbone, memo)
     tied: dict[int, Any] = {}
     for path, module in modules.items():
-        tensors = own_tensors(module).values()
-        keep: list[Any] = [tensor for tensor in tensors if id(tensor) not in own]
-        if len(keep) == len(tensors):
-            keep += _common(module, path, cut)
+        keep: list[Any] = [tensor for tensor in _held(module) if id(tensor) not in own]
+        if path not in cut.touched:
+            keep.append(module)
+        elif path not in owning:
+            keep.append(module._buffers)  # a module may put new tensors there in its forward
         tied |= {id(part): memo[id(part)] for part in keep if id(part) in memo}
     return shared, nn.ModuleDict({task: _branch(modules, cut, dict(tied)) for task in tasks})
+
+
+def tie(shared: nn.Module, branches: Iterable[nn.Module]) -> None:
+    """Give the branches the very tensors of the shared network again, wherever both hold one."""
+    homes = dict(shared.named_modules())
+    for branch in branches:
+        for path, module in branch.named_modules():
+            if path in homes:
+                _replace(module._parameters, homes[path]._parameters)
+                _replace(module._buffers, homes[path]._buffers)
 
 
 def assemble(shared: nn.Module, branch: nn.Module, cut: Cut) -> nn.Module:
     """The network of one task, of the backbone's own class: a view on the tensors of both, none of them copied."""
     memo: dict[int, Any] = {}
     for path, module in shared.named_modules():
-        if path in cut.leaves:
-            memo[id(module)] = branch.get_submodule(path)
-        elif path in cut.holders:
-            holder = branch.get_submodule(path)
-            memo |= {id(module._parameters): holder._parameters, id(module._buffers): holder._buffers}
+        if path not in cut.touched:
+            memo[id(module)] = module
+        elif path in cut.entered:
+            home = branch.get_submodule(path) if path in cut.holders else module
+            memo |= {id(module._parameters): home._parameters, id(module._buffers): home._buffers}
         else:
-            memo |= {id(part): part for part in _common(module, path, cut)}
+            memo[id(module)] = branch.get_submodule(path)
     return copy.deepcopy(shared, memo)
 
 
@@ -64,9 +81,22 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from module.named_buffers()
 
 
-def _common(module: nn.Module, path: str, cut: Cut) -> list[Any]:
-    """What tasks have in common of a module that owns nothing branched: itself, or its dictionaries of tensors."""
-    return [module._parameters, module._buffers] if path in cut.touched else [module]
+def _replace(held: dict[str, Any], by: Mapping[str, Tensor | None]) -> None:
+    held |= {name: tensor for name, tensor in by.items() if name in held and tensor is not None}
+
+
+def _held(module: nn.Module) -> Collection[Tensor]:
+    return own_tensors(module).values()
+
+
+def _rest(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
+    """What stays shared of a module that every task has for itself."""
+    rest = Absent(path)
+    rest._parameters = copy.deepcopy(module._parameters, memo)
+    rest._buffers = copy.deepcopy(module._buffers, memo)
+    rest._modules = copy.deepcopy(module._modules, memo)
+    rest._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+    return rest
 
 
 def _branch(modules: dict[str, nn.Module], cut: Cut, memo: dict[int, Any]) -> nn.Module:

@@ -1,7 +1,7 @@
 """What a branched network must compute, by separate copies of its backbone: one per task, each run on its own."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,62 @@ def differences(
         "gradients": _largest(_gradients(net, copies, own)),
         "statistics": _largest(_statistics(net, copies, own)),
     }
+
+
+def differences_after_training(
+    backbone: nn.Module, layers: Sequence[str], batches: Sequence[Tensor], tasks: Sequence[str]
+) -> dict[str, float]:
+    """The largest difference between a network with running statistics per task and copies tied but for theirs.
+
+    Both are trained for a step on each batch but the last, and evaluated on that.
+
+    Returns:
+        ``outputs`` of the evaluation, ``parameters`` and ``statistics`` -> the largest difference, relative to the
+        largest value expected.
+    """
+    net = branch(backbone, layers, tasks, statistics="per_task").train()
+    copies = {task: copy.deepcopy(backbone).train() for task in tasks}
+    own = _names_of(backbone, layers)
+    _move_apart(net, copies, own)
+    _tie(copies, own)
+    together = nn.ModuleDict(copies)
+    *training, evaluation = batches
+    generator = torch.Generator().manual_seed(0)
+    targets = [[torch.randn(len(x), generator=generator, dtype=x.dtype) for _ in tasks] for x in training]
+    for network, run in ((net, net), (together, lambda x: {task: plain(x) for task, plain in copies.items()})):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+        for x, target in zip(training, targets, strict=True):
+            means = [torch.stack([leaf.flatten(1).mean(1) for leaf in _tensors(y)]).sum(0) for y in run(x).values()]
+            optimizer.zero_grad()
+            torch.stack(
+                [(mean - value).square().sum() for mean, value in zip(means, target, strict=True)]
+            ).sum().backward()
+            optimizer.step()
+    expected = {task: _tensors(plain.eval()(evaluation)) for task, plain in copies.items()}
+    outputs = net.eval()(evaluation)
+    return {
+        "outputs": _largest((_tensors(outputs[task]), expected[task]) for task in tasks),
+        "parameters": _largest(_pairs(net, copies, lambda network: network.named_parameters())),
+        "statistics": _largest(_pairs(net, copies, lambda network: network.named_buffers())),
+    }
+
+
+def _tie(copies: dict[str, nn.Module], own: set[str]) -> None:
+    """Let all copies hold the parameters of the first, but for their own."""
+    first, *others = copies.values()
+    untied = {parameter for name, parameter in first.named_parameters() if name in own}
+    for other in others:
+        for home, module in zip(first.modules(), other.modules(), strict=True):
+            module._parameters |= {name: p for name, p in home._parameters.items() if p is not None and p not in untied}
+
+
+def _pairs(
+    net: BranchedModule, copies: dict[str, nn.Module], named: Callable[[nn.Module], Iterable[tuple[str, Tensor]]]
+) -> Iterator[Pair]:
+    mine = dict(named(net))
+    for task, network in copies.items():
+        for name, tensor in named(network):
+            yield [mine.get(f"branches.{task}.{name}", mine.get(f"shared.{name}"))], [tensor]  # type: ignore[list-item]
 
 
 def _names_of(backbone: nn.Module, layers: Sequence[str]) -> set[str]:

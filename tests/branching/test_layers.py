@@ -60,3 +60,14 @@ def test_parameters_read_directly_are_copied_without_the_modules_below() -> None
         "features.1.0.attn.relative_position_bias_table",
         "features.1.0.attn.relative_position_index",
     }
+
+
+def test_running_statistics_are_copied_without_the_parameters_beside_them() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4, affine=False))
+    statistics = {name for name, _ in network.named_buffers()}
+    places = cut(network, ["0"], statistics)
+    assert places.tensors == {"0.weight", "0.bias"} | statistics
+    assert places.statistics == statistics
+    assert places.leaves == ("0", "1", "2")
+    assert places.absent == ("0", "2")
+    assert cut(network, ["0"]).statistics == frozenset()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision.models as tv
-from separate_copies import differences, some_layers, still
+from separate_copies import differences, differences_after_training, some_layers, still
 from torch import nn
 
 from recon.gradients import shared_layers
@@ -42,6 +42,20 @@ PUBLISHED_NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+NETWORKS_WITH_STATISTICS = {name: NETWORKS[name] for name in ("resnet", "densenet")} | {
+    "timm_mobilenetv3_small_050": _timm("mobilenetv3_small_050")
+}
+PUBLISHED_NETWORKS_WITH_STATISTICS = [
+    "resnet18",
+    "resnet50",
+    "efficientnet_b0",
+    "densenet121",
+    "deeplabv3",
+    "timm_resnet18_features_only",
+    "timm_mobilevit_s",
+]
+
+
 def assert_equal_to_separate_copies(
     make: Callable[[], nn.Module], training: bool, fractions: tuple[float, ...]
 ) -> None:
@@ -66,6 +80,28 @@ def test_branched_network_equals_separate_copies(name: str, training: bool) -> N
 @pytest.mark.parametrize("name", PUBLISHED_NETWORKS)
 def test_published_network_equals_separate_copies_for_few_and_all_layers(name: str, training: bool) -> None:
     assert_equal_to_separate_copies(PUBLISHED_NETWORKS[name], training, (0.05, 0.3, 1.0))
+
+
+def assert_equal_to_tied_copies_after_training(make: Callable[[], nn.Module], fractions: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    network = still(make())
+    batches = list(torch.randn(3, 2, 3, 64, 64, dtype=torch.float64))
+    for fraction in fractions:
+        found = differences_after_training(network, some_layers(network, fraction), batches, ("left", "right"))
+        assert max(found.values()) < 1e-9, f"{fraction:.0%} of the layers: {found}"
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("name", NETWORKS_WITH_STATISTICS)
+def test_network_with_statistics_per_task_equals_tied_copies_after_training(name: str) -> None:
+    assert_equal_to_tied_copies_after_training(NETWORKS_WITH_STATISTICS[name], (0.1,))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("name", PUBLISHED_NETWORKS_WITH_STATISTICS)
+def test_published_network_with_statistics_per_task_equals_tied_copies_after_training(name: str) -> None:
+    assert_equal_to_tied_copies_after_training(PUBLISHED_NETWORKS[name], (0.05, 0.3, 1.0))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

@@ -261,6 +261,21 @@ def test_conversion_reaches_every_tensor(layer: str) -> None:
         assert net.extract("left").encoder.norm1[1].running_mean.equal(shared.running_mean)
 
 
+@pytest.mark.parametrize("layer", ["Tokens", "block", "block.qkv", "head"])
+def test_conversion_adds_no_state(layer: str) -> None:
+    net = branch(Tokens(), [layer], TASKS)
+    names = list(net.state_dict())
+    assert list(net.double().state_dict()) == names
+
+
+def test_functional_call_leaves_tied_parameters_as_they_were() -> None:
+    net = branch(Attention(), ["attention.out_proj"], TASKS)
+    before = dict(net.named_parameters())
+    zeros = {name: torch.zeros_like(parameter) for name, parameter in before.items()}
+    torch.func.functional_call(net, zeros, (torch.randn(2, 3, 4),))
+    assert all(parameter is before[name] for name, parameter in net.named_parameters())
+
+
 def test_state_dict_loads() -> None:
     net, other = residual(), branch(Residual(), LAYERS, TASKS)
     other.load_state_dict(net.state_dict())
@@ -276,5 +291,5 @@ def test_modules_exchanged_later_are_used() -> None:
 
 
 def test_shared_network_says_that_it_cannot_run_alone() -> None:
-    with pytest.raises(RuntimeError, match="layer 'fc' is branched; run the branched network"):
+    with pytest.raises(RuntimeError, match="tasks have their own 'fc'; run the branched network"):
         branch(Residual(), ["fc"], TASKS).shared(IMAGES)

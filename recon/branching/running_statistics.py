@@ -1,0 +1,75 @@
+"""Which running statistics every task needs for itself.
+
+A norm with running statistics normalises by its batch in training, and in evaluation by averages over the batches that
+it has seen. Behind a branched layer it sees one activation per task. With one set of averages they mix the tasks, and
+evaluation is wrong for all of them; with a set per task it is that of a network of each task's own.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
+
+from torch import nn
+
+from recon.branching.layers import cut, join
+from recon.branching.split import divide
+from recon.branching.trace import Call, Trace, trace
+
+
+def running_statistics(backbone: nn.Module) -> frozenset[str]:
+    """The buffers that hold running statistics, by name.
+
+    These are all buffers of a module that calls one of them ``running_...``, as PyTorch's norms and those made after
+    them do: the others count batches.
+    """
+    return frozenset(
+        join(path, name)
+        for path, module in backbone.named_modules()
+        if any(name.startswith("running_") for name, _ in module.named_buffers(recurse=False))
+        for name, _ in module.named_buffers(recurse=False)
+    )
+
+
+def per_task_statistics(backbone: nn.Module, paths: Sequence[str], calls: Sequence[Call]) -> frozenset[str]:
+    """The running statistics, beside those in branched layers, that every task needs for itself.
+
+    That is all of which it is not known that they run only before the first branched layer: so also those of modules
+    that the calls do not reach, and all of them in a backbone that cannot be traced.
+
+    Args:
+        backbone: The network to branch.
+        paths: The branched layers.
+        calls: The ways of calling it that are known beforehand.
+    """
+    statistics = running_statistics(backbone) - cut(backbone, paths).tensors
+    own: frozenset[str] = frozenset()
+    try:
+        traces = [trace(backbone, call) for call in calls]
+        # A module that runs before a branch and again behind it moves the place where tasks part.
+        while own != (more := statistics - _run_once(traces, statistics, cut(backbone, paths, own).is_own)):
+            own = more
+    except Exception:  # a forward may raise anything when it runs on traced values
+        return statistics
+    return own
+
+
+def _run_once(traces: Sequence[Trace], statistics: Collection[str], is_own: Callable[[str], bool]) -> set[str]:
+    """Those that some trace uses, and none uses once per task."""
+    within = _by_target(statistics)
+    once: set[str] = set()
+    per_task: set[str] = set()
+    for traced in traces:
+        division = divide(traced, is_own)
+        for node in traced.graph.nodes:
+            if node.op in ("call_module", "get_attr"):
+                (per_task if node in division.per_task else once).update(within.get(str(node.target), ()))
+    return once - per_task
+
+
+def _by_target(names: Collection[str]) -> Mapping[str, set[str]]:
+    """What a graph's node uses if it calls a module or reads a tensor: name of that -> the names at or below it."""
+    within: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        for prefix in accumulate(name.split("."), join):
+            within[prefix].add(name)
+    return within
