@@ -1,14 +1,16 @@
+import math
 import pickle
 import subprocess
 import sys
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.regression import MeanAbsoluteError
 
-from recon.tasks import Task, classification
+from recon.losses import valid_pixels
+from recon.tasks import Task, classification, depth, normals, segmentation
 
 
 @pytest.mark.parametrize("name", ["digit", "seg", "_", "task_2", "größe"])
@@ -79,5 +81,89 @@ def test_a_classification_task_pickles() -> None:
 
 
 def test_tasks_can_be_defined_without_loading_torchmetrics() -> None:
-    code = "import recon.tasks, sys; recon.tasks.classification('digit', 3); sys.exit('torchmetrics' in sys.modules)"
+    code = (
+        "import sys; from recon.tasks import classification, depth, normals, segmentation;"
+        "classification('digit', 3), segmentation('seg', 3), depth('depth', 'per_batch'), normals('normals');"
+        "sys.exit('torchmetrics' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+DENSE = [segmentation("segmentation", 13), depth("depth"), normals("normals")]
+each_dense_task = pytest.mark.parametrize("task", DENSE, ids=lambda task: task.name)
+
+
+def dense_batch(task: Task) -> tuple[Tensor, Tensor]:
+    """Predictions (2, outputs, 4, 5) and a target without truth in the first row."""
+    generator = torch.Generator().manual_seed(0)
+    prediction = torch.randn(2, task.outputs, 4, 5, generator=generator)
+    if task.name == "segmentation":
+        target = torch.randint(13, (2, 4, 5), generator=generator)
+        target[:, 0] = -1
+    else:
+        target = nn.functional.normalize(torch.rand(2, task.outputs, 4, 5, generator=generator), dim=1)
+        target[:, :, 0] = math.nan
+    return prediction, target
+
+
+def test_tasks_of_dense_prediction_name_their_metrics_and_directions() -> None:
+    assert [task.outputs for task in DENSE] == [13, 1, 3]
+    assert [task.higher_is_better for task in DENSE] == [
+        {"miou": True, "pixel_accuracy": True},
+        {"absolute_error": False, "relative_error": False},
+        {"mean_angle": False, "median_angle": False, "within_11_25": True, "within_22_5": True, "within_30": True},
+    ]
+
+
+@each_dense_task
+def test_a_task_of_dense_prediction_has_a_loss_that_learns_from_what_is_known(task: Task) -> None:
+    prediction, target = dense_batch(task)
+    loss = task.loss(prediction.requires_grad_(), target)
+    (gradient,) = torch.autograd.grad(loss, prediction)
+    assert (gradient[:, :, 0] == 0).all()
+    assert task.loss((prediction - 1e-2 * gradient).detach(), target) < loss
+
+
+@each_dense_task
+def test_an_estimate_has_the_form_of_the_target_and_can_be_painted_beside_it(task: Task) -> None:
+    prediction, target = dense_batch(task)
+    assert task.estimate is not None
+    assert task.paint is not None
+    estimate = task.estimate(prediction)
+    assert estimate.shape == target.shape
+    assert estimate.dtype == target.dtype
+    for values in (estimate[0], target[0]):
+        picture = task.paint(values, target[0])
+        assert picture.shape == (3, 4, 5)
+        assert picture.dtype == torch.float32
+        assert 0 <= picture.min() <= picture.max() <= 1
+    assert torch.equal(task.paint(target[0], target[0]).sum(0) > 0, valid_pixels(target)[0])
+
+
+def test_estimates_are_the_likeliest_class_the_value_and_the_direction() -> None:
+    (labels, _), (values, _), (vectors, _) = (dense_batch(task) for task in DENSE)
+    seg, metres, directions = DENSE
+    assert seg.estimate and metres.estimate and directions.estimate
+    assert torch.equal(labels.gather(1, seg.estimate(labels)[:, None])[:, 0], labels.amax(1))
+    assert torch.equal(metres.estimate(values), values)
+    unit = directions.estimate(vectors)
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(2, 4, 5))
+    torch.testing.assert_close(unit * vectors.norm(dim=1, keepdim=True), vectors)
+
+
+@each_dense_task
+def test_a_task_of_dense_prediction_pickles(task: Task) -> None:
+    prediction, target = dense_batch(task)
+    copy = pickle.loads(pickle.dumps(task))
+    assert copy.higher_is_better == task.higher_is_better
+    torch.testing.assert_close(copy.loss(prediction, target), task.loss(prediction, target))
+
+
+def test_segmentation_needs_two_classes() -> None:
+    with pytest.raises(ValueError, match="task 'seg' has classes=1; segmentation needs at least two"):
+        segmentation("seg", 1)
+
+
+def test_an_unknown_aggregation_is_an_error_that_says_what_there_is() -> None:
+    with pytest.raises(ValueError, match=r"unknown aggregation 'per-batch'.*'per_batch'"):
+        depth("depth", aggregation="per-batch")  # type: ignore[arg-type]

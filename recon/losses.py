@@ -1,0 +1,100 @@
+"""Losses of dense prediction: means over the pixels that have truth.
+
+A target says by itself where it has none: -1 among labels, NaN in everything else. A batch without any truth has loss 0
+and gradients 0, so that such a batch neither trains nor stops anything.
+
+The losses look at shapes and types only, which costs nothing on any device; the metrics look at the values.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+UNLABELLED = -1
+"""The label of a pixel without truth."""
+
+
+def valid_pixels(target: Tensor) -> Tensor:
+    """Where a target has truth.
+
+    Args:
+        target: Labels (B, H, W) of an integer type, or values (B, C, H, W) of a floating type.
+
+    Returns:
+        (B, H, W), bool: the label is not -1, or all channels are finite.
+    """
+    return target.isfinite().all(1) if target.is_floating_point() else target != UNLABELLED
+
+
+def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled pixels.
+
+    Args:
+        logits: (B, C, H, W).
+        labels: (B, H, W), int64, in [0, C), or -1 for no label.
+
+    Raises:
+        ValueError: Other shapes, or labels of another type.
+    """
+    check_labels(logits, labels)
+    # Not summed by the kernel: its sum is not deterministic on an accelerator, and its mean of nothing is NaN.
+    errors = functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
+    return errors.sum() / _count(valid_pixels(labels))
+
+
+def masked_l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error over the pixels with a value.
+
+    Args:
+        prediction: (B, 1, H, W).
+        target: (B, 1, H, W), NaN where there is no truth.
+
+    Raises:
+        ValueError: Other shapes.
+    """
+    check_values(prediction, target, channels=1)
+    valid = target.isfinite()
+    return torch.where(valid, prediction - target, 0).abs().sum() / _count(valid)
+
+
+def masked_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of 1 - cos(angle between the vectors) over the pixels with a vector.
+
+    Neither needs to be of unit length. A prediction of length zero has cosine zero.
+
+    Args:
+        prediction: (B, 3, H, W).
+        target: (B, 3, H, W), NaN where there is no truth.
+
+    Raises:
+        ValueError: Other shapes.
+    """
+    check_values(prediction, target, channels=3)
+    valid = valid_pixels(target)
+    # The target is filled before the cosine, not the cosine after: a gradient of zero times NaN is NaN.
+    cosines = functional.cosine_similarity(prediction, torch.where(valid[:, None], target, 0), dim=1)
+    return torch.where(valid, 1 - cosines, 0).sum() / _count(valid)
+
+
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Refuse logits and labels that are not (B, C, H, W) and (B, H, W), or labels that are not int64."""
+    if logits.ndim != 4 or labels.shape != logits[:, 0].shape:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} do not go with labels of shape {tuple(labels.shape)}; "
+            "they should be (B, C, H, W) and (B, H, W)"
+        )
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels are {labels.dtype}; convert them to torch.int64, with -1 where there is no label")
+
+
+def check_values(prediction: Tensor, target: Tensor, channels: int) -> None:
+    """Refuse a prediction and a target that are not both (B, channels, H, W)."""
+    if prediction.ndim != 4 or prediction.shape != target.shape or prediction.shape[1] != channels:
+        raise ValueError(
+            f"a prediction of shape {tuple(prediction.shape)} does not go with a target of shape "
+            f"{tuple(target.shape)}; both should be (B, {channels}, H, W)"
+        )
+
+
+def _count(valid: Tensor) -> Tensor:
+    return valid.sum().clamp(min=1)
