@@ -4,24 +4,21 @@ A set is small enough to be held as tensors (1.3 kB an image), so a batch is one
 sample would take longer than a training step of a small network.
 """
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Literal
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from recon.data.batches import Batch, ShuffledBatches, run_seed
 from recon.tasks import Task
 
 SIZE = 36
 """Height and width of a composite, in pixels."""
 
 Split = Literal["train", "test"]
-Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 class Composites(Dataset[Batch]):
@@ -50,37 +47,6 @@ class Composites(Dataset[Batch]):
         """
         pixels = self.images[indices].unsqueeze(1).float().div_(255)
         return pixels, {task: labels[indices] for task, labels in self.targets.items()}
-
-
-class ShuffledBatches(Sampler[Tensor]):
-    """Index batches of a permutation that is a function of the seed and the epoch only, however often it is resumed.
-
-    Each epoch holds every sample once, except that a last batch of one sample is left out: batch normalisation cannot
-    be trained on it. Lightning calls ``set_epoch`` before each epoch.
-
-    Args:
-        size: Number of samples.
-        batch_size: Number of samples in a batch; the last one may have fewer.
-        seed: Seed of the order, not negative.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size = size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Select the epoch whose order the next iteration follows."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        full, rest = divmod(self.size, self.batch_size)
-        return full + (rest > 1 or (rest == 1 and full == 0))
-
-    def __iter__(self) -> Iterator[Tensor]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        yield from torch.split(torch.from_numpy(order), self.batch_size)[: len(self)]
 
 
 class CompositesModule(LightningDataModule, ABC):
@@ -161,7 +127,7 @@ class CompositesModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training split, in the order of ``(shuffle_seed, epoch)``."""
         composites = self.composites("train")
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.shuffle_seed is None else self.shuffle_seed
+        seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
         return DataLoader(composites, batch_size=None, sampler=ShuffledBatches(len(composites), self.batch_size, seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:

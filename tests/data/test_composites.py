@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from recon.data.composites import Composites, CompositesModule, ShuffledBatches, Split
+from recon.data.composites import Composites, CompositesModule, Split
 from recon.tasks import classification
 
 
@@ -69,16 +69,6 @@ def test_without_a_shuffle_seed_the_order_follows_the_seed_of_the_run(monkeypatc
     monkeypatch.setenv("PL_GLOBAL_SEED", "3")
     assert first() == first(shuffle_seed=3)
     assert first(shuffle_seed=1) != first(shuffle_seed=3)
-
-
-@pytest.mark.parametrize(
-    ("size", "batch_size", "lengths"),
-    [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 4, [3]), (1, 4, [1]), (3, 1, [1, 1, 1])],
-)
-def test_only_a_last_batch_of_one_sample_is_left_out(size: int, batch_size: int, lengths: list[int]) -> None:
-    batches = ShuffledBatches(size, batch_size, seed=0)
-    assert [len(batch) for batch in batches] == lengths
-    assert len(batches) == len(lengths)
 
 
 @pytest.mark.parametrize("name", ["val_dataloader", "test_dataloader"])

@@ -1,0 +1,126 @@
+"""Random views of a scene: a window of it enlarged to the scene's size, and its mirror image.
+
+Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019 (MTAN): scale 1, 1.2 or 1.5 and a flip
+with probability 0.5. Where it differs from their code: disparity grows with the scale, where theirs divides it as if
+it were a distance; normals are unit vectors again after interpolation; pixels without truth neither colour their
+neighbours nor gain a value; images and the nearest truth agree on where a pixel's centre is (theirs aligns the corners
+of images, and the upper left corners of pixels in everything else).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+SCALES = (1.0, 1.2, 1.5)
+"""By how much a window is enlarged; all are equally probable."""
+
+_SHORTEST = 1e-3  # length of an interpolated normal below which its direction is rounding error
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of a scene, enlarged to ``size``, and perhaps mirrored left to right.
+
+    Args:
+        size: Height and width of the scene and of the view, in pixels.
+        rows: The window's rows.
+        columns: The window's columns.
+        scale: By how much the window is enlarged, before its sides were rounded to whole pixels.
+        mirrored: Whether left and right are swapped.
+    """
+
+    size: tuple[int, int]
+    rows: slice
+    columns: slice
+    scale: float
+    mirrored: bool
+
+
+def whole(size: tuple[int, int]) -> View:
+    """The view that shows a scene as it is."""
+    height, width = size
+    return View(size, slice(0, height), slice(0, width), 1.0, False)
+
+
+@dataclass(frozen=True)
+class RandomViews:
+    """Views of scenes at random, each a function of the seed, the epoch and the scene's index alone.
+
+    Args:
+        size: Height and width of the scenes, in pixels.
+        seed: Seed of the views, not negative.
+    """
+
+    size: tuple[int, int]
+    seed: int
+
+    def __call__(self, epoch: int, index: int) -> View:
+        """The view of a scene in an epoch."""
+        # NumPy pads a seed with zeros: index 0 as the last number would repeat the stream that orders the epoch.
+        generator = np.random.default_rng([self.seed, epoch, index + 1])
+        scale = SCALES[generator.integers(len(SCALES))]
+        height, width = (max(1, int(extent / scale)) for extent in self.size)
+        top = int(generator.integers(self.size[0] - height + 1))
+        left = int(generator.integers(self.size[1] - width + 1))
+        mirrored = bool(generator.random() < 0.5)
+        return View(self.size, slice(top, top + height), slice(left, left + width), scale, mirrored)
+
+
+def view_image(window: Tensor, view: View) -> Tensor:
+    """Enlarge the pixels ``(3, h, w)`` of a view's window bilinearly."""
+    return _mirrored(_bilinear(window, view), view)
+
+
+def view_labels(window: Tensor, view: View) -> Tensor:
+    """Enlarge the labels ``(h, w)`` of a view's window: each pixel has the nearest label."""
+    return _mirrored(_nearest(window, view), view)
+
+
+def view_depth(window: Tensor, view: View) -> Tensor:
+    """Enlarge the depths ``(1, h, w)`` of a view's window: what looks larger by the scale is nearer by it."""
+    return _mirrored(_nearest(window, view), view) / view.scale
+
+
+def view_disparity(window: Tensor, view: View) -> Tensor:
+    """Enlarge the disparities or inverse depths ``(1, h, w)`` of a view's window: they grow with the scale."""
+    return _mirrored(_nearest(window, view), view) * view.scale
+
+
+def view_normals(window: Tensor, view: View) -> Tensor:
+    """Enlarge the normals ``(3, h, w)`` of a view's window, unit vectors or NaN.
+
+    A normal is the direction of the bilinear mean over those neighbours that have one; a pixel whose nearest
+    neighbour has none has none. In a mirror x changes its sign.
+    """
+    normals = window
+    if window.shape[-2:] != view.size:
+        mean = _bilinear(window.nan_to_num(0.0), view)
+        length = mean.square().sum(0).sqrt()  # several times as fast as norm()
+        known = _nearest(window[0].isfinite(), view) & (length > _SHORTEST)
+        normals = mean / torch.where(known, length, torch.nan)
+    if view.mirrored:
+        normals = _mirrored(normals, view) * torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+    return normals
+
+
+def _bilinear(window: Tensor, view: View) -> Tensor:
+    if window.shape[-2:] == view.size:
+        return window
+    return interpolate(window.unsqueeze(0), size=view.size, mode="bilinear", align_corners=False).squeeze(0)
+
+
+def _nearest(window: Tensor, view: View) -> Tensor:
+    """As ``interpolate`` does with "nearest-exact", but of any dtype."""
+    for dimension, extent in zip((-2, -1), view.size, strict=True):
+        source = window.shape[dimension]
+        if source != extent:
+            centres = 2 * torch.arange(extent) + 1  # in half pixels of the view
+            window = window.index_select(dimension, centres * source // (2 * extent))
+    return window
+
+
+def _mirrored(values: Tensor, view: View) -> Tensor:
+    return values.flip(-1) if view.mirrored else values

@@ -1,0 +1,76 @@
+"""Batches as indices: an order that depends on nothing but the run's seed and the epoch."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+Batch = tuple[Tensor, dict[str, Tensor]]
+"""What data modules yield: ``(x, {task: target})``."""
+
+EpochBatch = tuple[int, list[int]]
+"""An epoch and the indices of one of its batches."""
+
+
+def run_seed() -> int:
+    """The run's seed as Lightning's ``seed_everything`` has set it, or 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+class ShuffledBatches(Sampler[Tensor]):
+    """Index batches of a permutation that is a function of the seed and the epoch only, however often it is resumed.
+
+    Each epoch holds every sample once, except that a last batch of one sample is left out: batch normalisation cannot
+    be trained on it. Lightning calls ``set_epoch`` before each epoch.
+
+    Args:
+        size: Number of samples.
+        batch_size: Number of samples in a batch; the last one may have fewer.
+        seed: Seed of the order, not negative.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.size, self.batch_size)
+        return full + (rest > 1 or (rest == 1 and full == 0))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        yield from torch.split(torch.from_numpy(order), self.batch_size)[: len(self)]
+
+
+class EpochBatches(Sampler[EpochBatch]):
+    """Shuffled batches that carry their epoch, so that what is drawn for a sample can depend on it in any process.
+
+    Args:
+        batches: The batches of indices.
+        epoch: The epoch to begin with.
+    """
+
+    def __init__(self, batches: ShuffledBatches, epoch: int = 0) -> None:
+        self.batches = batches
+        self.set_epoch(epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the epoch whose order the next iteration follows."""
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[EpochBatch]:
+        epoch = self.batches.epoch
+        for indices in self.batches:
+            yield epoch, indices.tolist()

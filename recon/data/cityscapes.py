@@ -1,0 +1,81 @@
+"""CityScapes: street scenes with classes and disparity.
+
+Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016; 7 classes, or the 19 of its
+own benchmark.
+"""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from recon.data.dense import DenseDataModule
+from recon.data.layout import label_folders
+from recon.data.quantities import Disparity, Labels
+from recon.tasks import Aggregation
+
+
+class CityScapes(DenseDataModule):
+    """Street scenes with 7 or 19 classes, and with inverse depth, whose task the field calls ``depth``.
+
+    Batches are ``(image, {"segmentation": ..., "depth": ...})``: images ``(B, 3, H, W)``, float32 in [0, 1]; labels
+    ``(B, H, W)``, int64, -1 without truth; inverse depths or disparities ``(B, 1, H, W)``, float32, NaN without truth.
+    Validation and test both give the val split, as in the published work.
+
+    Args:
+        root: Folder of the layout that ``recon data prepare cityscapes`` makes (:mod:`recon.data.layout`); labels are
+            in ``label_7`` or ``label``, and 19 classes in ``label_19``.
+        classes: Number of classes, 7 or 19.
+        batch_size: Batch size of training.
+        eval_batch_size: Batch size of validation and test.
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
+        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
+        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
+            seed as Lightning's ``seed_everything`` has set it, or 0.
+        tasks: Names of the tasks to give; only their folders are read.
+        height: Height of the scenes, in pixels.
+        width: Width of the scenes, in pixels.
+
+    Raises:
+        ValueError: Another number of classes, a number that is too small, or an unknown or repeated task; from
+            ``prepare_data`` on: a file is missing, cannot be read, or is not what it should be.
+    """
+
+    expected: ClassVar = {"train": 2975, "val": 500}
+    cure = "`recon data prepare cityscapes` makes the layout"
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Literal[7, 19] = 7,
+        batch_size: int = 8,
+        eval_batch_size: int = 8,
+        augment: bool = True,
+        aggregation: Aggregation = "dataset",
+        num_workers: int = 0,
+        shuffle_seed: int | None = None,
+        tasks: tuple[str, ...] = ("segmentation", "depth"),
+        height: int = 128,
+        width: int = 256,
+    ) -> None:
+        if classes not in (7, 19):
+            raise ValueError(f"classes is {classes}; CityScapes has 7 or 19")
+        self.classes = classes
+        super().__init__(
+            root=root,
+            classes=classes,
+            quantities={"segmentation": Labels(classes, label_folders(classes)), "depth": Disparity()},
+            tasks=tasks,
+            height=height,
+            width=width,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            augment=augment,
+            aggregation=aggregation,
+            num_workers=num_workers,
+            shuffle_seed=shuffle_seed,
+        )
+
+    @property
+    def dataset_name(self) -> str:
+        _, height, width = self.input_shape
+        return f"CityScapes(classes={self.classes}, height={height}, width={width})"

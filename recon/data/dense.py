@@ -1,0 +1,178 @@
+"""Loaders over a layout of scenes, for tasks that predict something for every pixel."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from recon.data.augmentation import RandomViews
+from recon.data.batches import Batch, EpochBatch, EpochBatches, ShuffledBatches, run_seed
+from recon.data.layout import SPLITS, SceneFolder, Split
+from recon.data.quantities import Quantity
+from recon.names import check_task_names, unknown_name
+from recon.tasks import Aggregation, Task, depth, normals, segmentation
+
+
+class DenseDataModule(LightningDataModule):
+    """Loaders over the train and the val split of a layout (:mod:`recon.data.layout`).
+
+    There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **val split**, as in the published
+    work on these sets. Report the last epoch (or a mean of the last ones); a checkpoint that was selected by a
+    validation metric would be selected on the test set. The root is first looked at in ``prepare_data``.
+
+    Args:
+        root: The layout's folder.
+        classes: Number of classes of the segmentation.
+        quantities: Task name -> what its targets are.
+        tasks: Names of the tasks to give; only their folders are read.
+        height: Height of the scenes, in pixels.
+        width: Width of the scenes, in pixels.
+        batch_size: Batch size of training.
+        eval_batch_size: Batch size of validation and test.
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
+        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
+        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
+            seed as Lightning's ``seed_everything`` has set it, or 0.
+
+    Attributes:
+        tasks: The tasks, in the order of ``tasks``.
+        input_shape: Channels, height and width of one image.
+        expected: Number of scenes by split; another number gives a warning.
+        cure: How to come by the layout, for errors.
+
+    Raises:
+        ValueError: A number that is too small, or an unknown or repeated task.
+    """
+
+    expected: ClassVar[Mapping[Split, int]] = {}
+    cure: ClassVar[str] = "`recon data verify` says whether a layout is sound"
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: int,
+        quantities: Mapping[str, Quantity],
+        tasks: Sequence[str],
+        height: int,
+        width: int,
+        batch_size: int,
+        eval_batch_size: int,
+        augment: bool,
+        aggregation: Aggregation,
+        num_workers: int,
+        shuffle_seed: int | None,
+    ) -> None:
+        super().__init__()
+        positive = {"height": height, "width": width, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        for name, value in positive.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name, number in (("num_workers", num_workers), ("shuffle_seed", shuffle_seed)):
+            if number is not None and number < 0:
+                raise ValueError(f"{name} is {number}; it must not be negative")
+        self.root = Path(root).expanduser()
+        self.quantities = _selected(quantities, tasks)
+        self.tasks = [_task(name, classes, aggregation) for name in tasks]
+        self.input_shape = (3, height, width)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.augment = augment
+        self.num_workers = num_workers
+        self.shuffle_seed = shuffle_seed
+        self._scenes: dict[Split, SceneFolder] = {}
+
+    @property
+    def dataset_name(self) -> str:
+        """What the data are, for the provenance of a result."""
+        _, height, width = self.input_shape
+        return f"{type(self).__name__}(height={height}, width={width})"
+
+    def scenes(self, split: Split) -> SceneFolder:
+        """A split as it is on disk, its files checked when it is first asked for.
+
+        Raises:
+            ValueError: A folder or file is missing, cannot be read, or has another shape.
+        """
+        if split not in self._scenes:
+            _, *size = self.input_shape
+            try:
+                scenes = SceneFolder(self.root / split, (size[0], size[1]), self.quantities)
+            except ValueError as error:
+                raise ValueError(f"{error}; {self.cure}") from error
+            if len(scenes) != self.expected.get(split, len(scenes)):
+                warnings.warn(
+                    f"{self.root / split} has {len(scenes)} scenes, {type(self).__name__} has {self.expected[split]}; "
+                    "results cannot be compared with published ones",
+                    stacklevel=2,
+                )
+            self._scenes[split] = scenes
+        return self._scenes[split]
+
+    def prepare_data(self) -> None:
+        """Check the files of both splits, before any training."""
+        for split in SPLITS:
+            self.scenes(split)
+
+    def setup(self, stage: str) -> None:
+        """Check the files that a stage needs before its first batch is asked for."""
+        if stage == "fit":
+            self.scenes("train")
+        self.scenes("val")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The training split, in the order and the views of ``(shuffle_seed, epoch)``."""
+        seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
+        scenes = self.scenes("train")
+        batches = ShuffledBatches(len(scenes), self.batch_size, seed)
+        seen = scenes.through(RandomViews(scenes.size, seed)) if self.augment else scenes
+        return self._loader(seen, EpochBatches(batches, self._epoch()))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The **val split**, in order."""
+        scenes = self.scenes("val")
+        indices = torch.arange(len(scenes)).split(self.eval_batch_size)
+        return self._loader(scenes, [(0, batch.tolist()) for batch in indices])
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The **val split**, in order."""
+        return self.val_dataloader()
+
+    def _loader(self, scenes: SceneFolder, batches: Iterable[EpochBatch]) -> DataLoader[Batch]:
+        return DataLoader(
+            scenes,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _epoch(self) -> int:
+        """The epoch that training is about to begin.
+
+        When it resumes, Lightning lets worker processes begin before it tells the sampler the epoch, and counts the
+        epoch of a checkpoint as completed later still: ``current_epoch`` would be the one before.
+        """
+        if self.trainer is None:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return progress.processed
+
+
+def _selected(quantities: Mapping[str, Quantity], tasks: Sequence[str]) -> dict[str, Quantity]:
+    if not check_task_names(tasks):
+        raise ValueError(f"tasks is empty; give some of {', '.join(quantities)}")
+    for name in tasks:
+        if name not in quantities:
+            raise unknown_name("task", name, quantities)
+    return {name: quantities[name] for name in tasks}
+
+
+def _task(name: str, classes: int, aggregation: Aggregation) -> Task:
+    if name == "segmentation":
+        return segmentation(name, classes, aggregation)
+    return {"depth": depth, "normals": normals}[name](name, aggregation)

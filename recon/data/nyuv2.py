@@ -1,0 +1,71 @@
+"""NYUv2: indoor scenes with classes, depth and surface normals.
+
+Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012; the 13
+classes of Couprie et al., "Indoor Semantic Segmentation using depth information", ICLR 2013.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from recon.data.dense import DenseDataModule
+from recon.data.quantities import Depth, Labels, Normals
+from recon.tasks import Aggregation
+
+CLASSES = 13
+
+
+class NYUv2(DenseDataModule):
+    """Indoor scenes with 13 classes, depth in metres and surface normals.
+
+    Batches are ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images ``(B, 3, H, W)``, float32 in
+    [0, 1]; labels ``(B, H, W)``, int64, -1 without truth; depths ``(B, 1, H, W)`` and unit normals ``(B, 3, H, W)``,
+    float32, NaN without truth. Validation and test both give the val split, as in the published work.
+
+    Args:
+        root: Folder of the layout that ``recon data prepare nyuv2`` makes (:mod:`recon.data.layout`).
+        batch_size: Batch size of training.
+        eval_batch_size: Batch size of validation and test.
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
+        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
+        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
+            seed as Lightning's ``seed_everything`` has set it, or 0.
+        tasks: Names of the tasks to give; only their folders are read.
+        height: Height of the scenes, in pixels.
+        width: Width of the scenes, in pixels.
+
+    Raises:
+        ValueError: A number that is too small, or an unknown or repeated task; from ``prepare_data`` on: a file is
+            missing, cannot be read, or is not what it should be.
+    """
+
+    expected: ClassVar = {"train": 795, "val": 654}
+    cure = "`recon data prepare nyuv2` makes the layout"
+
+    def __init__(
+        self,
+        root: str | Path,
+        batch_size: int = 2,
+        eval_batch_size: int = 8,
+        augment: bool = True,
+        aggregation: Aggregation = "dataset",
+        num_workers: int = 0,
+        shuffle_seed: int | None = None,
+        tasks: tuple[str, ...] = ("segmentation", "depth", "normals"),
+        height: int = 288,
+        width: int = 384,
+    ) -> None:
+        super().__init__(
+            root=root,
+            classes=CLASSES,
+            quantities={"segmentation": Labels(CLASSES), "depth": Depth(), "normals": Normals()},
+            tasks=tasks,
+            height=height,
+            width=width,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            augment=augment,
+            aggregation=aggregation,
+            num_workers=num_workers,
+            shuffle_seed=shuffle_seed,
+        )
