@@ -1,0 +1,183 @@
+"""Rooms on disk: ``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy``, and ``rooms.json``, which says which.
+
+Every file is written atomically, so that an interrupted folder is gone on with: a room is finished when its four files
+are there. 1,000 rooms of 96 x 128 pixels take 35 seconds of processor time (measured), shared by the cores there are:
+
+    time python -c "from recon.data import Scenes; Scenes(train_size=1000, val_size=1, root='rooms').prepare_data()"
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from tqdm import tqdm
+
+from recon.data.layout import SPLITS, Split
+from recon.data.rooms.sample import room
+from recon.files import replaced, write_json
+
+VERSION = 1
+"""Version of the generator; whatever changes a pixel raises it."""
+
+_MANIFEST = "rooms.json"
+_LOCK = ".lock"
+_FOLDERS = ("image", "label", "depth", "normal")
+_SHARE = 16  # rooms that are worth a process of their own
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """A set of rooms: all that its files depend on, besides the generator's version.
+
+    Args:
+        train_size: Number of rooms of the train split, the first of the sequence.
+        val_size: Number of rooms of the val split, likewise.
+        height: Of an image, in pixels.
+        width: Of an image, in pixels.
+        seed: Seed of the sequences, not negative.
+    """
+
+    train_size: int
+    val_size: int
+    height: int
+    width: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A folder's name that no other set has."""
+        sizes = f"train{self.train_size}-val{self.val_size}-{self.height}x{self.width}"
+        return f"rooms-{sizes}-seed{self.seed}-v{VERSION}"
+
+    def write(self, root: Path) -> None:
+        """Render what a folder lacks; safe when several processes do so at once, and fast when it lacks nothing.
+
+        Args:
+            root: A new folder, an empty one, or one of this very set.
+
+        Raises:
+            ValueError: The folder is of something else; it is left as it is.
+        """
+        if not self._lacking(root):
+            return
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / _LOCK):
+            if lacking := self._lacking(root):
+                write_json(root / _MANIFEST, self._manifest)
+                for leftover in root.glob("*/*/.*.tmp"):
+                    leftover.unlink()
+                _Rendering(self, root, lacking).run()
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        return {"generator": "recon rooms", "version": VERSION, **asdict(self)}
+
+    def _lacking(self, root: Path) -> list[tuple[Split, int]]:
+        """The rooms that a folder lacks; one that is of something else is refused."""
+        self._check(root)
+        return list(self._missing(root))
+
+    def _check(self, root: Path) -> None:
+        cure = "give a new folder"
+        if not root.is_dir():
+            if root.exists():
+                raise ValueError(f"{root} is no folder; {cure}")
+            return
+        try:
+            manifest = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if any(path.name != _LOCK for path in root.iterdir()):
+                raise ValueError(f"{root} is not empty, and no set of rooms (it has no {_MANIFEST}); {cure}") from None
+            return
+        except ValueError as error:
+            raise ValueError(f"{root / _MANIFEST} is no JSON ({error}); {cure}") from error
+        if manifest != self._manifest:
+            other = manifest if isinstance(manifest, dict) else {}
+            differing = [key for key, value in self._manifest.items() if other.get(key) != value]
+            what = ", ".join(f"{key} {other.get(key)!r}, not {self._manifest[key]!r}" for key in differing)
+            raise ValueError(f"{root} holds other scenes ({what or 'other keys'}); {cure}, or remove that one")
+
+    def _missing(self, root: Path) -> Iterator[tuple[Split, int]]:
+        for split, size in zip(SPLITS, (self.train_size, self.val_size), strict=True):
+            present = [_names(root / split / folder) for folder in _FOLDERS]
+            for index in range(size):
+                if not all(f"{index}.npy" in names for names in present):
+                    yield split, index
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+
+
+@dataclass(frozen=True)
+class _Rendering:
+    """The work of making rooms, in processes that each have a share of them.
+
+    A process whose parent is killed finishes its share and ends; until then it holds the lock that it inherited.
+    """
+
+    rooms: Rooms
+    root: Path
+    lacking: list[tuple[Split, int]]
+
+    def run(self) -> None:
+        processes = min(_processors(), len(self.lacking) // _SHARE)
+        with tqdm(total=len(self.lacking), desc="rendering rooms", unit="room", delay=1, dynamic_ncols=True) as bar:
+            if processes < 2:
+                for sample in self.lacking:
+                    self._make(*sample)
+                    bar.update()
+            else:
+                self._run_in(processes, bar)
+
+    def _run_in(self, count: int, bar: "tqdm[Any]") -> None:
+        context = multiprocessing.get_context("fork")
+        done: Synchronized[int] = context.Value("i", 0)
+        processes = [context.Process(target=self._make_share, args=(i, count, done)) for i in range(count)]
+        try:
+            for process in processes:
+                process.start()
+            for process in processes:
+                while process.is_alive():
+                    process.join(0.1)
+                    bar.update(done.value - bar.n)
+        finally:
+            for process in processes:
+                if process.is_alive():
+                    process.terminate()
+        if any(process.exitcode for process in processes):
+            raise RuntimeError(
+                f"rendering rooms into {self.root} failed; what is finished there will not be made again"
+            )
+        bar.update(len(self.lacking) - bar.n)
+
+    def _make_share(self, first: int, step: int, done: "Synchronized[int]") -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
+        for sample in self.lacking[first::step]:
+            self._make(*sample)
+            with done.get_lock():
+                done.value += 1
+
+    def _make(self, split: Split, index: int) -> None:
+        arrays = room(self.rooms.seed, split, index, self.rooms.height, self.rooms.width)
+        for folder in _FOLDERS:
+            path = self.root / split / folder / f"{index}.npy"
+            with replaced(path) as unfinished, unfinished.open("wb") as file:
+                np.save(file, arrays[folder], allow_pickle=False)
+
+
+def _processors() -> int:
+    """How many processes can be forked to advantage: one where forking is not safe, as on macOS."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1

@@ -1,0 +1,137 @@
+"""Ray casting: what each ray meets, how it is lit, and what cannot be seen from a point."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recon.data.rooms.scene import CLASSES, Light, Scene
+from recon.data.rooms.shapes import Shape, Vectors, dot
+
+_CEILING, _FLOOR, _WALL = (CLASSES.index(name) for name in ("ceiling", "floor", "wall"))
+_CLEARANCE = 1e-4  # metres that a shadow ray starts above the surface it leaves
+_AMBIENT = 0.35  # light from everywhere ...
+_CORNER = 0.35  # ... which part of it is lost where two surfaces of the room meet ...
+_CORNER_REACH = 0.35  # ... and how far that is felt, in metres
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What rays meet first.
+
+    Args:
+        t: Place on each ray, ``(N,)``.
+        label: Class, ``(N,)``, int8.
+        points: Where, ``(3, N)``.
+        normals: Unit normals that face where the ray comes from, ``(3, N)``.
+        colours: Reflectance, ``(3, N)``.
+    """
+
+    t: np.ndarray
+    label: np.ndarray
+    points: Vectors
+    normals: Vectors
+    colours: Vectors
+
+
+def cast(scene: Scene, directions: Vectors) -> Hits:
+    """Follow rays from the camera, ``(3, N)``, to what they meet first."""
+    origin = np.array(scene.camera.position)[:, None]
+    t, nearest = scene.room.shape.interval(origin, directions)[1], np.full(directions.shape[1], -1)
+    squares = dot(directions, directions)
+    for index, body in enumerate(scene.bodies):
+        rays = _rays_near(body.shape, origin, directions, squares)
+        entry, exit = body.shape.interval(origin, directions[:, rays])
+        closer = (entry <= exit) & (entry > 0) & (entry < t[rays])
+        t[rays[closer]], nearest[rays[closer]] = entry[closer], index
+    points = origin + t * directions
+    hits = Hits(t, np.empty(t.shape, np.int8), points, np.empty_like(points), np.empty_like(points))
+    _fill_in_room(scene, hits, np.flatnonzero(nearest < 0))
+    for index, body in enumerate(scene.bodies):
+        seen = np.flatnonzero(nearest == index)
+        hits.label[seen] = body.label
+        hits.normals[:, seen] = body.shape.normals(points[:, seen])
+        hits.colours[:, seen] = body.texture(body.shape.to_local(points[:, seen]))
+    return hits
+
+
+def _fill_in_room(scene: Scene, hits: Hits, seen: np.ndarray) -> None:
+    """Fill in the rays ``seen``, which meet the room itself."""
+    room = scene.room
+    inwards = -room.shape.normals(hits.points[:, seen])
+    hits.normals[:, seen] = inwards
+    for label, texture, there in (
+        (_FLOOR, room.floor, inwards[1] > 0.5),
+        (_CEILING, room.ceiling, inwards[1] < -0.5),
+        (_WALL, room.wall, np.abs(inwards[1]) < 0.5),
+    ):
+        rays = seen[there]
+        hits.label[rays] = label
+        hits.colours[:, rays] = texture(room.shape.to_local(hits.points[:, rays]))
+
+
+def _rays_near(shape: Shape, origin: Vectors, directions: Vectors, squares: np.ndarray) -> np.ndarray:
+    """Indices of the rays that meet the sphere about a shape: few, as a rule, and all that can meet the shape.
+
+    Args:
+        shape: What they may meet.
+        origin: Where they start, ``(3, 1)``.
+        directions: ``(3, N)``.
+        squares: Their squared lengths, ``(N,)``.
+    """
+    way = np.array(shape.centre)[:, None] - origin
+    tangent = float(dot(way, way)[0]) - shape.radius**2
+    if tangent <= 0:
+        return np.arange(directions.shape[1])
+    along = dot(way, directions)
+    return np.flatnonzero((along > 0) & (along * along >= tangent * squares))
+
+
+def hidden(scene: Scene, points: Vectors, normals: Vectors, place: Vectors) -> np.ndarray:
+    """Whether a place in the room cannot be seen from points on surfaces.
+
+    Args:
+        scene: What may stand between.
+        points: ``(3, N)``.
+        normals: Of the surfaces, ``(3, N)``; a place behind them is hidden.
+        place: ``(3, 1)``.
+
+    Returns:
+        ``(N,)``, bool.
+    """
+    from_place = points + _CLEARANCE * normals - place
+    unseen = dot(from_place, normals) >= 0
+    facing = np.flatnonzero(~unseen)
+    from_place = from_place[:, facing]
+    squares = dot(from_place, from_place)
+    for body in scene.bodies:
+        rays = _rays_near(body.shape, place, from_place, squares)
+        entry, exit = body.shape.interval(place, from_place[:, rays])
+        unseen[facing[rays]] |= (entry <= exit) & (exit > 0) & (entry < 1)
+    return unseen
+
+
+def shade(scene: Scene, hits: Hits, generator: np.random.Generator) -> Vectors:
+    """Light that comes from each hit to the camera, red, green and blue, ``(3, N)``, linear, not negative.
+
+    Shadows are those of one random point of each lamp; the mean of several calls has soft ones.
+    """
+    light = np.repeat(_AMBIENT * _openness(scene, hits.points)[None], 3, axis=0)
+    for lamp in scene.lights:
+        light += _direct(scene, lamp, hits, generator)
+    return light * hits.colours
+
+
+def _direct(scene: Scene, lamp: Light, hits: Hits, generator: np.random.Generator) -> Vectors:
+    place = (np.array(lamp.position) + lamp.size * generator.uniform(-1, 1, 3))[:, None]
+    way = place - hits.points
+    distance = np.sqrt(dot(way, way))
+    strength = dot(way, hits.normals) / distance / (1 + (distance / lamp.reach) ** 2)
+    strength[hidden(scene, hits.points, hits.normals, place)] = 0
+    return np.array(lamp.colour)[:, None] * strength
+
+
+def _openness(scene: Scene, points: Vectors) -> np.ndarray:
+    """How much of the light from everywhere reaches a point: less beside the floor, the ceiling and the walls."""
+    room = scene.room.shape
+    gap = np.array(room.half)[:, None] - np.abs(room.to_local(points))
+    return (1 - _CORNER * np.exp(-gap / _CORNER_REACH)).prod(0)

@@ -1,0 +1,117 @@
+"""Scenes: built-in rooms with classes, depth and surface normals, rendered on the spot. No download."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from torch import Tensor
+
+from recon.data.cache import user_cache
+from recon.data.dense import DenseDataModule
+from recon.data.quantities import Depth, Disparity, Labels, Normals
+from recon.data.rooms.folder import Rooms
+from recon.data.rooms.scene import CLASSES
+from recon.names import unknown_name
+from recon.tasks import Aggregation
+
+DepthUnit = Literal["metres", "inverse"]
+
+
+class Scenes(DenseDataModule):
+    """Ray-cast rooms with 7 classes, exact depth and exact surface normals, with pixels missing as a sensor loses them.
+
+    Batches are ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images ``(B, 3, H, W)``, float32 in
+    [0, 1]; labels ``(B, H, W)``, int64; depths ``(B, 1, H, W)`` and unit normals ``(B, 3, H, W)``, float32, NaN where
+    the sensor lost them. Validation and test both give the val split. Train and val rooms come from separate random
+    streams; a smaller set is the beginning of a larger one.
+
+    The two-task version in the shape of CityScapes is ``Scenes(tasks=("segmentation", "depth"), depth="inverse")``.
+
+    Args:
+        train_size: Number of training rooms.
+        val_size: Number of validation rooms.
+        height: Height of the images, in pixels.
+        width: Width of the images, in pixels.
+        seed: Seed of the rooms.
+        root: Folder for the files (:mod:`recon.data.rooms.folder`): new, empty, or of these very rooms. By default
+            one in ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``) that is named by what the rooms depend on.
+        tasks: Names of the tasks to give; only their folders are read.
+        depth: What the task ``depth`` gives: ``"metres"`` along the optical axis, or their ``"inverse"``.
+        batch_size: Batch size of training.
+        eval_batch_size: Batch size of validation and test.
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
+        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
+        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
+            seed as Lightning's ``seed_everything`` has set it, or 0.
+
+    Raises:
+        ValueError: A number that is too small, or an unknown or repeated name; from ``prepare_data`` on: the root is
+            of something else, and is left as it is.
+    """
+
+    cure = "remove that folder, and the rooms are rendered again"
+
+    def __init__(
+        self,
+        train_size: int = 1000,
+        val_size: int = 200,
+        height: int = 96,
+        width: int = 128,
+        seed: int = 0,
+        root: str | Path | None = None,
+        tasks: tuple[str, ...] = ("segmentation", "depth", "normals"),
+        depth: DepthUnit = "metres",
+        batch_size: int = 8,
+        eval_batch_size: int = 32,
+        augment: bool = False,
+        aggregation: Aggregation = "dataset",
+        num_workers: int = 0,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        for name, size in (("train_size", train_size), ("val_size", val_size)):
+            if size < 1:
+                raise ValueError(f"{name} is {size}; it must be at least 1")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; it must not be negative")
+        if depth not in get_args(DepthUnit):
+            raise unknown_name("depth", depth, get_args(DepthUnit))
+        self.rooms = Rooms(train_size, val_size, height, width, seed)
+        self.depth = depth
+        super().__init__(
+            root=user_cache() / "recon" / self.rooms.name if root is None else root,
+            classes=len(CLASSES),
+            quantities={
+                "segmentation": Labels(len(CLASSES)),
+                "depth": Depth() if depth == "metres" else _InverseDepth(),
+                "normals": Normals(),
+            },
+            tasks=tasks,
+            height=height,
+            width=width,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            augment=augment,
+            aggregation=aggregation,
+            num_workers=num_workers,
+            shuffle_seed=shuffle_seed,
+        )
+
+    @property
+    def dataset_name(self) -> str:
+        rooms = self.rooms
+        return (
+            f"Scenes(train_size={rooms.train_size}, val_size={rooms.val_size}, height={rooms.height}, "
+            f"width={rooms.width}, seed={rooms.seed}, depth={self.depth!r})"
+        )
+
+    def prepare_data(self) -> None:
+        """Render the rooms that are not there yet."""
+        self.rooms.write(self.root)
+
+
+class _InverseDepth(Disparity):
+    """Depth, stored in metres, and given as its inverse; NaN without truth."""
+
+    def tensor(self, stored: np.ndarray) -> Tensor:
+        return super().tensor(stored).reciprocal_()
