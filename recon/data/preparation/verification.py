@@ -1,0 +1,88 @@
+"""A prepared data set is what it was when it was made, and what its format says."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from recon.conflict.reading import field, read_object
+from recon.data.layout import SPLITS, verify_layout
+from recon.data.preparation.manifest import FORMAT, MANIFEST, UNFINISHED, file_record
+
+_SHOWN = 10
+
+
+def verify(directory: Path) -> None:
+    """Check a prepared data set: presence and checksum of every file, then shapes and ranges of all that they hold.
+
+    A folder without manifest.json, which somebody else prepared, is checked for shapes and ranges only.
+
+    Args:
+        directory: Folder of the data set.
+    """
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is no folder; give one that holds {' and '.join(SPLITS)}")
+    if (directory / MANIFEST).exists():
+        manifest = read_object(directory / MANIFEST)
+        _check_files(directory, manifest)
+    elif (directory / UNFINISHED).exists():
+        raise ValueError(f"{directory} is unfinished; the 'recon data prepare' that began it goes on with it")
+    else:
+        print(f"{directory} has no {MANIFEST}, so there are no checksums to check")
+    for classes in _label_classes(directory):
+        _check_contents(directory, classes)
+
+
+def _check_files(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the folder holds the files of the manifest, and no others."""
+    path = directory / MANIFEST
+    if (version := field(manifest, "format", (int,), str(path))) != FORMAT:
+        raise ValueError(f"{path} is of format {version}; this version of recon knows format {FORMAT}")
+    files = field(manifest, "files", (dict,), str(path))
+    wrong = [*_damaged(directory, files), *_unknown(directory, files)]
+    if wrong:
+        rest = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise ValueError(
+            f"{directory} is not as it was prepared:\n"
+            + "\n".join(wrong[:_SHOWN])
+            + rest
+            + "\nremove it, and prepare it again"
+        )
+    print(f"{len(files)} files as they were prepared")
+
+
+def _damaged(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
+    for name, record in tqdm(files.items(), desc="checksums", unit="file", dynamic_ncols=True):
+        path = directory / name
+        if not path.is_file():
+            yield f"{path} is missing"
+        elif (found := file_record(path)) != record:
+            what = "bytes" if not isinstance(record, dict) or found["bytes"] != record.get("bytes") else "sha256"
+            yield f"{path} has changed: its {what} differs from {MANIFEST}"
+
+
+def _unknown(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
+    for path in sorted(directory.glob("*/*/*.npy")):
+        if path.relative_to(directory).as_posix() not in files:
+            yield f"{path} is not in {MANIFEST}"
+
+
+def _label_classes(directory: Path) -> list[int]:
+    """The numbers of classes of the labels that there are; a folder ``label`` holds 13 with normals (NYUv2), else 7."""
+    train = directory / SPLITS[0]
+    named = [classes for classes in (7, 19) if (train / f"label_{classes}").is_dir()]
+    return named or [13 if (train / "normal").is_dir() else 7]
+
+
+def _check_contents(directory: Path, classes: int) -> None:
+    with tqdm(desc=f"{classes} classes", unit="image", dynamic_ncols=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        contents = verify_layout(directory, classes, normals=(directory / SPLITS[0] / "normal").is_dir(), progress=show)
+    for split, found in contents.items():
+        truth = ", ".join(f"{task} {fraction:.1%}" for task, fraction in found.truth.items())
+        print(f"{split}: {found.scenes} images, {classes} classes; pixels with truth: {truth}")
