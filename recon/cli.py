@@ -4,19 +4,16 @@ import os
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
 
-from jsonargparse import auto_cli
-
-from recon.conflict import ConflictMap, compare, describe
-from recon.conflict.reading import read_object
+from recon.conflict import ConflictMap, compare, describe, read_map
 from recon.names import unknown_name
-from recon.parser import Parser
+from recon.parser import CommandParser
 
 USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
@@ -25,6 +22,8 @@ usage: recon [--import MODULE] COMMAND ...
   fit|validate|test|search  one run from a YAML (--config FILE); search writes a conflict map
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
   map show|compare          conflict maps as tables
+  map apply|import          a map on another network; a published ranking as a map
+  data prepare|verify       NYUv2 and CityScapes, from the official files to what the benchmarks read
 
 recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
 """
@@ -33,16 +32,19 @@ DEFAULT_SEVERITY = -0.1
 """Severity S at which maps are shown and compared unless one is asked for."""
 
 TRAINING = ("fit", "validate", "test", "search")
+HELP = ("-h", "--help", "help")
 
 
-def demo(out: Path = Path("recon-demo"), jobs: int | None = None) -> None:
+def demo(scenes: bool = False, out: Path | None = None, jobs: int | None = None) -> None:
     """Train on built-in images: single-task, joint, joint + Recon and a random control.
 
     Args:
-        out: Folder of the results.
+        scenes: Three tasks for every pixel of built-in rooms, instead of two labels of an image.
+        out: Folder of the results; by default ./recon-demo, and ./recon-demo-scenes for scenes.
         jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
     """
-    benchmark(Path(str(files("recon.experiments") / "demo.yaml")), out=out, jobs=jobs)
+    name = "demo-scenes" if scenes else "demo"
+    benchmark(Path(str(files("recon.experiments") / f"{name}.yaml")), out=out or Path(f"recon-{name}"), jobs=jobs)
 
 
 def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs: int | None = None) -> None:
@@ -91,12 +93,67 @@ def compare_maps(first: Path, second: Path, severity: float | None = None, top: 
     print(compare(*maps, _severity(severity, *maps), top))
 
 
+def apply(
+    path: Path, *, config: Path, top: int | None = None, severity: float | None = None, json: bool = False
+) -> None:
+    """Tell what a conflict map would do to a network, found on whatever data and width; nothing is read or trained.
+
+    Reports the layers matched by name, those that only one of the two has, and the growth in parameters and FLOPs.
+
+    Args:
+        path: File of a conflict map, or a published {layer: score} file.
+        config: Fit configuration or benchmark plan of the network.
+        top: How many layers to branch; by default the plan's number.
+        severity: Severity S of the scores; by default that of an imported map, else the plan's, else -0.1.
+        json: Whether to print JSON.
+    """
+    from json import dumps
+
+    from recon.experiments.application import apply_map, fit_section
+
+    fit, plan = fit_section(config)
+    if severity is None and plan is not None:
+        severity = plan.severity
+    conflict_map = _load_map(path, severity)
+    count = top if top is not None else None if plan is None else plan.top
+    if count is None:
+        raise ValueError(f"{config} is no plan, and does not say how many layers to branch; give --top K")
+    application = apply_map(conflict_map, fit, count, _severity(severity, conflict_map))
+    print(dumps(application.to_dict(), indent=2) if json else application)
+
+
+def import_map(path: Path, out: Path, severity: float = DEFAULT_SEVERITY) -> None:
+    """Turn a published {layer: score} file into a conflict map.
+
+    Args:
+        path: The published file.
+        out: Where the map is written.
+        severity: Severity S at which the scores were counted.
+    """
+    ConflictMap.import_scores(path, severity).save(out)
+    print(out)
+
+
+COMMANDS = {
+    "demo": "recon.cli:demo",
+    "benchmark": "recon.cli:benchmark",
+    "map show": "recon.cli:show",
+    "map compare": "recon.cli:compare_maps",
+    "map apply": "recon.cli:apply",
+    "map import": "recon.cli:import_map",
+    "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",
+    "data prepare cityscapes": "recon.data.preparation:prepare_cityscapes",
+    "data verify": "recon.data.preparation:verify",
+}
+"""Where the function of each command is, imported when it is used; its arguments are the command's."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command ``recon``; bad input ends it with a plain message and status 1."""
     try:
         _run(_take_imports(list(sys.argv[1:] if arguments is None else arguments)))
     except KeyboardInterrupt:
-        sys.exit("recon: interrupted; the same command goes on from the last finished epoch")
+        sys.exit("recon: interrupted; the same command goes on from what is finished")
     except BrokenPipeError:  # somebody closed our output, as in `recon map show FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ArgumentError, ValueError, TypeError, RuntimeError, OSError) as error:
@@ -136,15 +193,44 @@ def _import(name: str) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    commands: dict[str, Any] = {"demo": demo, "benchmark": benchmark, "map": {"show": show, "compare": compare_maps}}
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in HELP:
         print(USAGE, end="")
     elif arguments[0] in TRAINING:
         _train(arguments)
-    elif arguments[0] in commands:
-        auto_cli(commands, args=arguments, parser_class=Parser, exit_on_error=False, prog="recon")
     else:
-        raise unknown_name("command", arguments[0], [*commands, *TRAINING])
+        words = _command_words(arguments)
+        if words in COMMANDS:
+            _call(resolve_name(COMMANDS[words]), f"recon {words}", arguments[len(words.split()) :])
+        else:
+            _list_commands(words)
+
+
+def _command_words(arguments: list[str]) -> str:
+    """The words that name a command, or a group of commands if only help or nothing follows that."""
+    words: list[str] = []
+    for word in arguments:
+        known = [name.split() for name in COMMANDS if name.split()[: len(words)] == words]
+        if " ".join(words) in COMMANDS or (words and word in HELP):
+            break
+        if not any(word == name[len(words)] for name in known):
+            names = {" ".join(name[: len(words) + 1]) for name in known}
+            raise unknown_name("command", " ".join([*words, word]), [*names, *(() if words else TRAINING)])
+        words.append(word)
+    return " ".join(words)
+
+
+def _list_commands(group: str) -> None:
+    print(f"usage: recon {group} COMMAND ...\n")
+    for name, command in COMMANDS.items():
+        if name.startswith(f"{group} "):
+            print(f"  {name.removeprefix(group + ' '):<20} {resolve_name(command).__doc__.splitlines()[0]}")
+
+
+def _call(command: Callable[..., None], name: str, arguments: list[str]) -> None:
+    """Call a command with what its signature makes of the arguments."""
+    parser = CommandParser(prog=name, description=(command.__doc__ or "").splitlines()[0], exit_on_error=False)
+    parser.add_command(command)
+    command(**parser.instantiate(parser.parse_args(arguments)).as_dict())
 
 
 def _train(arguments: list[str]) -> None:
@@ -161,10 +247,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def _load_map(path: Path, severity: float | None) -> ConflictMap:
-    """A conflict map, or a published file, which has no ``format`` and does not know its own severity."""
-    if "format" in read_object(path):
-        return ConflictMap.load(path)
-    return ConflictMap.import_scores(path, DEFAULT_SEVERITY if severity is None else severity)
+    return read_map(path, DEFAULT_SEVERITY if severity is None else severity)
 
 
 def _severity(asked: float | None, *maps: ConflictMap) -> float:

@@ -1,7 +1,9 @@
 """Parsers of command lines and configurations whose errors are short and suggest the nearest name."""
 
 import argparse
+import inspect
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
@@ -43,6 +45,29 @@ class Parser(ArgumentParser):
             if refused := _REFUSED.match(str(error)):
                 raise ValueError(refused["what"]) from error
             raise
+
+
+class CommandParser(Parser):
+    """A parser of a function's arguments, as command lines have them.
+
+    Required ones are positional, unless the function takes them by keyword only; flags have no value.
+    """
+
+    _by_keyword: frozenset[str] = frozenset()
+
+    def add_command(self, function: Callable[..., Any]) -> None:
+        """Take the arguments of a function, and their help from its docstring."""
+        parameters = inspect.signature(function).parameters.values()
+        self._by_keyword = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+        self.add_function_arguments(function, as_group=False, as_positional=True)
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """As the parent, for an argument that a signature asks for."""
+        if options.get("type") is bool:
+            return super().add_argument(*names, action="store_true", help=options.get("help"))
+        if names[0] in self._by_keyword:
+            return super().add_argument(f"--{names[0]}", required=True, **options)
+        return super().add_argument(*names, **options)
 
 
 def _names(parser: argparse.ArgumentParser) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from recon.cli import main
+from recon.cli import COMMANDS, main
 from recon.conflict import ConflictMap
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -70,7 +70,17 @@ def changed(change: Callable[[dict[str, Any]], None]) -> str:
 def test_usage_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(arguments)
     usage = capsys.readouterr().out
-    for command in ("demo", "fit", "validate", "test", "search", "benchmark", "map show|compare", "--import"):
+    for command in (
+        "demo",
+        "fit",
+        "validate",
+        "test",
+        "search",
+        "benchmark",
+        "map show|compare",
+        "data prepare",
+        "--import",
+    ):
         assert command in usage
 
 
@@ -79,12 +89,24 @@ def test_usage_takes_no_lightning() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("command", [["fit"], ["search"], ["benchmark"], ["demo"], ["map", "show"], ["map", "compare"]])
-def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    ["fit", "search", *COMMANDS],
+)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main([*command, "--help"])
+        main([*command.split(), "--help"])
     assert end.value.code == 0
-    assert f"recon [options] {command[0]}" in capsys.readouterr().out
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert usage.startswith("usage: recon ")
+    assert command in usage
+
+
+@pytest.mark.parametrize("help_", [[], ["--help"]])
+def test_a_group_of_commands_lists_them(help_: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["data", *help_])
+    listed = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert listed == ["prepare nyuv2", "prepare cityscapes", "verify"]
 
 
 def test_an_error_ends_the_process_with_status_1_and_no_traceback() -> None:
@@ -313,8 +335,10 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line() -> None:
         (["--import"], "cannot import ''"),
         (["fit", "--config", "nowhere.yaml"], 'Parser key "config": File does not exist'),
         (["map", "show", "nowhere.json"], "[Errno 2] No such file or directory: 'nowhere.json'"),
-        (["map", "shw", "x"], "argument subcommand: invalid choice: 'shw'"),
-        (["benchmark"], "the following arguments are required: benchmark.plan"),
+        (["map", "shw", "x"], "unknown command 'map shw'; nearest: 'map show'"),
+        (["data", "prepare", "nyu", "x"], "unknown command 'data prepare nyu'; nearest: 'data prepare nyuv2'"),
+        (["benchmark"], "the following arguments are required: plan"),
+        (["data", "prepare", "nyuv2", "x"], "the following arguments are required: out"),
         (["benchmark", "nowhere.yaml"], "cannot read the plan nowhere.yaml"),
         (["benchmark", "plan.yaml", "--jbs", "2"], "unknown option 'jbs'; nearest: 'jobs'"),
         (["benchmark", GLYPHS], f"plan {GLYPHS}: unknown key 'seed_everything'"),
@@ -322,6 +346,24 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line() -> None:
 )
 def test_a_bad_command_line_is_named(arguments: list[str], message: str) -> None:
     assert error(*arguments).startswith(message)
+
+
+def test_map_apply_reports_matches_and_growth_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("narrower.json").write_text(json.dumps({"bn1": 5, "layer1.0.bn1": 4, "another": 3, "conv1": 2}))
+    arguments = ["map", "apply", "narrower.json", "--config", GLYPHS, "--top", "2"]
+    main(arguments)
+    assert "matched    3 of the map's 4 layers, 3 of the network's 41" in capsys.readouterr().out
+    main([*arguments, "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert record["branched"] == ["bn1", "layer1.0.bn1"]
+    assert (record["unmatched"], len(record["extra"])) == (["another"], 38)
+    assert record["parameters"]["growth"] > 0
+    assert "give --top" in error("map", "apply", "narrower.json", "--config", GLYPHS)
+
+
+def test_map_import_makes_a_map_of_a_published_ranking(published: str) -> None:
+    main(["map", "import", published, "imported.json", "--severity=-0.02"])
+    assert ConflictMap.load("imported.json").severity == -0.02
 
 
 def test_a_map_is_asked_only_what_it_knows(published: str) -> None:

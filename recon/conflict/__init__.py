@@ -2,7 +2,7 @@
 
 from recon.conflict.analyzer import ConflictAnalyzer
 from recon.conflict.comparison import MapComparison, compare, describe
-from recon.conflict.map import BIN_EDGES, ConflictMap, ImportedMap, MeasuredMap
+from recon.conflict.map import BIN_EDGES, ConflictMap, ImportedMap, MeasuredMap, read_map
 from recon.conflict.selection import first_layers, last_layers, random_layers
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "first_layers",
     "last_layers",
     "random_layers",
+    "read_map",
 ]

@@ -195,6 +195,22 @@ class ConflictMap(ABC):
         return ImportedMap(scores, severity, {"source": Path(path).name, "created": now()})
 
 
+def read_map(path: str | PathLike[str], severity: float) -> ConflictMap:
+    """Read either kind of file: a saved map, or a published ranking.
+
+    Args:
+        path: The file.
+        severity: The severity at which a published ranking was counted, which its file does not say.
+
+    Raises:
+        ValueError: The file is neither, or is damaged.
+        FileNotFoundError: There is no such file.
+    """
+    if "format" in read_object(Path(path)):
+        return ConflictMap.load(path)
+    return ConflictMap.import_scores(path, severity)
+
+
 class MeasuredMap(ConflictMap):
     """The map of a search: scores and rates at every severity on the grid.
 

@@ -5,32 +5,29 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
-from torch import nn
 
-from recon.branching.growth import flops as count_flops
-from recon.conflict import ConflictMap, first_layers, last_layers, random_layers
+from recon.conflict import first_layers, last_layers, random_layers, read_map
 from recon.conflict.reading import read_object
+from recon.experiments import figures
+from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, with_root
+from recon.experiments.pictures import prediction_sheet
 from recon.experiments.plan import Plan, Run
 from recon.files import write_atomically, write_json
-from recon.gradients import shared_layers
-from recon.parser import Parser
 from recon.tasks import Task
-from recon.training import ConflictCallback, MultiTaskModule
+from recon.training import ConflictCallback
+from recon.training.branching import branchable_layers, branched
 from recon.training.configuration import TrainingCLI, WholeCheckpoints, last_epoch_checkpoint, tasks_of
 from recon.training.module import refuse_unsupported
 
 Report = Callable[[str, int], None]
-T = TypeVar("T")
 
 RESULT = (
     "id",
@@ -99,28 +96,21 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
     Raises:
         ValueError: Something is wrong.
     """
-    data = _data(plan, root)
+    configuration = with_root(plan.fit, root)
+    data = data_of(configuration)
     tasks = tasks_of(data)
     if len(tasks) < 2:
         raise ValueError(f"{type(data).__name__} has the one task {tasks[0].name!r}; a benchmark compares two or more")
     for task in tasks:
         _ = task.higher_is_better  # delta-m needs it, hours later
-    _check_layers(plan, _layers(plan))
+    _check_layers(plan, branchable_layers(backbone_of(configuration)))
     data.prepare_data()
     first = next(run for run in plan.runs([task.name for task in tasks]) if run.needs is None)
     with _quiet_lightning():
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
         refuse_unsupported(cli.trainer)
-        flops(cli.model, _input_shape(data))
+        flops(cli.model, input_shape(data))
     return tasks
-
-
-def _data(plan: Plan, root: str | None) -> pl.LightningDataModule:
-    try:
-        return _build(pl.LightningDataModule, _with_root(plan.fit, root)["data"], "fit.data")
-    except ValueError as error:
-        hint = " (--data gives the root)" if "root" in str(error) else ""
-        raise ValueError(f"{error}{hint}") from error
 
 
 def _check_layers(plan: Plan, layers: list[str]) -> None:
@@ -128,18 +118,9 @@ def _check_layers(plan: Plan, layers: list[str]) -> None:
     if variants != {"plain"} and plan.top >= len(layers):
         raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
     if plan.map is not None:
-        conflict_map = ConflictMap.load(plan.map)
+        conflict_map = read_map(plan.map, plan.severity)
         conflict_map.check_layers(layers)
         conflict_map.scores(plan.severity)
-
-
-def _input_shape(data: pl.LightningDataModule) -> tuple[int, ...]:
-    shape: tuple[int, ...] | None = getattr(data, "input_shape", None)
-    if shape is None:
-        raise ValueError(
-            f"{type(data).__name__} has no input_shape, by which FLOPs are counted; give it that attribute"
-        )
-    return shape
 
 
 def execute(plan: Plan, run: Run, out: Path, root: str | None, report: Report) -> dict[str, Any]:
@@ -179,6 +160,9 @@ def _train_and_test(
     checkpoint = directory / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
     metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    sheet = prediction_sheet(module, next(iter(data.test_dataloader())))
+    if sheet is not None:
+        figures.save(sheet, directory / "predictions.png")
     by_layer = _conflict_by_layer(conflict)
     return {
         "id": run.id,
@@ -186,9 +170,11 @@ def _train_and_test(
         "variant": run.variant,
         "seed": run.seed,
         "metrics": _by_task(metrics),
-        "parameters": _count(module.backbone, module.heads),
-        "parameters_base": _count(_backbone(configuration), module.heads),
-        "flops": flops(module, _input_shape(data)),
+        "parameters": count_parameters(module.backbone, module.heads),
+        "parameters_base": count_parameters(
+            branched(backbone_of(configuration), [task.name for task in module.tasks], None), module.heads
+        ),
+        "flops": flops(module, input_shape(data)),
         "conflict_by_layer": by_layer,
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
         "seconds": round(timer.time_elapsed("train"), 3),
@@ -197,20 +183,23 @@ def _train_and_test(
 
 def fit_configuration(plan: Plan, run: Run, out: Path, root: str | None) -> dict[str, Any]:
     """What ``recon fit`` would be given to repeat the run; branched layers are named, not looked up again."""
-    configuration = _with_root(plan.fit, root)
+    configuration = with_root(plan.fit, root)
     configuration["seed_everything"] = run.seed
     model = configuration.setdefault("model", {})
     model["method"] = run.entry.method
     model["method_options"] = dict(run.entry.options)
     if run.task is not None:
         model["only"] = [run.task]
-    if run.variant not in ("single", "plain"):
-        model["branch"] = {"layers": _layers_to_branch(plan, run, out), "init": plan.init}
+    else:  # plain training too: the backbone may have task-specific layers of its own
+        layers = _layers_to_branch(plan, run, out)
+        model["branch"] = {"layers": layers, "init": plan.init, "statistics": plan.statistics}
     return configuration
 
 
 def _layers_to_branch(plan: Plan, run: Run, out: Path) -> list[str]:
-    names = _layers(plan)
+    if run.variant == "plain":
+        return []
+    names = branchable_layers(backbone_of(plan.fit))
     if run.variant == "random":
         return random_layers(names, plan.top, run.seed)
     if run.variant == "first":
@@ -218,38 +207,9 @@ def _layers_to_branch(plan: Plan, run: Run, out: Path) -> list[str]:
     if run.variant == "last":
         return last_layers(names, plan.top)
     path = Path(plan.map) if plan.map is not None else run_directory(out, str(run.needs)) / "conflict_map.json"
-    conflict_map = ConflictMap.load(path)
+    conflict_map = read_map(path, plan.severity)
     conflict_map.check_layers(names)
     return conflict_map.top(plan.top, plan.severity)
-
-
-def _layers(plan: Plan) -> list[str]:
-    """The shared layers of the backbone, before any branching."""
-    return list(shared_layers(_backbone(plan.fit)))
-
-
-def _backbone(configuration: Mapping[str, Any]) -> nn.Module:
-    """The backbone as configured, before any branching."""
-    return _build(nn.Module, configuration["model"]["backbone"], "fit.model.backbone")
-
-
-def _with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]:
-    configuration = deepcopy(configuration)
-    if root is not None:
-        configuration["data"].setdefault("init_args", {})["root"] = root
-    return configuration
-
-
-def _build(kind: type[T], configuration: Any, key: str) -> T:
-    """An object of a class, or of a class derived from it, from its ``class_path`` and ``init_args``."""
-    parser = Parser(exit_on_error=False)
-    parser.add_argument("--object", type=kind)
-    try:
-        built = parser.instantiate(parser.parse_object({"object": configuration})).object
-    except ArgumentError as error:
-        raise ValueError(str(error).replace("object", key, 1)) from error
-    assert isinstance(built, kind)
-    return built
 
 
 def _instantiate(configuration: Mapping[str, Any]) -> TrainingCLI:
@@ -303,16 +263,6 @@ def _by_task(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
         _, task, name = key.split("/", 2)
         by_task.setdefault(task, {})[name] = value
     return by_task
-
-
-def _count(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def flops(module: MultiTaskModule, input_shape: tuple[int, ...]) -> int:
-    """Floating-point operations of one forward pass of one sample, as torch counts them (a multiply-add is two)."""
-    with torch.no_grad():
-        return count_flops(module.eval(), torch.zeros(1, *input_shape, device=module.device))
 
 
 def _conflict_by_layer(conflict: ConflictCallback | None) -> dict[str, float]:

@@ -74,6 +74,8 @@ class Plan:
         top: k, the number of layers branched.
         severity: Severity S at which the conflict map ranks.
         init: How branched copies start; see :func:`recon.branch`.
+        statistics: Whether norms that stay shared behind a branch keep one set of running statistics, or one per task;
+            see :func:`recon.branch`.
         every: Observe conflicts in each n-th step.
         map: File of a conflict map for all +Recon runs; by default each seed's plain joint run finds its own.
         single: Whether to train the single-task networks that delta-m compares with.
@@ -86,6 +88,7 @@ class Plan:
     top: int = 25
     severity: float = -0.1
     init: Literal["copy", "reset"] = "copy"
+    statistics: Literal["shared", "per_task"] = "shared"
     every: int = 1
     map: str | None = None
     single: bool = True

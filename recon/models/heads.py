@@ -1,10 +1,31 @@
 """Heads: what turns shared features into one task's prediction."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from torch import nn
 
 from recon.tasks import Task
+
+
+def heads_for(backbone: nn.Module, tasks: Iterable[Task]) -> nn.ModuleDict:
+    """One head per task, of the kind that goes with the backbone.
+
+    That is what the backbone's method ``task_head(outputs)`` makes, if it has one (networks for dense prediction do),
+    and otherwise a linear layer from its ``num_features``.
+
+    Args:
+        backbone: The shared network.
+        tasks: The tasks, of distinct names; each head has as many outputs as its task asks for.
+
+    Returns:
+        Task name -> head, in the order of ``tasks``.
+
+    Raises:
+        ValueError: The backbone says neither; or two tasks have the same name.
+    """
+    task_head: Callable[[int], nn.Module] | None = getattr(backbone, "task_head", None)
+    return _heads(task_head or partial(nn.Linear, _num_features(backbone)), tasks)
 
 
 def linear_heads(num_features: int, tasks: Iterable[Task]) -> nn.ModuleDict:
@@ -20,9 +41,22 @@ def linear_heads(num_features: int, tasks: Iterable[Task]) -> nn.ModuleDict:
     Raises:
         ValueError: Two tasks have the same name.
     """
+    return _heads(partial(nn.Linear, num_features), tasks)
+
+
+def _heads(make: Callable[[int], nn.Module], tasks: Iterable[Task]) -> nn.ModuleDict:
     heads = nn.ModuleDict()
     for task in tasks:
         if task.name in heads:
             raise ValueError(f"two tasks are named {task.name!r}; each needs a name of its own")
-        heads[task.name] = nn.Linear(num_features, task.outputs)
+        heads[task.name] = make(task.outputs)
     return heads
+
+
+def _num_features(backbone: nn.Module) -> int:
+    features = getattr(backbone, "num_features", None)
+    if not isinstance(features, int):
+        raise ValueError(
+            f"{type(backbone).__name__} does not say its num_features; set that attribute or give the heads"
+        )
+    return features

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from recon.branching import branch
-from recon.conflict import ConflictMap
+from recon.conflict import read_map
 from recon.gradients import shared_layers
 
 
@@ -17,10 +17,12 @@ class Branching:
 
     Args:
         layers: Layer names. Give these or a ``map``.
-        map: File of a conflict map.
+        map: File of a conflict map, or of a published ranking made at ``severity``.
         top: How many of the map's layers to branch, the most conflicting first.
         severity: Severity S at which the map ranks.
         init: ``"copy"``: every copy starts from the backbone's weights; ``"reset"``: copies are re-initialised.
+        statistics: ``"per_task"``: norms that stay shared behind a branch keep running statistics per task;
+            ``"shared"``: one set that mixes the tasks, as published.
     """
 
     layers: Sequence[str] | None = None
@@ -28,19 +30,53 @@ class Branching:
     top: int = 25
     severity: float = -0.1
     init: Literal["copy", "reset"] = "copy"
+    statistics: Literal["shared", "per_task"] = "shared"
 
     def __post_init__(self) -> None:
         if (self.layers is None) == (self.map is None):
             raise ValueError("branching needs either layer names (layers) or a conflict map file (map)")
 
     def apply(self, backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
-        """The branched network; the backbone is left alone."""
-        return branch(backbone, self._names(backbone), tasks, init=self.init)
+        """The branched network, its own task-specific layers included; the backbone is left alone.
+
+        Without any layer to branch it is the backbone itself.
+        """
+        layers = _union(task_specific_layers(backbone), self._names(backbone))
+        return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics) if layers else backbone
 
     def _names(self, backbone: nn.Module) -> list[str]:
         if self.layers is not None:
             return list(self.layers)
         assert self.map is not None
-        conflict_map = ConflictMap.load(self.map)
-        conflict_map.check_layers(shared_layers(backbone))
+        conflict_map = read_map(self.map, self.severity)
+        conflict_map.check_layers(branchable_layers(backbone))
         return conflict_map.top(self.top, self.severity)
+
+
+def branched(backbone: nn.Module, tasks: Sequence[str], branching: Branching | None) -> nn.Module:
+    """The network that tasks are trained with: branched as asked, and where the backbone itself wants it.
+
+    Args:
+        backbone: The backbone; it is left alone.
+        tasks: Names of the tasks; a single task needs no branches.
+        branching: What to branch beyond the backbone's own task-specific layers.
+    """
+    if branching is not None:
+        return branching.apply(backbone, tasks)
+    return Branching(layers=[]).apply(backbone, tasks) if len(tasks) > 1 else backbone
+
+
+def task_specific_layers(backbone: nn.Module) -> list[str]:
+    """Layers that the backbone wants one copy per task of, whatever the conflict: what its method of this name says."""
+    own = getattr(backbone, "task_specific_layers", None)
+    return list(own()) if own is not None else []
+
+
+def branchable_layers(backbone: nn.Module) -> list[str]:
+    """The layers that tasks share before any branching: those that a conflict map of the backbone scores."""
+    own = set(task_specific_layers(backbone))
+    return [layer for layer in shared_layers(backbone) if layer not in own]
+
+
+def _union(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    return [*first, *(layer for layer in second if layer not in set(first))]

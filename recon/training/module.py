@@ -14,10 +14,10 @@ from torchmetrics import MetricCollection
 from recon.conflict import ConflictAnalyzer
 from recon.engine import Engine, StepInfo, UpdateScale
 from recon.methods import Method, create_method
-from recon.models import linear_heads
+from recon.models import heads_for
 from recon.names import check_task_names, unknown_name
 from recon.tasks import Task
-from recon.training.branching import Branching
+from recon.training.branching import Branching, branched
 
 Batch = tuple[Tensor, Mapping[str, Tensor]]
 
@@ -32,13 +32,15 @@ class MultiTaskModule(pl.LightningModule):
     Batches are ``(inputs, {task: target})``. The learning-rate scheduler steps at the end of each epoch.
 
     Args:
-        backbone: The shared network; maps inputs to features. It needs ``num_features`` unless ``heads`` are given.
+        backbone: The shared network; maps inputs to features. It needs ``num_features`` or ``task_head`` (see
+            :func:`recon.models.heads_for`) unless ``heads`` are given. Layers that it calls ``task_specific_layers()``
+            get one copy per task in any case.
         tasks: What is learned: losses and metrics.
         only: Names of the tasks to train, when not all; one name trains a single-task network.
         method: Name of a multi-task optimizer, or the method itself.
         method_options: Hyperparameters of a method given by name; its ``seed`` is the run's unless given here.
-        heads: Task -> head, from the backbone's features to predictions; linear heads by default.
-        branch: Layers of the backbone that get one copy per task; ``None`` for none.
+        heads: Task -> head, from the backbone's features to predictions; by default those that go with the backbone.
+        branch: Layers of the backbone that get one copy per task; ``None`` for no more than its own.
         optimizer: Parameters -> torch optimizer; SGD with lr 0.1 and momentum 0.9 by default.
         scheduler: Optimizer -> learning-rate scheduler, stepped once an epoch; ``None`` for a constant rate.
         update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the summed loss at one
@@ -69,10 +71,10 @@ class MultiTaskModule(pl.LightningModule):
             raise ValueError(f"gradient_clip_val={gradient_clip_val} must be a positive norm, or None for no clipping")
         self.tasks = _select(tasks, only)
         names = [task.name for task in self.tasks]
-        self.heads = heads if heads is not None else linear_heads(_num_features(backbone), self.tasks)
+        self.heads = heads if heads is not None else heads_for(backbone, self.tasks)
         if missing := [name for name in names if name not in self.heads]:
             raise ValueError(f"heads has no {missing}; it has {list(self.heads)}")
-        self.backbone = branch.apply(backbone, names) if branch is not None else backbone
+        self.backbone = branched(backbone, names, branch)
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
@@ -218,15 +220,6 @@ def _check_same_network(saved: list[str], own: list[str]) -> None:
             f"({', '.join(missing[:2])}, ...) and has {len(strange)} others ({', '.join(strange[:2])}, ...); "
             "give the backbone, branch and method that it was trained with"
         )
-
-
-def _num_features(backbone: nn.Module) -> int:
-    features = getattr(backbone, "num_features", None)
-    if not isinstance(features, int):
-        raise ValueError(
-            f"{type(backbone).__name__} does not say its num_features; set that attribute or give the heads"
-        )
-    return features
 
 
 def refuse_unsupported(trainer: pl.Trainer) -> None:

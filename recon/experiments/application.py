@@ -1,0 +1,152 @@
+"""What a conflict map found elsewhere would do to a network, before anything is trained."""
+
+import inspect
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import yaml
+from torch import nn
+
+from recon.branching.growth import Measure
+from recon.conflict import ConflictMap
+from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape
+from recon.experiments.plan import Plan
+from recon.gradients import network_name
+from recon.names import unknown_name
+from recon.tasks import Task
+from recon.training import Branching, MultiTaskModule
+from recon.training.branching import branchable_layers
+from recon.training.configuration import tasks_of
+
+
+@dataclass(frozen=True)
+class Application:
+    """A conflict map beside a network; prints as a report.
+
+    Attributes:
+        network: Class name of the backbone.
+        tasks: Names of the tasks.
+        severity: Severity S at which the map ranks.
+        matched: Layers that both have, in the network's order.
+        unmatched: Layers of the map that the network does not have.
+        extra: Layers of the network that the map does not score.
+        branched: The most conflicting of the matched layers, the worst first.
+        parameters: Parameters with these branched, and without; heads included.
+        flops: Floating-point operations of a forward of one sample, likewise.
+    """
+
+    network: str
+    tasks: tuple[str, ...]
+    severity: float
+    matched: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    extra: tuple[str, ...]
+    branched: tuple[str, ...]
+    parameters: Measure
+    flops: Measure
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; the growth is branched over plain, less one."""
+        measures = {"parameters": self.parameters, "flops": self.flops}
+        return asdict(self) | {name: asdict(one) | {"growth": one.ratio - 1} for name, one in measures.items()}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.network}, tasks {', '.join(self.tasks)}, severity {self.severity}",
+            f"matched    {len(self.matched)} of the map's {len(self.matched) + len(self.unmatched)} layers, "
+            f"{len(self.matched)} of the network's {len(self.matched) + len(self.extra)}",
+            *(f"unmatched  {layer}  (in the map only)" for layer in self.unmatched),
+            *(f"extra      {layer}  (in the network only)" for layer in self.extra),
+            f"branched   {len(self.branched)} layers: {', '.join(self.branched)}",
+            f"parameters {self.parameters.plain:,.0f} -> {self.parameters.branched:,.0f} "
+            f"({self.parameters.ratio - 1:+.1%})",
+            f"FLOPs      {self.flops.plain:.3g} -> {self.flops.branched:.3g} ({self.flops.ratio - 1:+.1%})",
+        ]
+        return "\n".join(lines)
+
+
+def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: int, severity: float) -> Application:
+    """Branch a network by a map of another one, and measure what that costs. No data are read.
+
+    Layer names are the key; widths may differ. Layers that only one of the two has are left out of the ranking.
+
+    Args:
+        conflict_map: The map.
+        configuration: Fit configuration of the network and its data module, see :func:`fit_section`.
+        top: How many of the matched layers to branch.
+        severity: Severity S at which the map ranks.
+
+    Raises:
+        ValueError: The two have no layer in common, fewer than ``top``, or nothing would stay shared.
+    """
+    configuration = _without_files(configuration)
+    data, backbone = data_of(configuration), backbone_of(configuration)
+    layers = branchable_layers(backbone)
+    matched = [layer for layer in layers if layer in set(conflict_map.layers)]
+    if not matched:
+        raise unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
+    if not 1 <= top < len(layers) or top > len(matched):
+        raise ValueError(
+            f"top={top} of {len(matched)} matched layers, of {len(layers)} that the network shares; give fewer"
+        )
+    ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
+    tasks = tasks_of(data)
+    networks = [_trained(backbone, tasks, branch) for branch in (Branching(layers=ranking[:top]), None)]
+    return Application(
+        network=network_name(backbone),
+        tasks=tuple(task.name for task in tasks),
+        severity=severity,
+        matched=tuple(matched),
+        unmatched=tuple(layer for layer in conflict_map.layers if layer not in set(layers)),
+        extra=tuple(layer for layer in layers if layer not in set(matched)),
+        branched=tuple(ranking[:top]),
+        parameters=Measure(*(count_parameters(network) for network in networks)),
+        flops=Measure(*(flops(network, input_shape(data)) for network in networks)),
+    )
+
+
+def fit_section(path: str | Path) -> tuple[dict[str, Any], Plan | None]:
+    """The fit configuration in a YAML, and the plan if that YAML is one.
+
+    Raises:
+        ValueError: The file is no YAML of either kind.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the configuration {path}: {error}") from error
+    if isinstance(content, dict) and "fit" in content:
+        plan = Plan.load(path)
+        return plan.fit, plan
+    for section in ("model", "data"):
+        if not isinstance(content, dict) or not isinstance(content.get(section), dict):
+            raise ValueError(f"{path} has no section {section!r}; give what `recon fit` takes, or a benchmark plan")
+    return content, None
+
+
+def _trained(backbone: nn.Module, tasks: list[Task], branch: Branching | None) -> MultiTaskModule:
+    """The network with its heads, on the meta device: a forward there counts operations without doing them."""
+    return MultiTaskModule(backbone, tasks, branch=branch).to("meta").eval()
+
+
+def _without_files(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as far as it needs neither a folder of data nor pretrained weights."""
+    without: dict[str, Any] = deepcopy({**configuration})
+    data, backbone = without["data"], without["model"].get("backbone")
+    parameters = inspect.signature(_class(data.get("class_path"), "fit.data")).parameters
+    if "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
+        data.setdefault("init_args", {}).setdefault("root", ".")
+    if isinstance(backbone, dict) and backbone.get("init_args", {}).get("pretrained"):
+        backbone["init_args"]["pretrained"] = False
+    return without
+
+
+def _class(path: Any, key: str) -> Any:
+    found = locate(path) if isinstance(path, str) else None
+    if found is None:
+        raise ValueError(f"{key}.class_path is {path!r}, which cannot be imported; give the path of a class")
+    return found

@@ -1,0 +1,70 @@
+"""The parts of a run from its configuration: data, backbone, and what they come to."""
+
+from argparse import ArgumentError
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from recon.branching.growth import flops as count_flops
+from recon.parser import Parser
+
+T = TypeVar("T")
+
+
+def data_of(configuration: Mapping[str, Any]) -> pl.LightningDataModule:
+    """The data module of a fit configuration."""
+    try:
+        return _build(pl.LightningDataModule, configuration["data"], "fit.data")
+    except ValueError as error:
+        hint = " (--data gives the root)" if "root" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
+
+
+def backbone_of(configuration: Mapping[str, Any]) -> nn.Module:
+    """The backbone of a fit configuration, before any branching."""
+    return _build(nn.Module, configuration["model"]["backbone"], "fit.model.backbone")
+
+
+def with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]:
+    """A copy of a fit configuration whose data are read from the folder ``root``, when that is given."""
+    configuration = deepcopy(configuration)
+    if root is not None:
+        configuration["data"].setdefault("init_args", {})["root"] = root
+    return configuration
+
+
+def input_shape(data: pl.LightningDataModule) -> tuple[int, ...]:
+    """Shape of one sample, as the data module says it."""
+    shape: tuple[int, ...] | None = getattr(data, "input_shape", None)
+    if shape is None:
+        raise ValueError(
+            f"{type(data).__name__} has no input_shape, by which FLOPs are counted; give it that attribute"
+        )
+    return shape
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Number of parameters of the modules together."""
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Floating-point operations of one forward pass of one sample, as torch counts them (a multiply-add is two)."""
+    with torch.no_grad():
+        return count_flops(module.eval(), torch.zeros(1, *input_shape, device=next(module.parameters()).device))
+
+
+def _build(kind: type[T], configuration: Any, key: str) -> T:
+    """An object of a class, or of a class derived from it, from its ``class_path`` and ``init_args``."""
+    parser = Parser(exit_on_error=False)
+    parser.add_argument("--object", type=kind)
+    try:
+        built = parser.instantiate(parser.parse_object({"object": configuration})).object
+    except ArgumentError as error:
+        raise ValueError(str(error).replace("object", key, 1)) from error
+    assert isinstance(built, kind)
+    return built

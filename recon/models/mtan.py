@@ -1,0 +1,82 @@
+"""MTAN: one SegNet for all tasks, and for each task attention masks that choose among its features.
+
+Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
+
+Here it is a network with a single attention path. The published network of K tasks is that one with a copy of the masks
+for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recon.gradients import shared_layers
+from recon.models.segnet import ConvBlock, SegNet, stage_channels
+
+
+class AttentionMask(nn.Module):
+    """Two 1 x 1 convolutions, each with batch normalisation; ReLU between them, a sigmoid at the end."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel_size=1)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=1)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        for convolution in (self.conv1, self.conv2):
+            nn.init.xavier_normal_(convolution.weight)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, inputs, H, W)`` to ``(B, outputs, H, W)`` in (0, 1)."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return torch.sigmoid(self.bn2(self.conv2(x)))
+
+
+class SegNetMTAN(SegNet):
+    """A SegNet, and one path of attention along its stages.
+
+    The masks, ``encoder_att.<stage>`` and ``decoder_att.<stage>``, are the layers that belong to a task. The other 72
+    layers are shared, ``encoder_block_att.<stage>`` and ``decoder_block_att.<stage>`` of the path among them, and named
+    as in the conflict map published for NYUv2. Images may have any size from 32 x 32 on.
+
+    Args:
+        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is the published network.
+        in_channels: Channels of the images.
+
+    Attributes:
+        num_features: Channels of the features, which is the width.
+
+    Raises:
+        ValueError: The width is not positive.
+    """
+
+    def __init__(self, width: int = 64, in_channels: int = 3) -> None:
+        super().__init__(width, in_channels)
+        channels = stage_channels(width)
+        deeper = [*channels[1:], channels[-1]]
+        shallower = [width, *channels[:-1]]
+        self.encoder_att = nn.ModuleList(map(AttentionMask, [width, *(2 * own for own in channels[1:])], channels))
+        self.encoder_block_att = nn.ModuleList(map(ConvBlock, channels, deeper))
+        self.decoder_att = nn.ModuleList(
+            AttentionMask(own + less, less) for own, less in zip(channels, shallower, strict=True)
+        )
+        self.decoder_block_att = nn.ModuleList(map(ConvBlock, channels, shallower))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, in_channels, H, W)`` to features ``(B, width, H, W)``."""
+        encoder, decoder = self.stages(x)
+        attended: list[Tensor] = []
+        for mask, block, (entered, refined) in zip(self.encoder_att, self.encoder_block_att, encoder, strict=True):
+            chosen = mask(torch.cat([entered, *attended], dim=1)) * refined
+            attended = [F.max_pool2d(block(chosen), kernel_size=2)]
+        [chosen] = attended
+        stages = zip(self.decoder_att, self.decoder_block_att, decoder, strict=True)
+        for mask, block, (unpooled, decoded) in reversed(list(stages)):
+            enlarged = F.interpolate(chosen, size=unpooled.shape[-2:], mode="bilinear", align_corners=True)
+            chosen = mask(torch.cat((unpooled, block(enlarged)), dim=1)) * decoded
+        return chosen
+
+    def task_specific_layers(self) -> list[str]:
+        """The layers of the attention masks, of which each task has a copy of its own."""
+        return [name for name in shared_layers(self) if name.startswith(("encoder_att.", "decoder_att."))]
