@@ -121,6 +121,8 @@ class Engine:
         self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
         if analyzer is not None:
             self._check_analyzer(analyzer)
+        method.bind(len(self.tasks))
+        method.to(next(iter(self._layers.values()))[0].device)
 
     def _check_analyzer(self, analyzer: Analyzer) -> None:
         if tuple(analyzer.tasks) != self.tasks:
@@ -165,11 +167,11 @@ class Engine:
         ordered = self._check_losses(losses)
         observed = self.analyzer is not None and self.analyzer.observes()
         info = StepInfo(self.step_count, {task: loss.detach() for task, loss in zip(self.tasks, ordered, strict=True)})
-        if isinstance(self.method, LossMethod) and not observed:
-            self._backward_objective(self.method, ordered)
-        elif len(self.tasks) == 1:
+        if len(self.tasks) == 1:
             ordered[0].backward()
             self._watch_sum()
+        elif isinstance(self.method, LossMethod) and not observed:
+            self._backward_objective(self.method, ordered)
         else:
             self._backward_tasks(ordered, info)
         if observed:

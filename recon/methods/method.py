@@ -48,6 +48,19 @@ class Method(nn.Module, ABC):
             ValueError: The Jacobian or the losses are not of these shapes, or not finite.
         """
 
+    def bind(self, tasks: int) -> None:
+        """Learn the number of tasks before the first step; :class:`recon.Engine` and ``MultiTaskModule`` call this.
+
+        A method that keeps something of each task makes it here (see :class:`StatefulMethod`), in time for the
+        optimizer and the checkpoint; the others have nothing to do.
+        """
+
+    def end_epoch(self) -> None:
+        """Learn that an epoch of training is over, for methods that go by epochs; most have nothing to do.
+
+        ``MultiTaskModule`` calls this. In a training loop of your own, call it after each epoch.
+        """
+
     def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
         """Make one training step; methods that evaluate the losses more than once override this.
 
@@ -104,6 +117,66 @@ class RandomMethod(Method):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from the state in a ``state_dict``, whatever device that was mapped to."""
         self.generator.set_state(state.cpu())
+
+
+class StatefulMethod(Method):
+    """Mixin for methods that keep something of each task from step to step: subclasses write :meth:`make_state`.
+
+    State loads from a checkpoint into a method that is bound to its tasks, or to none yet.
+
+    Attributes:
+        tasks: K, or ``None`` before the method is bound.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: int | None = None
+
+    @abstractmethod
+    def make_state(self, tasks: int) -> None:
+        """Register buffers and parameters, each a scalar or with the K tasks as its first dimension.
+
+        A buffer of the Jacobian's shape is registered empty, (K, 0), and read by :meth:`tracked`.
+        """
+
+    def bind(self, tasks: int) -> None:
+        """Make the state of K tasks.
+
+        Raises:
+            ValueError: The method already serves another number of tasks.
+        """
+        if self.tasks is None:
+            self.make_state(tasks)
+            self.tasks = tasks
+        elif self.tasks != tasks:
+            raise ValueError(f"{self} has the state of {self.tasks} tasks, got {tasks}; create a new method for these")
+
+    def tracked(self, name: str, jacobian: Tensor) -> Tensor:
+        """The buffer of this name in the shape of the (K, P) Jacobian; zeros when first read.
+
+        Raises:
+            ValueError: It already has another shape.
+        """
+        buffer = self.get_buffer(name)
+        if buffer.numel() == 0:
+            buffer = torch.zeros_like(jacobian)
+        elif buffer.shape != jacobian.shape:
+            raise ValueError(
+                f"{self} tracks gradients of {buffer.shape[1]} parameters, got {jacobian.shape[1]}; "
+                "create a new method when the shared parameters change"
+            )
+        setattr(self, name, buffer.to(jacobian))
+        return self.get_buffer(name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        per_task = [value for key, value in saved.items() if not key.endswith("_extra_state") and value.ndim > 0]
+        if self.tasks is None and per_task:
+            self.bind(len(per_task[0]))
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.numel() == 0 and name in saved:
+                setattr(self, name, torch.zeros_like(saved[name], device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class GramianMethod(Method):
@@ -181,13 +254,14 @@ class LossMethod(Method):
         if losses is None:
             raise ValueError(f"{self} weights tasks by their losses; pass losses")
         check_losses(losses, tasks=jacobian.shape[0])
-        return self.loss_weights(losses.detach()).to(jacobian) @ jacobian
+        return self.loss_weights(losses.detach()).detach().to(jacobian) @ jacobian
 
 
 def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @wraps(weights)
     def checked(self: GramianMethod, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         gramian = check_gramian(gramian)
+        self.bind(len(gramian))
         if losses is not None:
             losses = losses.detach().to("cpu", torch.float64)
             check_losses(losses, tasks=gramian.shape[0])
@@ -202,6 +276,7 @@ def _checked_combine(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @wraps(combine)
     def checked(self: JacobianMethod, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         check_jacobian(jacobian)
+        self.bind(len(jacobian))
         if losses is not None:
             check_losses(losses, tasks=jacobian.shape[0])
         return combine(self, jacobian, losses)
@@ -213,6 +288,7 @@ def _checked_loss_weights(loss_weights: Callable[..., Tensor]) -> Callable[..., 
     @wraps(loss_weights)
     def checked(self: LossMethod, losses: Tensor) -> Tensor:
         check_losses(losses)
+        self.bind(len(losses))
         result = loss_weights(self, losses)
         check_weights(result, losses.shape[0], self)
         return result

@@ -77,6 +77,7 @@ class MultiTaskModule(pl.LightningModule):
         self.backbone = branched(backbone, names, branch)
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)
+        self.method.bind(len(names))  # before the optimizer and a checkpoint ask for what it learns and remembers
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
@@ -169,6 +170,7 @@ class MultiTaskModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.engine.check_finite()  # before this epoch's checkpoint is written
+        self.method.end_epoch()
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             assert not isinstance(scheduler, list)

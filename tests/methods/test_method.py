@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 
 import recon.methods as methods
-from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, RandomMethod, create_method
+from recon.methods import (
+    GramianMethod,
+    JacobianMethod,
+    LossMethod,
+    Method,
+    RandomMethod,
+    StatefulMethod,
+    create_method,
+)
 
 RANDOM = ["pcgrad", "graddrop"]
 
@@ -217,3 +225,83 @@ def test_step_evaluates_once_and_returns_what_the_engine_says() -> None:
 
     assert Uniform().step(Engine(), lambda: {"a": 2 * parameter, "b": parameter}, optimizer) == "info"
     assert parameter.item() == -0.5
+
+
+class Momentum(StatefulMethod, JacobianMethod):
+    """A running mean of the task gradients, summed with learned factors."""
+
+    gradients: Tensor
+    factors: nn.Parameter
+
+    def make_state(self, tasks: int) -> None:
+        self.register_buffer("gradients", torch.zeros(tasks, 0))
+        self.factors = nn.Parameter(torch.ones(tasks))
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        gradients = self.tracked("gradients", jacobian)
+        gradients.lerp_(jacobian, 0.5)
+        return self.factors.detach().to(jacobian) @ gradients
+
+
+def test_state_is_made_once_for_the_tasks_at_hand() -> None:
+    method = Momentum()
+    assert method.state_dict() == {}
+    method.bind(2)
+    factors = method.factors
+    method.bind(2)
+    assert method.factors is factors
+    with pytest.raises(ValueError, match=r"Momentum\(\) has the state of 2 tasks, got 3; create a new method"):
+        method.bind(3)
+
+
+def test_a_method_that_is_used_without_an_engine_binds_itself() -> None:
+    method = Momentum()
+    assert method.combine(torch.ones(2, 3)).tolist() == [1, 1, 1]
+    assert method.combine(torch.ones(2, 3)).tolist() == [1.5, 1.5, 1.5]
+    with pytest.raises(ValueError, match="state of 2 tasks, got 3"):
+        method.combine(torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_state_of_any_shape_loads_into_a_method_that_is_new(bound: bool) -> None:
+    method = Momentum()
+    method.combine(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    resumed = nn.ModuleDict({"method": Momentum()})
+    if bound:
+        resumed["method"].bind(2)
+    resumed.load_state_dict({f"method.{name}": value for name, value in method.state_dict().items()})
+    assert resumed["method"].tasks == 2
+    for name, value in method.state_dict().items():
+        assert torch.equal(resumed["method"].state_dict()[name], value)
+        assert resumed["method"].state_dict()[name].data_ptr() != value.data_ptr()
+
+
+def test_state_of_other_tasks_or_parameters_does_not_load() -> None:
+    method, used = Momentum(), Momentum()
+    method.combine(torch.ones(2, 3))
+    used.combine(torch.ones(2, 4))
+    with pytest.raises(RuntimeError, match="size mismatch for gradients"):
+        used.load_state_dict(method.state_dict())
+    other = Momentum()
+    other.bind(3)
+    with pytest.raises(RuntimeError, match="size mismatch for factors"):
+        other.load_state_dict(method.state_dict())
+
+
+def test_tracked_gradients_follow_the_jacobians_precision() -> None:
+    method = Momentum()
+    method.combine(torch.ones(2, 3))
+    assert method.combine(torch.ones(2, 3, dtype=torch.float64)).dtype == torch.float64
+    assert method.gradients.dtype == torch.float64
+
+
+def test_methods_without_state_serve_any_number_of_tasks_and_any_epoch() -> None:
+    method = Uniform()
+    method.bind(2)
+    method.bind(3)
+    method.end_epoch()
+    assert method.combine(torch.ones(4, 1)).tolist() == [1]
+
+
+def test_learned_weights_do_not_put_a_graph_on_the_update() -> None:
+    assert not Learned().combine(torch.ones(2, 3), torch.ones(2)).requires_grad
