@@ -14,7 +14,16 @@ from recon.training.configuration import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
 FILES = [*sorted((ROOT / "configs").rglob("*.yaml")), ROOT / "recon" / "experiments" / "demo.yaml"]
-SMALL = {"train_size": 8, "test_size": 8, "batch_size": 4}
+SMALL = {
+    "recon.data.Glyphs": {"train_size": 8, "test_size": 8, "batch_size": 4},
+    "recon.data.MultiFashionMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
+    "recon.data.Scenes": {"train_size": 4, "val_size": 2, "batch_size": 4, "height": 32, "width": 32},
+    "recon.data.NYUv2": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
+    "recon.data.CityScapes": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
+}
+"""Of each data module, arguments with which a step takes no time."""
+FULL = {"recon.data.NYUv2": (288, 384), "recon.data.CityScapes": (128, 256)}
+"""The published resolutions."""
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -44,9 +53,29 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def write_scenes(root: Path, height: int, width: int) -> None:
+    """Noise in the place of a prepared NYUv2 or CityScapes: four scenes for training, one for validation."""
+    generator = np.random.default_rng(0)
+    size = (height, width)
+    for folder in (*(f"train/{{}}/{index}.npy" for index in range(4)), "val/{}/0.npy"):
+        normals = generator.normal(size=(*size, 3))
+        arrays = {
+            "image": generator.integers(0, 256, (*size, 3), np.uint8),
+            "label": generator.integers(-1, 7, size).astype(np.int8),
+            "depth": generator.uniform(0.1, 1, size).astype(np.float32),
+            "normal": (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32),
+        }
+        for name, array in arrays.items():
+            file = root / folder.format(name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, array)
+
+
 def root_of(data: dict[str, Any], root: Path) -> str | None:
-    """The folder for data that read one; built-in data read none."""
-    return str(root) if data["class_path"] == "recon.data.MultiFashionMNIST" else None
+    """The folder for data that read one; built-in data are kept in a cache."""
+    if data["class_path"] in FULL:
+        write_scenes(root, data["init_args"].get("height", 288), data["init_args"].get("width", 384))
+    return None if data["class_path"] in ("recon.data.Glyphs", "recon.data.Scenes") else str(root)
 
 
 def test_both_kinds_of_configuration_are_there() -> None:
@@ -54,17 +83,23 @@ def test_both_kinds_of_configuration_are_there() -> None:
     assert {name(path) for path in PLANS} >= {
         "multi_fashion_mnist/narrow",
         "multi_fashion_mnist/paper",
+        "nyuv2/segnet_mtan",
+        "nyuv2/resnet50",
+        "cityscapes/segnet",
+        "cityscapes/resnet50",
+        "scenes/cpu",
         "experiments/demo",
+        "experiments/demo-scenes",
     }
 
 
 @pytest.mark.parametrize("path", FITS, ids=name)
 def test_a_fit_trains_for_a_step(path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    given = root_of(content(path)["data"], root)
-    sizes = [f"--data.{key}={value}" for key, value in SMALL.items()] + (
-        [] if given is None else [f"--data.root={given}"]
-    )
+    data = content(path)["data"]
+    given = root_of(data, root)
+    sizes = [f"--data.{key}={value}" for key, value in SMALL[data["class_path"]].items()]
+    sizes += [] if given is None else [f"--data.root={given}"]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     cli = TrainingCLI(
         ["fit", "--config", str(path), *sizes, *quiet, "--trainer.max_steps=1", "--trainer.accelerator=cpu"]
@@ -76,17 +111,37 @@ def test_a_fit_trains_for_a_step(path: Path, root: Path, tmp_path: Path, monkeyp
     assert checkpoint.name == "last.ckpt"
 
 
-@pytest.mark.parametrize("path", PLANS, ids=name)
-def test_a_plan_is_sound_and_its_first_run_trains_for_a_step(path: Path, root: Path, tmp_path: Path) -> None:
+def run_one_step(path: Path, variant: str, root: Path, tmp_path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Check a plan, and carry out its first run of a variant, cut down to one step."""
     plan = content(path)
-    given = root_of(plan["fit"]["data"], root)
-    plan["fit"]["data"]["init_args"].update(SMALL)
-    plan["fit"]["trainer"].update(limit_train_batches=1, accelerator="cpu", max_epochs=1)
+    fit = plan["fit"]
+    fit["data"]["init_args"].update(data)
+    fit["trainer"].update(limit_train_batches=1, accelerator="cpu", max_epochs=1)
+    fit["model"]["backbone"].get("init_args", {}).pop("pretrained", None)  # it would be downloaded
+    given = root_of(fit["data"], root)
     small = Plan.from_dict(plan)
     small.check()
-    tasks = prepare(small, given)
-    joint = next(run for run in small.runs([task.name for task in tasks]) if run.variant == "plain")
-    result = execute(small, joint, tmp_path / "out", given, lambda run, epoch: None)
-    assert result["metrics"].keys() == {task.name for task in tasks}
-    state = torch.load(tmp_path / "out" / "runs" / joint.id / "last.ckpt")
-    assert state["global_step"] == 1
+    names = {task.name for task in prepare(small, given)}
+    run = next(run for run in small.runs(names) if run.variant == variant)
+    result = execute(small, run, tmp_path / "out", given, lambda run, epoch: None)
+    assert result["metrics"].keys() == names
+    assert torch.load(tmp_path / "out" / "runs" / run.id / "last.ckpt")["global_step"] == 1
+    return result
+
+
+@pytest.mark.parametrize("path", PLANS, ids=name)
+def test_a_plan_is_sound_and_its_first_run_trains_for_a_step(
+    path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run_one_step(path, "plain", root, tmp_path, SMALL[content(path)["fit"]["data"]["class_path"]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", [path for path in PLANS if content(path)["fit"]["data"]["class_path"] in FULL], ids=name
+)
+def test_a_step_at_the_published_resolution_fits_into_memory(path: Path, root: Path, tmp_path: Path) -> None:
+    height, width = FULL[content(path)["fit"]["data"]["class_path"]]
+    # Random layers: the costly kind of branching, and no map is needed.
+    run_one_step(path, "random", root, tmp_path, {"batch_size": 2, "num_workers": 0, "height": height, "width": width})

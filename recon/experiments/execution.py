@@ -117,8 +117,8 @@ def _check_layers(plan: Plan, layers: list[str]) -> None:
     variants = {variant for entry in plan.methods for variant in entry.variants}
     if variants != {"plain"} and plan.top >= len(layers):
         raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
-    if plan.map is not None:
-        conflict_map = read_map(plan.map, plan.severity)
+    for path in plan.maps:
+        conflict_map = read_map(path, plan.severity)
         conflict_map.check_layers(layers)
         conflict_map.scores(plan.severity)
 
@@ -206,8 +206,8 @@ def _layers_to_branch(plan: Plan, run: Run, out: Path) -> list[str]:
         return first_layers(names, plan.top)
     if run.variant == "last":
         return last_layers(names, plan.top)
-    path = Path(plan.map) if plan.map is not None else run_directory(out, str(run.needs)) / "conflict_map.json"
-    conflict_map = read_map(path, plan.severity)
+    found = plan.map_of(run.entry) or run_directory(out, str(run.needs)) / "conflict_map.json"
+    conflict_map = read_map(found, plan.severity)
     conflict_map.check_layers(names)
     return conflict_map.top(plan.top, plan.severity)
 

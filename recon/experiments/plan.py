@@ -26,7 +26,8 @@ class Entry:
         variants: ``plain``; ``recon``: the top-k layers of the conflict map branched; controls ``random``, ``first``,
             ``last``: k other layers branched.
         seeds: One run each.
-        name: Stands for the method in ids and tables, when a plan has it twice with different options.
+        name: Stands for the method in ids and tables, when a plan has it twice with different options or maps.
+        map: File of a conflict map for these +Recon runs, instead of the plan's.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Entry:
     variants: tuple[str, ...] = ("plain", "recon")
     seeds: tuple[int, ...] = (0,)
     name: str = ""
+    map: str | None = None
 
     @property
     def label(self) -> str:
@@ -77,7 +79,8 @@ class Plan:
         statistics: Whether norms that stay shared behind a branch keep one set of running statistics, or one per task;
             see :func:`recon.branch`.
         every: Observe conflicts in each n-th step.
-        map: File of a conflict map for all +Recon runs; by default each seed's plain joint run finds its own.
+        map: File of a conflict map for all +Recon runs, found on any data or width: layer names are the key. By
+            default each seed's plain joint run finds its own.
         single: Whether to train the single-task networks that delta-m compares with.
         imports: Modules to import first, for methods of your own.
     """
@@ -121,6 +124,15 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return _plain(asdict(self))
+
+    def map_of(self, entry: Entry) -> str | None:
+        """File of the conflict map that an entry's +Recon runs take their layers from, if it is there beforehand."""
+        return entry.map or self.map
+
+    @property
+    def maps(self) -> list[str]:
+        """The conflict maps that are there beforehand, each once."""
+        return sorted({path for entry in self.methods if (path := self.map_of(entry)) is not None})
 
     def check(self) -> None:
         """Check names, values and dependencies; call it once the plan's ``imports`` are imported.
@@ -176,7 +188,7 @@ class Plan:
 
     def _run(self, entry: Entry, variant: Any, seed: int) -> Run:
         needs = None
-        if variant == "recon" and self.map is None:
+        if variant == "recon" and self.map_of(entry) is None:
             needs = f"joint-plain-seed{seed}"
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
 

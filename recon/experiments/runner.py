@@ -137,10 +137,9 @@ def _outcomes(
 
 
 def _identity(plan: Plan, root: str | None) -> dict[str, Any]:
-    """What a folder's results are of: the plan, where its data are, and what its conflict map says."""
+    """What a folder's results are of: the plan, where its data are, and what its conflict maps say."""
     identity = {**plan.to_dict(), "data": None if root is None else str(Path(root).expanduser().resolve())}
-    if plan.map is not None:
-        identity["map_sha256"] = hashlib.sha256(Path(plan.map).read_bytes()).hexdigest()
+    identity["map_sha256"] = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in plan.maps}
     return identity
 
 

@@ -290,6 +290,23 @@ def test_a_map_file_takes_the_place_of_the_plans_own_search(
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
 
 
+def test_one_plan_compares_its_own_map_with_one_found_elsewhere(
+    tiny: PlanFactory, searched: Searched, tmp_path: Path
+) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    elsewhere = {"method": "joint", "name": "joint-elsewhere", "variants": ["recon"], "map": str(path)}
+    plan = tiny(methods=[{"method": "joint", "variants": ["plain", "recon"]}, elsewhere])
+    plan.check()
+    assert plan.maps == [str(path)]
+    needs = {run.id: run.needs for run in runs_of(plan).values()}
+    assert needs["joint-recon-seed0"] == "joint-plain-seed0"
+    assert needs["joint-elsewhere-recon-seed0"] is None
+    configuration = fit_configuration(plan, runs_of(plan)["joint-elsewhere-recon-seed0"], tmp_path, None)
+    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        prepare(tiny(methods=[{**elsewhere, "map": "nowhere.json"}]), None)
+
+
 def test_branching_every_layer_is_refused(tiny: PlanFactory) -> None:
     with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
         prepare(tiny(methods=ALL, top=41), None)
