@@ -1,4 +1,4 @@
-"""Every configuration that comes with the repository, and the demo's, parses and trains for a step."""
+"""Every configuration that comes with the repository, and the demos', parses and trains for a step."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from recon.experiments.execution import execute, prepare
 from recon.training.configuration import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
-FILES = [*sorted((ROOT / "configs").rglob("*.yaml")), ROOT / "recon" / "experiments" / "demo.yaml"]
+FILES = [*sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "recon" / "experiments").glob("*.yaml"))]
 SMALL = {
     "recon.data.Glyphs": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.MultiFashionMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
