@@ -7,7 +7,18 @@ import pytest
 
 import recon
 
-HEAVY = ("pytorch_lightning", "lightning", "wandb", "timm", "matplotlib", "torchvision", "torchmetrics", "jsonargparse")
+HEAVY = (
+    "pytorch_lightning",
+    "lightning",
+    "wandb",
+    "timm",
+    "matplotlib",
+    "torchvision",
+    "torchmetrics",
+    "jsonargparse",
+    "torchjd",
+    "h5py",
+)
 
 
 def test_import_recon_takes_nothing_that_a_plain_training_loop_does_not_need() -> None:
