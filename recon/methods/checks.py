@@ -72,11 +72,55 @@ def check_number(method: str, name: str, value: float, low: float, high: float =
     Raises:
         ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
     """
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
+    if not _is_finite_number(value) or not low <= value <= high:
         allowed = f"a finite number >= {low:g}" if math.isinf(high) else f"a number in [{low:g}, {high:g}]"
         raise ValueError(f"{method}: {name} must be {allowed}, got {value!r}")
     return float(value)
+
+
+def check_above(method: str, name: str, value: float, low: float) -> float:
+    """As :func:`check_number`, for a finite number > low."""
+    if not _is_finite_number(value) or not value > low:
+        raise ValueError(f"{method}: {name} must be a finite number > {low:g}, got {value!r}")
+    return float(value)
+
+
+def check_below(method: str, name: str, value: float, low: float, high: float) -> float:
+    """As :func:`check_number`, for a number in [low, high)."""
+    if not _is_finite_number(value) or not low <= value < high:
+        raise ValueError(f"{method}: {name} must be a number in [{low:g}, {high:g}), got {value!r}")
+    return float(value)
+
+
+def check_count(method: str, name: str, value: int, low: int) -> int:
+    """The hyperparameter, if it is a whole number >= low.
+
+    Raises:
+        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
+    """
+    if type(value) is not int or value < low:
+        raise ValueError(f"{method}: {name} must be a whole number >= {low}, got {value!r}")
+    return value
+
+
+def check_positive(method: str, losses: Tensor) -> None:
+    """Refuse losses that are not positive, for methods that divide by them (on an accelerator they are not looked at).
+
+    Raises:
+        ValueError: One is not; the error names the method, the first such task, its value and a cure.
+    """
+    if losses.device.type != "cpu":
+        return
+    for index, value in enumerate(losses.tolist()):
+        if value <= 0:
+            raise ValueError(
+                f"{method}: needs positive losses, got {value:g} at task index {index}; "
+                "add a constant that keeps it positive, or take a method that allows any loss"
+            )
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _not_finite(vector: Tensor) -> list[int]:

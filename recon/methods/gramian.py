@@ -1,8 +1,9 @@
-"""Gramians as the small dense problems they are: how one is computed, and the solver that MGDA and CAGrad share."""
+"""Gramians as the small dense problems they are: computed, taken apart, and solved as MGDA and CAGrad need it."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -12,6 +13,8 @@ Array = NDArray[np.float64]
 _BLOCK = 1 << 18
 # Eigenvalues of a matrix of cosines, relative to the largest, that rounding alone can produce.
 _ROUNDING = 1e-15
+# Part of a unit vector across all others below which half of its digits are gone.
+_DEPENDENT = 1e-5
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
@@ -27,17 +30,44 @@ def gramian_of(jacobian: Tensor) -> Tensor:
     return total
 
 
+def norms_and_cosines(gramian: Array) -> tuple[Array, Array]:
+    """K nonzero gradients as norms (K,) and cosines (K, K), which keep the digits of 1e-10 beside 1e15."""
+    norms = np.sqrt(gramian.diagonal())
+    return norms, gramian / norms[:, None] / norms
+
+
 def unit_root(gramian: Array) -> tuple[Array, Array]:
     """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and angles.
 
     The rows are orthogonal, the shortest first, and as long as the singular values of the directions. Norms and
     directions are kept apart so that 1e-10 beside 1e15 costs no digit.
     """
-    norms = np.sqrt(gramian.diagonal())
-    eigenvalues, eigenvectors = np.linalg.eigh(gramian / norms[:, None] / norms)
+    norms, cosines = norms_and_cosines(gramian)
+    eigenvalues, eigenvectors = np.linalg.eigh(cosines)
     # A square root would turn 1e-16 of rounding into 1e-8 of gradient.
     eigenvalues[eigenvalues < _ROUNDING * eigenvalues[-1]] = 0.0
     return norms, np.sqrt(eigenvalues)[:, None] * eigenvectors.T
+
+
+def unit_factor(gramian: Array) -> tuple[Array, Array]:
+    """As :func:`unit_root`, by a Cholesky factor, which is faster, where no direction nearly depends on the others.
+
+    The rows are then those of a triangle.
+    """
+    norms, cosines = norms_and_cosines(gramian)
+    factor, failed = dpotrf(cosines)
+    if failed or factor.diagonal().min() < _DEPENDENT:
+        return unit_root(gramian)
+    return norms, factor
+
+
+def nearest_on_simplex(vector: Array) -> Array:
+    """As ``simplex.nearest_on_simplex``, in NumPy: calls into torch would cost more than the rest of a small solve."""
+    descending = np.sort(vector)[::-1]
+    largest = descending[0]  # taken off, so that a sum of 1 is not lost beside large numbers
+    levels = ((descending - largest).cumsum() - 1) / np.arange(1, len(vector) + 1)
+    nearest: Array = np.maximum(vector - largest - levels.max(), 0.0)
+    return nearest
 
 
 def nearest_combination(columns: Array, heights: Array) -> Array:

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.methods.gramian import gramian_of, nearest_combination, unit_root
+from recon.methods import simplex
+from recon.methods.gramian import gramian_of, nearest_combination, nearest_on_simplex, unit_factor, unit_root
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
@@ -41,3 +42,28 @@ def test_nearest_combination_certifies_that_nothing_is_above_the_heights() -> No
     u = nearest_combination(columns, heights)
     np.testing.assert_allclose(columns @ u, 0, atol=1e-15)
     assert heights @ u == pytest.approx(1)
+
+
+def test_unit_factor_has_the_norms_and_angles_of_the_root(jacobian: Tensor) -> None:
+    gramian = (jacobian @ jacobian.T).numpy()
+    gramian = gramian[gramian.diagonal() > 0][:, gramian.diagonal() > 0]
+    if not len(gramian):
+        gramian = np.eye(2)
+    (norms, factor), (same_norms, root) = unit_factor(gramian), unit_root(gramian)
+    np.testing.assert_array_equal(norms, same_norms)
+    np.testing.assert_allclose(factor.T @ factor, root.T @ root, atol=1e-12)
+
+
+def test_directions_that_depend_on_others_lose_rank_in_the_unit_factor() -> None:
+    jacobian = np.random.default_rng(0).normal(size=(3, 8))
+    jacobian = np.vstack([jacobian, jacobian[0] + jacobian[1]])
+    assert unit_factor(jacobian @ jacobian.T)[1].any(axis=1).sum() == 3
+    assert unit_factor(jacobian[:3] @ jacobian[:3].T)[1].any(axis=1).sum() == 3
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e30])
+def test_projection_onto_the_simplex_is_the_same_in_numpy(size: float) -> None:
+    for seed in range(20):
+        vector = size * torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        expected = simplex.nearest_on_simplex(vector)
+        np.testing.assert_allclose(nearest_on_simplex(vector.numpy()), expected.numpy(), atol=1e-14)

@@ -1,0 +1,36 @@
+"""Constant weights of the task gradients.
+
+    update Σ a_i g_i
+
+Needs the Gramian only in form: it costs one backward a task. No state, no randomness. Sum scale: the weights a_i are 1
+unless given. ``joint`` has the same update of the shared parameters in one backward, but weights the heads too; here
+heads have their own task's gradient, as with the other gradient methods.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+from torch import Tensor
+
+from recon.methods.method import GramianMethod
+from recon.methods.per_task import check_numbers, numbers_like
+from recon.methods.registry import register_method
+
+
+@register_method("constant")
+class Constant(GramianMethod):
+    """The sum of the task gradients, each times a fixed number.
+
+    Args:
+        factors: A finite number for each task, in task order; ones if left out.
+    """
+
+    scale = "sum"
+
+    def __init__(self, factors: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.factors = check_numbers("constant", "factors", factors, low=-inf)
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The fixed numbers, (K,)."""
+        return numbers_like(gramian.diagonal(), "constant", "factors", self.factors, default=1)

@@ -1,0 +1,46 @@
+"""COSMOS: a weighted sum of the losses that prefers a direction.
+
+Ruchte & Grabocka, "Scalable Pareto Front Approximation for Deep Multi-Objective Learning", ICDM 2021, equation 8.
+
+    min λ·L - penalty cos(λ, L)
+
+Needs only the losses, and one backward. No state, no randomness. Mean scale: λ is 1/K for each task unless given. A
+task that is better off than λ asks can get a negative weight.
+
+The paper draws λ anew in each step and feeds it to the network as well, to learn a whole front; here it is fixed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.method import LossMethod
+from recon.methods.per_task import preference_like
+from recon.methods.preference import check_preference
+from recon.methods.registry import register_method
+
+
+@register_method("cosmos")
+class COSMOS(LossMethod):
+    """The preferred sum of the losses, less the cosine between them and the preference.
+
+    Args:
+        penalty: Factor of the cosine, >= 0; 0 leaves the weighted sum. The paper takes 0.01 to 8.
+        preference: λ, a number >= 0 for each task, in task order; 1/K each if left out.
+    """
+
+    def __init__(self, penalty: float = 1.0, preference: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.penalty = check_number("cosmos", "penalty", penalty, low=0)
+        self.preference = check_preference("cosmos", preference)
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Slopes of the objective, (K,); where all losses are 0 the cosine counts as constant."""
+        preference = preference_like(losses, "cosmos", self.preference)
+        size = losses.norm()
+        direction = losses / size
+        aim = preference / preference.norm()
+        slope = torch.where(size > 0, (aim - (aim @ direction) * direction) / size, 0)
+        return preference - self.penalty * slope

@@ -1,0 +1,56 @@
+"""Dual-balancing multi-task learning (DB-MTL).
+
+Lin, Jiang, Ye, Zhang, Chen, Chen, Liu & Kwok, "Dual-Balancing for Multi-Task Learning", 2023, algorithm 1.
+
+    m_i ← β_t m_i + (1 - β_t) g_i / L_i,   update max_j |m_j| Σ m_i / |m_i|;   β_t = β / t^decay
+
+g_i / L_i is the gradient of log L_i. Needs the Jacobian, and the losses, which must be positive. The state is m, from
+0, as large as the Jacobian, also in the checkpoint. Sum scale, of gradients of logarithms, and shorter in the first
+steps, while m grows from 0. A task without gradient so far takes no part.
+
+The published code trains heads, too, by log L_i; here, as with all methods of gradients, each head is trained by its
+own loss. It adds 1e-8 to each loss; we refuse losses that are not positive.
+"""
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_below, check_number, check_positive
+from recon.methods.method import JacobianMethod, StatefulMethod
+from recon.methods.registry import register_method
+
+
+@register_method("db_mtl")
+class DBMTL(StatefulMethod, JacobianMethod):
+    """The sum of averaged gradients of the losses' logarithms, all made as long as the longest.
+
+    Args:
+        beta: Share of the past in the averages, in [0, 1).
+        decay: How fast that share falls over the steps, >= 0; 0 for not at all.
+    """
+
+    scale = "sum"
+    averages: Tensor
+    steps: Tensor
+
+    def __init__(self, beta: float = 0.9, decay: float = 0.0) -> None:
+        super().__init__()
+        self.beta = check_below("db_mtl", "beta", beta, low=0, high=1)
+        self.decay = check_number("db_mtl", "decay", decay, low=0)
+
+    def make_state(self, tasks: int) -> None:
+        self.register_buffer("averages", torch.zeros(tasks, 0))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The sum of the rescaled averages, (P,)."""
+        if losses is None:
+            raise ValueError("db_mtl: balances the logarithms of the losses; pass losses")
+        check_positive("db_mtl", losses)
+        self.steps += 1
+        past = self.beta / self.steps.to(jacobian.device, torch.float64) ** self.decay
+        averages = self.tracked("averages", jacobian)
+        averages.mul_(past).addcmul_(jacobian, ((1 - past) / losses).to(jacobian)[:, None])
+        norms = torch.linalg.vector_norm(averages, dim=1, dtype=torch.float64)
+        inverse = torch.where(norms > 0, 1 / norms, 0)
+        return (inverse.to(jacobian) @ averages) * norms.max().to(jacobian)

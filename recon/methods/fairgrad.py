@@ -1,0 +1,66 @@
+"""Fair resource allocation in multi-task learning (FairGrad).
+
+Ban & Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024, eq. 4.
+
+    max_d Σ (g_i·d)^(1 - α) / (1 - α)  in a ball around 0:   G a = a^(-1/α),  a > 0   (element by element),   update J'a
+
+α = 1 is proportional fairness (Nash-MTL's direction), α = 2 minimises the potential delay, large α serves the
+worst-served task.
+
+Needs the Gramian. No state, no randomness. As published the equations are solved in the gradients' own units, so the
+length of the update is not theirs: for α = 1 it is always sqrt(K). It stands at learning rates as it is (called sum
+scale here: never multiplied by K).
+
+The published code searches a least-squares solution of the equations to SciPy's default tolerance. With
+a_i = b_i / |g_i| they read C b = |g|^(1/α - 1) b^(-1/α) in the cosines C of the gradients, which we solve by Newton's
+method to a relative residual of 1e-10. At a Pareto-stationary point there is no solution: the update is zero. Tasks
+with a zero gradient have nothing to gain and take no part. For α != 1, gradients more than 1e6 times shorter than the
+longest count as 1e6 times shorter.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.fairness import fair_shares
+from recon.methods.gramian import Array, norms_and_cosines
+from recon.methods.method import GramianMethod
+from recon.methods.registry import register_method
+
+# Norms farther apart count as this far apart in what is fair: else, for α != 1, shares of tasks vanish by rounding.
+_WIDEST = np.log(1e6)
+
+
+@register_method("fairgrad")
+class FairGrad(GramianMethod):
+    """The update that is fair in how much each task gains.
+
+    Args:
+        alpha: Kind of fairness, in [0.5, 10].
+    """
+
+    scale = "sum"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = check_number("fairgrad", "alpha", alpha, low=0.5, high=10)
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Positive weights, (K,); zeros at a Pareto-stationary point.
+
+        Raises:
+            RuntimeError: The equations were not solved.
+        """
+        products: Array = gramian.numpy()
+        weights = np.zeros(len(products))
+        nonzero = products.diagonal() > 0
+        if nonzero.any():
+            norms, cosines = norms_and_cosines(products[nonzero][:, nonzero])
+            power = 1 / self.alpha
+            log_norms = np.log(norms)
+            log_norms = log_norms.clip(min=log_norms.max() - _WIDEST)
+            shares = fair_shares(cosines, (power - 1) * log_norms, power)
+            if shares is not None:
+                weights[nonzero] = shares / norms
+        return torch.from_numpy(weights)

@@ -1,0 +1,139 @@
+"""The convex problem of Nash-MTL and FairGrad: shares of the tasks that balance what each of them gains."""
+
+import numpy as np
+from scipy.linalg.lapack import dposv
+
+from recon.methods.gramian import Array, nearest_combination, unit_root
+
+_MAX_ITERATIONS = 40
+_TOLERANCE = 1e-10
+# What rounding leaves of terms that cancel, relative to their size.
+_ROUNDING = 1e-15
+# A convex combination of unit vectors that is shorter cannot be told from zero by their inner products in float64.
+_RESOLUTION = 1e-6
+# Relative changes of b that need no shortening.
+_SMALL = 0.1
+# Where Newton's method does not converge, the cosines are not positive definite to their accuracy: raise the diagonal.
+_RAISES = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
+
+
+class _NotConverged(Exception):
+    pass
+
+
+def fair_shares(cosines: Array, log_heights: Array, power: float) -> Array | None:
+    """Solve ``cosines b = heights * b**-power`` for b > 0.
+
+    The equations say where b'(cosines)b / 2 - Σ heights_i ∫ b_i**-power is least, a convex function.
+
+    Args:
+        cosines: (K, K), of the task gradients.
+        log_heights: (K,), logarithms of the heights.
+        power: Positive.
+
+    Returns:
+        b, (K,). ``None`` where there is no solution: a convex combination of the unit vectors vanishes, as far as
+        their cosines can tell (Pareto-stationarity).
+
+    Raises:
+        RuntimeError: The relative residual did not fall to 1e-10, or to what rounding explains.
+    """
+    highest = log_heights.max()
+    for amount in _RAISES:
+        try:
+            log_b = _newton(_raised(cosines, amount), log_heights - highest, power)
+        except _NotConverged:
+            if amount == 0 and _hull_contains_zero(cosines):
+                return None
+            continue
+        return None if log_b is None else np.exp(log_b + highest / (1 + power))
+    raise RuntimeError(f"fair shares of {len(cosines)} tasks were not found in {_MAX_ITERATIONS} Newton iterations")
+
+
+def _raised(matrix: Array, amount: float | Array) -> Array:
+    """A copy with the amount added to the diagonal."""
+    raised = matrix.copy()
+    raised.flat[:: len(matrix) + 1] += amount
+    return raised
+
+
+def _hull_contains_zero(cosines: Array) -> bool:
+    _, directions = unit_root(cosines)
+    u = nearest_combination(directions, np.ones(len(cosines)))
+    x = directions @ u
+    return bool(x @ x <= (_RESOLUTION * u.sum()) ** 2)
+
+
+def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
+    """Logarithms of b. Each iteration scales b to the best point of its ray and takes a Newton step from there.
+
+    Everything is relative to b: ``parts`` are b_i cosines_ij b_j, and the equations say that their rows have the sums
+    ``values``. Nothing depends on the units of b.
+    """
+    log_b = log_heights / (1 + power)
+    for _ in range(_MAX_ITERATIONS):
+        b = np.exp(log_b)
+        parts = cosines * b * b[:, None]
+        total = parts.sum()
+        if total <= (_RESOLUTION * b.sum()) ** 2:
+            return None
+        values = np.exp(log_heights + (1 - power) * log_b)
+        log_scale = np.log(values.sum() / total) / (1 + power)
+        log_b, parts = log_b + log_scale, np.exp(2 * log_scale) * parts
+        values *= np.exp((1 - power) * log_scale)
+        missing = values - parts.sum(axis=1)
+        if (np.abs(missing) <= _TOLERANCE * values + 10 * _ROUNDING * np.abs(parts).sum(axis=1)).all():
+            return log_b
+        change = _newton_step(parts, missing, power * values)
+        largest = np.abs(change).max()
+        if largest <= 1e-3 and largest <= _noise(parts, values) / power:
+            return log_b
+        log_b = log_b + (np.log1p(change) if largest <= _SMALL else _damped(change, parts, values, missing, power))
+    if missing @ change <= 1e-12 * values.sum():  # the square of a step's length beside that of the update
+        return log_b
+    raise _NotConverged
+
+
+def _newton_step(parts: Array, missing: Array, curvature: Array) -> Array:
+    """The relative change of b."""
+    change: Array
+    _, change, failed = dposv(_raised(parts, curvature), missing)
+    if failed:
+        raise _NotConverged
+    return change
+
+
+def _noise(parts: Array, values: Array) -> float:
+    """Relative change of b that rounding alone asks for."""
+    roots = np.sqrt(values)
+    return float(_ROUNDING * (np.abs(parts) / roots / roots[:, None]).sum(axis=1).max())
+
+
+def _damped(change: Array, parts: Array, values: Array, missing: Array, power: float) -> Array:
+    """Changes of log b, shortened until the function falls by a part of what its slope promises.
+
+    Two ways to move, neither of which leaves the positive numbers; the one with the lower function is taken. Straight
+    on suits cosines that are nearly singular. Otherwise shares may have to shrink by orders of magnitude, and those
+    are moved by the growth of heights * b**-power.
+    """
+    sums, slope = values - missing, -(missing @ change)
+
+    def straight(length: float) -> Array:
+        return np.log1p(length * min(1.0, 0.9 / max(-change.min(), 0.9)) * change)
+
+    def bent(length: float) -> Array:
+        shrinks = np.log1p(-length * power * np.minimum(change, 0.0)) / power
+        return np.log1p(length * np.maximum(change, 0.0)) - shrinks
+
+    def fall(steps: Array) -> float:
+        relative = np.expm1(steps)
+        integral = steps if power == 1 else np.expm1((1 - power) * steps) / (1 - power)
+        return float(sums @ relative + relative @ parts @ relative / 2 - values @ integral)
+
+    length = 1.0
+    while length > _ROUNDING:
+        steps: Array = min(straight(length), bent(length), key=fall)
+        if fall(steps) <= 0.1 * length * slope:
+            return steps
+        length /= 2
+    raise _NotConverged

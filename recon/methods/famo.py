@@ -1,0 +1,75 @@
+"""Fast adaptive multitask optimization (FAMO).
+
+Liu, Feng, Stone & Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023, algorithm 1.
+
+    update c Σ z_i g_i / (L_i - b_i),   z = softmax(w),  c = 1 / Σ z_i / (L_i - b_i)
+    after the step, with the losses L' of the same batch:
+        w descends along J_z'δ,  δ_i = log(L_i - b_i) - log(L'_i - b_i)
+
+Needs only the losses, which must stay above b, and one backward; and the losses once more after the step, without a
+backward: train with :meth:`recon.Engine.step` (as :class:`recon.MultiTaskModule` does), or call :meth:`FAMO.update`
+yourself. The state is w and its Adam. The update is a convex combination of task gradients (mean scale).
+
+As in the published code, the second forward runs in training mode and on the whole batch, so batch statistics are
+updated twice. That code adds 1e-8 to each L_i - b_i; we refuse losses that are not above b.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number, check_positive
+from recon.methods.method import LossMethod, StatefulMethod
+from recon.methods.per_task import check_numbers, numbers_like
+from recon.methods.registry import register_method
+from recon.methods.simplex import LearnedWeights
+
+
+@register_method("famo")
+class FAMO(StatefulMethod, LossMethod):
+    """The losses, weighted so that all of them fall at the same relative rate.
+
+    Args:
+        lr: Learning rate of the Adam that moves w, >= 0. The default is the paper's.
+        weight_decay: Pulls w towards zero, >= 0. The default is the paper's; the published code has 1e-5.
+        lower_bounds: b, below each loss, in task order; zeros if left out.
+    """
+
+    simplex: LearnedWeights
+
+    def __init__(
+        self, lr: float = 0.025, weight_decay: float = 1e-3, lower_bounds: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.lr = check_number("famo", "lr", lr, low=0)
+        self.weight_decay = check_number("famo", "weight_decay", weight_decay, low=0)
+        self.lower_bounds = check_numbers("famo", "lower_bounds", lower_bounds, low=-inf)
+
+    def make_state(self, tasks: int) -> None:
+        self.simplex = LearnedWeights(tasks, self.lr, self.weight_decay)
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Point of the simplex, (K,)."""
+        rates = self.simplex().to(losses) / self._above_bounds(losses)
+        return rates / rates.sum()
+
+    def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
+        """One step of the network, then one of w by the losses after it."""
+        info = super().step(engine, closure, optimizer)
+        with torch.no_grad():
+            losses = closure()
+        self.update(*(torch.stack([each[task].detach() for task in engine.tasks]) for each in (info.losses, losses)))
+        return info
+
+    def update(self, before: Tensor, after: Tensor) -> None:
+        """Move w by the losses (K,) of one batch before and after a step of the network."""
+        self.bind(len(before))
+        self.simplex.descend(self._above_bounds(before).log() - self._above_bounds(after).log())
+
+    def _above_bounds(self, losses: Tensor) -> Tensor:
+        differences = losses - numbers_like(losses, "famo", "lower_bounds", self.lower_bounds, default=0)
+        check_positive("famo", differences)
+        return differences

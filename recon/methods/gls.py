@@ -1,0 +1,28 @@
+"""Geometric loss strategy (GLS).
+
+Chennupati, Sistu, Yogamani & Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy for
+Multi-Task Learning", CVPR workshops 2019, equation 4.
+
+    min (Π L_i)^(1/K),   update Σ w_i g_i  with  w_i = (Π L_j)^(1/K) / (K L_i)
+
+Needs only the losses, which must be positive, and one backward. No state, no randomness. Mean scale for equal losses.
+The unit of a single loss does not change the direction. We take the mean of logarithms, which the product of many
+losses would leave the range of.
+"""
+
+from torch import Tensor
+
+from recon.methods.checks import check_positive
+from recon.methods.method import LossMethod
+from recon.methods.registry import register_method
+
+
+@register_method("gls")
+class GLS(LossMethod):
+    """The geometric mean of the losses."""
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Slopes of the geometric mean, (K,)."""
+        check_positive("gls", losses)
+        logs = losses.log()
+        return (logs.mean() - logs).exp() / len(losses)

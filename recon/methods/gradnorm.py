@@ -1,0 +1,61 @@
+"""Gradient normalization (GradNorm).
+
+Chen, Badrinarayanan, Lee & Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask
+Networks", ICML 2018, algorithm 1.
+
+    update Σ w_i g_i;   then w descends along  Σ |w_i |g_i| - G r_i^α|,   G = mean of w_j |g_j|, held constant
+    r_i = (L_i / L_i,0) / mean of L_j / L_j,0,   L_0 the losses of the first step
+
+Needs the Gramian (its diagonal), and the losses, which must be positive. The state is w, the Adam that moves it, and
+L_0. Sum scale: the weights sum to K.
+
+The norms are those of the gradients in all shared parameters, which are at hand; the paper takes the last shared layer
+to save time. It moves w itself and rescales it to sum K; a weight that crosses zero then runs away, so we move the
+logits of w = K softmax, as other published code does, by an Adam of their own at the paper's rate.
+"""
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number, check_positive
+from recon.methods.method import GramianMethod, StatefulMethod
+from recon.methods.registry import register_method
+from recon.methods.simplex import LearnedWeights
+
+
+@register_method("gradnorm")
+class GradNorm(StatefulMethod, GramianMethod):
+    """The task gradients, weighted so that their norms match how far each task lags behind.
+
+    Args:
+        alpha: Strength with which lagging tasks are favoured; finite and >= 0; 0 makes all norms equal. The default is
+            the paper's for real data.
+        lr: Learning rate of the weights' Adam, >= 0.
+    """
+
+    scale = "sum"
+    simplex: LearnedWeights
+    first_losses: Tensor
+
+    def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
+        super().__init__()
+        self.alpha = check_number("gradnorm", "alpha", alpha, low=0)
+        self.lr = check_number("gradnorm", "lr", lr, low=0)
+
+    def make_state(self, tasks: int) -> None:
+        self.simplex = LearnedWeights(tasks, self.lr)
+        self.register_buffer("first_losses", torch.zeros(tasks, dtype=torch.float64))
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The present weights, (K,); they move after that."""
+        if losses is None:
+            raise ValueError("gradnorm: compares how fast the losses fall; pass losses")
+        check_positive("gradnorm", losses)
+        tasks = len(losses)
+        weights = tasks * self.simplex().to("cpu", torch.float64)
+        self.first_losses = torch.where(self.first_losses == 0, losses.to(self.first_losses), self.first_losses)
+        rates = losses / self.first_losses.to(losses)
+        norms = gramian.diagonal().sqrt()
+        lag = weights * norms - (weights * norms).mean() * (rates / rates.mean()) ** self.alpha
+        self.simplex.descend(tasks * lag.sign() * norms)
+        return weights

@@ -1,0 +1,87 @@
+"""Gradient vaccine (GradVac).
+
+Wang, Tsvetkov, Firat & Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively
+Multilingual Models", ICLR 2021, algorithm 1, on the whole model.
+
+    p_i = g_i;   for every other task j in random order, with φ = cos(p_i, g_j) and the target t = t_ij:
+        if φ < t:   p_i += |p_i| (t sqrt(1 - φ²) - φ sqrt(1 - t²)) / (|g_j| sqrt(1 - t²)) g_j   (now cos(p_i, g_j) = t)
+        t_ij = (1 - β) t + β φ
+    update Σ p_i
+
+Needs the Gramian: each p_i is a combination of task gradients. State: the targets t, (K, K), from zero (PCGrad's); and
+the generator of the orders, one permutation a task. The update is a sum over tasks (sum scale).
+
+As published and in TorchJD every target moves at each step; LibMTL moves only those that were missed. Nor do we add
+constants to denominators: zero gradients meet no target and move none, and a target stops short of 1, which no finite
+multiple of g_j reaches.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.gramian import Array, norms_and_cosines
+from recon.methods.method import GramianMethod, RandomMethod, StatefulMethod
+from recon.methods.registry import register_method
+
+_HIGHEST_TARGET = 1 - 1e-9
+# A turned gradient this much shorter than the original is what rounding leaves of two opposed ones.
+_VANISHED = 1e-7
+
+
+@register_method("gradvac")
+class GradVac(RandomMethod, StatefulMethod, GramianMethod):
+    """The sum of the task gradients, each turned until it agrees with the others as well as it used to.
+
+    Args:
+        beta: Share of the present cosine in the next target, in [0, 1]. The default is LibMTL's and TorchJD's.
+        seed: Seed of the order in which the others are visited.
+    """
+
+    scale = "sum"
+    targets: Tensor
+
+    def __init__(self, beta: float = 0.5, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.beta = check_number("gradvac", "beta", beta, low=0, high=1)
+
+    def make_state(self, tasks: int) -> None:
+        """Targets of zero, (K, K)."""
+        self.register_buffer("targets", torch.zeros(tasks, tasks, dtype=torch.float64))
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights of the original task gradients in the sum of the turned ones, (K,)."""
+        products: Array = gramian.numpy()
+        weights = np.ones(len(products))
+        nonzero = np.flatnonzero(products.diagonal() > 0)
+        if len(nonzero):
+            among = np.ix_(nonzero, nonzero)
+            norms, cosines = norms_and_cosines(products[among])
+            targets = self.targets.to("cpu", torch.float64).numpy().copy()
+            turned, targets[among] = self._turn(cosines, targets[among])
+            weights[nonzero] = norms @ turned / norms
+            self.targets = torch.from_numpy(targets)
+        return torch.from_numpy(weights)
+
+    def _turn(self, cosines: Array, targets: Array) -> tuple[Array, Array]:
+        """Row i: p_i / |g_i| in terms of the gradients' directions, (K, K); and the next targets, (K, K)."""
+        tasks = np.arange(len(cosines))
+        turned, products = np.eye(len(cosines)), cosines.copy()  # products: of each p_i / |g_i| with each direction
+        for other in self._orders(len(cosines)).T:
+            length = np.sqrt(np.maximum(np.einsum("ij,ij->i", turned, products), 0.0))
+            exists = length > _VANISHED
+            cosine = np.minimum(np.maximum(products[tasks, other] / np.where(exists, length, 1.0), -1.0), 1.0)
+            target = np.minimum(targets[tasks, other], _HIGHEST_TARGET)
+            factor = length * (target * np.sqrt((1 - cosine**2) / (1 - target**2)) - cosine)
+            factor[~exists | (cosine >= target)] = 0.0
+            turned[tasks, other] += factor
+            products += factor[:, None] * cosines[other]
+            targets[tasks, other] += np.where(exists, self.beta * (cosine - target), 0.0)
+        return turned, targets
+
+    def _orders(self, tasks: int) -> NDArray[np.int64]:
+        """For each task all others in random order, (K, K - 1)."""
+        order = torch.rand(tasks, tasks, generator=self.generator).numpy().argsort(axis=1)
+        return order[order != np.arange(tasks)[:, None]].reshape(tasks, tasks - 1)

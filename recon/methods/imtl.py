@@ -1,0 +1,40 @@
+"""Impartial multi-task learning (IMTL): balanced losses, then balanced gradients.
+
+Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, algorithm 1.
+
+    update: that of `imtl_g` for the scaled gradients exp(s_i) g_i;   s_i descends along  exp(s_i) L_i - s_i
+
+Needs the Gramian, and the losses, which must be positive. The state is the K learned log-scales, from 0; the network's
+optimizer trains them, so give it the method's parameters too (:class:`recon.MultiTaskModule` does). Their gradient,
+exp(s_i) L_i - 1, is added to ``.grad`` when the weights are computed. Mean scale, of the scaled gradients.
+
+Published, a head is trained by its scaled loss; here, as with all methods of gradients, by its own.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from recon.methods.checks import check_positive
+from recon.methods.imtl_g import IMTLG
+from recon.methods.method import StatefulMethod
+from recon.methods.registry import register_method
+
+
+@register_method("imtl")
+class IMTL(StatefulMethod, IMTLG):
+    """The combination of scaled task gradients that has the same product with each of their directions."""
+
+    log_scales: nn.Parameter
+
+    def make_state(self, tasks: int) -> None:
+        self.log_scales = nn.Parameter(torch.zeros(tasks))
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights of the task gradients as they are, (K,)."""
+        if losses is None:
+            raise ValueError("imtl: scales the gradients by what it learns from the losses; pass losses")
+        check_positive("imtl", losses)
+        scales = self.log_scales.detach().cpu().double().exp()
+        gradient = (scales * losses - 1).to(self.log_scales)
+        self.log_scales.grad = gradient if self.log_scales.grad is None else self.log_scales.grad + gradient
+        return scales * super().weights(gramian * scales.outer(scales), losses)

@@ -1,0 +1,70 @@
+"""Impartial multi-task learning, gradients only (IMTL-G).
+
+Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, eq. 6.
+
+    d = Σ a_i g_i  with  d·g_1/|g_1| = ... = d·g_K/|g_K|  and  Σ a_i = 1
+    so  a_i = b_i / |g_i| up to a factor, where  C b = 1  and C are the cosines of the task gradients
+
+Needs the Gramian. No state, no randomness. The weights sum to one, but some can be negative (mean scale). Where their
+sum is negative before it is made one (three tasks or more, of very unequal norms), the update leads away from every
+task: so it is published, and so it is here.
+
+The published code solves a (K - 1, K - 1) system in the gradients' own units, and TorchJD takes a pseudoinverse there;
+cosines lose no digits to unequal norms. Where dependent gradients leave only d = 0 with equal products (two opposed
+ones), the update is zero, where a pseudoinverse gives a least-squares direction with unequal ones. If the
+weights that solve the equations sum to zero, none of sum one do: the update is zero. Zero gradients are left out.
+"""
+
+import numpy as np
+import torch
+from scipy.linalg.lapack import dposv
+from torch import Tensor
+
+from recon.methods.gramian import Array, norms_and_cosines
+from recon.methods.method import GramianMethod
+from recon.methods.registry import register_method
+
+# Eigenvalues of cosines, relative to the largest and for each task, that rounding alone can produce.
+_ROUNDING = 1e-15
+# Components along such an eigenvector that are not zero by rounding; sums of weights that are.
+_RESOLUTION = 1e-7
+_CANCELLED = 1e-12
+# Longer solutions come of cosines that are singular but for a few digits, or for none.
+_LONG = 1e4
+
+
+@register_method("imtl_g")
+class IMTLG(GramianMethod):
+    """The combination of task gradients that has the same product with each of their directions."""
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights of sum one, (K,), or zeros where there are none."""
+        products: Array = gramian.numpy()
+        weights = np.zeros(len(products))
+        nonzero = products.diagonal() > 0
+        if nonzero.any():
+            norms, cosines = norms_and_cosines(products[nonzero][:, nonzero])
+            shares = _equal_products(cosines) * (norms.min() / norms)
+            if abs(shares.sum()) > _CANCELLED * np.abs(shares).sum():
+                weights[nonzero] = shares / shares.sum()
+        return torch.from_numpy(weights)
+
+
+def _equal_products(cosines: Array) -> Array:
+    """The shortest b with ``cosines b = 1``; zeros if there is none."""
+    b: Array
+    _, b, failed = dposv(cosines, np.ones(len(cosines)))
+    if failed or np.abs(b).max() > _LONG:
+        return _shortest_equal_products(cosines)
+    return b
+
+
+def _shortest_equal_products(cosines: Array) -> Array:
+    """The same for cosines that are singular, or nearly so."""
+    eigenvalues, vectors = np.linalg.eigh(cosines)
+    sums = vectors.sum(axis=0)
+    null = eigenvalues <= _ROUNDING * len(cosines) * eigenvalues[-1]
+    if (np.abs(sums[null]) > _RESOLUTION).any():
+        return np.zeros(len(cosines))
+    b: Array = vectors[:, ~null] @ (sums[~null] / eigenvalues[~null])
+    return b

@@ -1,0 +1,134 @@
+"""TorchJD's methods as methods of ours, and ours as TorchJD's.
+
+Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; https://torchjd.org. An optional extra:
+``pip install 'recon-mtl[torchjd]'``; it is imported when first used.
+
+Needs the Gramian if TorchJD's object does, else the Jacobian. State is in the checkpoint as far as TorchJD's
+``state_dict`` has it; random methods of TorchJD draw from torch's global generator.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from recon.methods.method import GramianMethod, JacobianMethod, LossMethod, Method
+from recon.methods.registry import register_method
+from recon.names import unknown_name
+
+
+@register_method("torchjd")
+class TorchJD(Method):
+    """A method of TorchJD.
+
+    Args:
+        aggregator: An ``Aggregator``, or a ``Weighting`` of the Gramian or the Jacobian, of ``torchjd.aggregation``; or
+            the name of one that needs no arguments.
+        scale: What K equal task gradients g are combined to: about K g (``"sum"``: ``Sum``, ``PCGrad``, ``GradDrop``,
+            ``ConFIG``, ...) or about g (``"mean"``: ``Mean``, ``UPGrad``, ``MGDA``, ...). Only the factor that
+            ``update_scale`` asks for depends on it.
+
+    Raises:
+        ImportError: TorchJD is not installed.
+        TypeError: The object is neither.
+
+    Example:
+        >>> from torchjd.aggregation import UPGrad
+        >>> from recon.methods import create_method
+        >>> create_method("torchjd", aggregator=UPGrad()).combine(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
+        tensor([0.2929, 1.9004, 1.9004])
+    """
+
+    aggregator: nn.Module
+
+    def __new__(cls, aggregator: object = "UPGrad", scale: str = "mean") -> "TorchJD":
+        """Choose the class by what the object needs."""
+        if cls is not TorchJD:
+            return super().__new__(cls)
+        return super().__new__(_TorchJDGramian if _needs_gramian(_resolved(aggregator)) else _TorchJDJacobian)
+
+    def __init__(self, aggregator: object = "UPGrad", scale: Literal["sum", "mean"] = "mean") -> None:
+        super().__init__()
+        if scale not in ("sum", "mean"):
+            raise ValueError(f"torchjd: scale must be 'sum' or 'mean', got {scale!r}")
+        self.aggregator = _resolved(aggregator)
+        self.scale = scale  # type: ignore[misc]  # elsewhere a constant of the class
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale!r}"  # the object is a module, and is shown as such
+
+
+class _TorchJDGramian(TorchJD, GramianMethod):
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            return getattr(self.aggregator, "gramian_weighting", self.aggregator)(gramian)
+
+
+class _TorchJDJacobian(TorchJD, JacobianMethod):
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            result = self.aggregator(jacobian)
+            return result @ jacobian if isinstance(self.aggregator, _torchjd().Weighting) else result
+
+
+def to_torchjd(method: Method) -> Any:
+    """A method as an object of TorchJD's API.
+
+    Args:
+        method: The method; what it learns and remembers stays in it.
+
+    Returns:
+        A Gramian method as ``GramianWeightedAggregator``, whose ``gramian_weighting`` serves ``torchjd.autogram``; a
+        Jacobian method as ``Aggregator``; a loss method as ``torchjd.scalarization.Scalarizer`` of the method's
+        objective. TorchJD hands on no losses, which some methods need.
+
+    Raises:
+        ImportError: TorchJD is not installed.
+        TypeError: The method is of none of these kinds.
+    """
+    _torchjd()
+    from recon.methods import adapters
+
+    if isinstance(method, GramianMethod):
+        return adapters.ReconAggregator(method)
+    if isinstance(method, JacobianMethod):
+        return adapters.ReconJacobianAggregator(method)
+    if isinstance(method, LossMethod):
+        return adapters.ReconScalarizer(method)
+    raise TypeError(f"{method!r} is neither a loss, a Gramian nor a Jacobian method")
+
+
+def _torchjd() -> Any:
+    try:
+        import torchjd.aggregation
+    except ImportError as error:
+        raise ImportError("TorchJD is not installed; get it with: pip install 'recon-mtl[torchjd]'") from error
+    return torchjd.aggregation
+
+
+def _resolved(aggregator: object) -> nn.Module:
+    """The object itself, or the one of that name, made without arguments."""
+    torchjd = _torchjd()
+    if isinstance(aggregator, str):
+        if aggregator not in torchjd.__all__:
+            raise unknown_name("aggregator", aggregator, torchjd.__all__, where="torchjd.aggregation")
+        aggregator = getattr(torchjd, aggregator)()
+    if not isinstance(aggregator, torchjd.Aggregator | torchjd.Weighting):
+        raise TypeError(
+            f"torchjd: aggregator must be an Aggregator or Weighting of torchjd.aggregation, or the name of one, "
+            f"got {aggregator!r}"
+        )
+    assert isinstance(aggregator, nn.Module)
+    return aggregator
+
+
+def _needs_gramian(aggregator: nn.Module) -> bool:
+    torchjd = _torchjd()
+    if isinstance(aggregator, torchjd.Aggregator):
+        return isinstance(aggregator, torchjd.GramianWeightedAggregator)
+    if isinstance(aggregator, torchjd.CRMOGMWeighting):
+        return _needs_gramian(aggregator.weighting)
+    from torchjd.aggregation import _weighting_bases as bases
+
+    # A composition takes what its inner function takes: `weighting << compute_gramian` takes the Jacobian.
+    return not isinstance(aggregator, bases._MatrixWeighting | bases._Composition)

@@ -1,0 +1,65 @@
+"""Smooth Tchebycheff scalarisation of the logarithms of losses, after a warm-up.
+
+What the authors of "Smooth Tchebycheff Scalarization for Multi-Objective Optimization" (ICML 2024) run in their
+multi-task experiments.
+
+    warm-up:  min Σ log L_i;   then  min K µ log Σ (L_i / n_i)^(1/µ)   with n_i the mean loss in the last warm-up epoch
+
+Needs only the losses, which must be positive, and one backward; and to be told when an epoch ends
+(:meth:`recon.Method.end_epoch`), else the warm-up never does. The state is the running sum of the losses in this epoch
+and n. Sum scale, of gradients of logarithms.
+"""
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_above, check_count, check_positive
+from recon.methods.method import LossMethod, StatefulMethod
+from recon.methods.registry import register_method
+
+
+@register_method("log_stch")
+class LogSTCH(StatefulMethod, LossMethod):
+    """A smooth maximum of how large each loss is beside its size after a warm-up.
+
+    Args:
+        mu: µ > 0; the smaller, the nearer to the maximum.
+        warmup_epochs: Number of epochs that train the sum of the logarithms, >= 1. The default is the published code's.
+    """
+
+    scale = "sum"
+    loss_sum: Tensor
+    steps: Tensor
+    epochs: Tensor
+    nadir: Tensor
+
+    def __init__(self, mu: float = 1.0, warmup_epochs: int = 5) -> None:
+        super().__init__()
+        self.mu = check_above("log_stch", "mu", mu, low=0)
+        self.warmup_epochs = check_count("log_stch", "warmup_epochs", warmup_epochs, low=1)
+
+    def make_state(self, tasks: int) -> None:
+        self.register_buffer("loss_sum", torch.zeros(tasks))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("nadir", torch.ones(tasks))
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Slopes of the objective, (K,); during warm-up the losses enter the mean of this epoch."""
+        check_positive("log_stch", losses)
+        self.loss_sum += losses.to(self.loss_sum)
+        self.steps += 1
+        growth = (losses / self.nadir.to(losses)).log()
+        smooth_maximum = len(losses) * ((growth - growth.max()) / self.mu).softmax(0)
+        warm = (self.epochs < self.warmup_epochs).to(losses.device)
+        return torch.where(warm, 1, smooth_maximum) / losses
+
+    def end_epoch(self) -> None:
+        """During warm-up, take the mean losses of the epoch that ends; an epoch without a step changes nothing."""
+        if not self.tasks or self.steps == 0:
+            return
+        if self.epochs < self.warmup_epochs:
+            self.nadir = self.loss_sum / self.steps
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+        self.steps = torch.zeros_like(self.steps)
+        self.epochs = self.epochs + 1

@@ -1,0 +1,63 @@
+"""Multi-objective gradient correction (MoCo).
+
+Fernando, Shen, Liu, Chaudhury, Murugesan & Chen, "Mitigating Gradient Bias in Multi-objective Learning: A Provably
+Convergent Approach", ICLR 2023, equations 7 and 8.
+
+    y_i ← y_i - β_t (y_i - g_i),   λ ← Π(λ - γ_t (YY' + ρI) λ),   update Y'λ;   β_t = β / √t,  γ_t = γ / √t
+
+Π is the nearest point of the simplex. λ follows the weights of MGDA for the tracked gradients Y, which are less noisy
+than those of one batch. Needs the Jacobian. The state is Y, from 0, as large as the Jacobian, also in the checkpoint,
+and λ, from 1/K. Mean scale, shorter in the first steps, while Y grows from 0. The step on λ is not free of the
+gradients' unit.
+
+The published code differs from the paper, and we follow the paper: it replaces Π by a softmax, which never leaves the
+neighbourhood of equal weights, and each gradient by its direction times its loss. As there, the update takes the Y and
+λ of this step, where the paper takes those of the step before.
+"""
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.gramian import gramian_of
+from recon.methods.method import JacobianMethod, StatefulMethod
+from recon.methods.registry import register_method
+from recon.methods.simplex import nearest_on_simplex
+
+
+@register_method("moco")
+class MoCo(StatefulMethod, JacobianMethod):
+    """The shortest combination of tracked task gradients, followed step by step.
+
+    Args:
+        beta: How fast the tracked gradients follow, in [0, 1].
+        gamma: How fast the weights follow, >= 0.
+        rho: Pulls the weights towards equal ones, >= 0.
+    """
+
+    gradients: Tensor
+    weights: Tensor
+    steps: Tensor
+
+    def __init__(self, beta: float = 0.5, gamma: float = 0.1, rho: float = 0.0) -> None:
+        super().__init__()
+        self.beta = check_number("moco", "beta", beta, low=0, high=1)
+        self.gamma = check_number("moco", "gamma", gamma, low=0)
+        self.rho = check_number("moco", "rho", rho, low=0)
+
+    def make_state(self, tasks: int) -> None:
+        self.register_buffer("gradients", torch.zeros(tasks, 0))
+        self.register_buffer("weights", torch.full((tasks,), 1 / tasks, dtype=torch.float64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The weighted sum of the tracked gradients, (P,)."""
+        self.steps += 1
+        decay = self.steps.to(jacobian.device, torch.float64).sqrt()
+        gradients = self.tracked("gradients", jacobian)
+        gradients.lerp_(jacobian, (self.beta / decay).to(jacobian))
+        weights = self.weights.to(jacobian.device, torch.float64)
+        slope = gramian_of(gradients) @ weights + self.rho * weights
+        weights = nearest_on_simplex(weights - self.gamma / decay * slope)
+        self.weights = weights.to(self.weights)
+        return weights.to(jacobian) @ gradients

@@ -1,0 +1,51 @@
+"""Multi-objective gradient with double sampling (MoDo).
+
+Chen, Fernando, Ying & Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and
+Conflict-Avoidance", NeurIPS 2023, JMLR 2024, eq. 2.9.
+
+    λ <- the nearest point of the simplex to λ - γ (G λ + ρ λ);   update λ'J
+
+Needs the Gramian. State: λ, from 1/K. No randomness. The update is a convex combination of task gradients (mean scale).
+γ has the unit of 1 / G: the weights move faster for longer gradients.
+
+Published: G = J_1 J_2' from two independent batches (hence the name), and the update from the mean of both or from a
+third, which makes the gradient of λ unbiased at two or three times the cost of a step. Here all are the batch at
+hand: G is its Gramian.
+"""
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.gramian import Array, nearest_on_simplex
+from recon.methods.method import GramianMethod, StatefulMethod
+from recon.methods.registry import register_method
+
+
+@register_method("modo")
+class MoDo(StatefulMethod, GramianMethod):
+    """A convex combination of task gradients that gets shorter from step to step.
+
+    Args:
+        gamma: Learning rate of the weights, finite and >= 0. The default is the published code's (LibMTL: 0.001).
+        rho: Pull toward equal weights, finite and >= 0.
+    """
+
+    simplex_weights: Tensor
+
+    def __init__(self, gamma: float = 0.1, rho: float = 0.1) -> None:
+        super().__init__()
+        self.gamma = check_number("modo", "gamma", gamma, low=0)
+        self.rho = check_number("modo", "rho", rho, low=0)
+
+    def make_state(self, tasks: int) -> None:
+        """Equal weights, (K,)."""
+        self.register_buffer("simplex_weights", torch.full((tasks,), 1 / tasks, dtype=torch.float64))
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Point of the simplex, (K,)."""
+        products: Array = gramian.numpy()
+        w = self.simplex_weights.to("cpu", torch.float64).numpy()
+        w = nearest_on_simplex(w - self.gamma * (products @ w + self.rho * w))
+        self.simplex_weights = torch.from_numpy(w)
+        return torch.from_numpy(w.copy())

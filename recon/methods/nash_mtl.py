@@ -1,0 +1,62 @@
+"""Multi-task learning as a bargaining game (Nash-MTL).
+
+Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik & Fetaya, "Multi-Task Learning as a Bargaining Game", ICML 2022,
+algorithm 1.
+
+    max_d Σ log(g_i·d)  in a ball around 0:   G a = 1/a,  a > 0   (element by element; G is the Gramian),   update J'a
+
+Needs the Gramian. No state, no randomness. As in the published code G is divided by its Frobenius norm |G| first, which
+makes the update sqrt(K |G|) long: K g for K equal gradients g (sum scale). It is then cut to the length `max_norm`.
+
+The published code takes up to 20 steps of a convex-concave procedure, each a cone program, and keeps the last weights
+where the solver fails. With a_i = b_i / |g_i| the equations read C b = 1/b in the cosines C of the gradients, which we
+solve by Newton's method to a relative residual of 1e-10. At a Pareto-stationary point no step serves all tasks and
+there is no solution: the update is zero. Tasks with a zero gradient have nothing to gain and take no part.
+Weights that are kept for several steps are another method's business: ``psmgd``.
+"""
+
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.fairness import fair_shares
+from recon.methods.gramian import Array, norms_and_cosines
+from recon.methods.method import GramianMethod
+from recon.methods.registry import register_method
+
+
+@register_method("nash_mtl")
+class NashMTL(GramianMethod):
+    """The bargaining solution: no other update gains more on the tasks in relative terms.
+
+    Args:
+        max_norm: Longest update, >= 0; ``None`` for no limit. The default is the published code's.
+    """
+
+    scale = "sum"
+
+    def __init__(self, max_norm: float | None = 1.0) -> None:
+        super().__init__()
+        self.max_norm = None if max_norm is None else check_number("nash_mtl", "max_norm", max_norm, low=0)
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Positive weights, (K,); zeros at a Pareto-stationary point.
+
+        Raises:
+            RuntimeError: The equations were not solved.
+        """
+        products: Array = gramian.numpy()
+        weights = np.zeros(len(products))
+        nonzero = products.diagonal() > 0
+        if nonzero.any():
+            norms, cosines = norms_and_cosines(products[nonzero][:, nonzero])
+            shares = fair_shares(cosines, np.zeros_like(norms), power=1.0)
+            if shares is not None:
+                length = sqrt(len(norms) * np.linalg.norm(products))
+                if self.max_norm is not None:
+                    length = min(length, self.max_norm)
+                weights[nonzero] = shares / norms * (length / sqrt(len(norms)))
+        return torch.from_numpy(weights)

@@ -1,0 +1,55 @@
+"""Penalty-based boundary intersection (PBI).
+
+Zhang & Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", IEEE Transactions on Evolutionary
+Computation 2007, section III.C.
+
+    min (d_1 + θ d_2) / Σ u_i,   d_1 = u·(L - z),  d_2 = |L - z - d_1 u|,  u = λ / |λ|
+
+Needs only the losses, and one backward. No state, no randomness. Mean scale: the division by Σ u_i is ours, so that
+equal tasks are trained plainly. A task that is better off than λ asks can get a negative weight.
+
+Where d_2 = 0 it has no slope; the smallest of its subgradients, 0, is taken.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_number
+from recon.methods.method import LossMethod
+from recon.methods.per_task import check_numbers, numbers_like, preference_like
+from recon.methods.preference import check_preference
+from recon.methods.registry import register_method
+
+
+@register_method("pbi")
+class PBI(LossMethod):
+    """The losses along a preferred ratio, and a penalty for leaving that ratio.
+
+    Args:
+        theta: Penalty of the distance from the preferred direction, >= 0. The default is the paper's.
+        preference: λ, the ratio in which losses should stand, a number >= 0 for each task; equal if left out.
+        ideal: z, the best value of each loss, in task order; zeros if left out.
+    """
+
+    def __init__(
+        self, theta: float = 5.0, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.theta = check_number("pbi", "theta", theta, low=0)
+        self.preference = check_preference("pbi", preference)
+        self.ideal = check_numbers("pbi", "ideal", ideal, low=-inf)
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Slopes of the objective, (K,)."""
+        direction = preference_like(losses, "pbi", self.preference)
+        direction = direction / direction.norm()
+        regrets = losses - numbers_like(losses, "pbi", "ideal", self.ideal, default=0)
+        aside = regrets - (regrets @ direction) * direction
+        aside = aside - (aside @ direction) * direction  # once more, for rounding: exactly across where it is tiny
+        distance = aside.norm()
+        rounding = 1e2 * torch.finfo(losses.dtype).eps * regrets.norm()
+        slope = torch.where(distance > rounding, aside / distance, 0)
+        return (direction + self.theta * slope) / direction.sum()

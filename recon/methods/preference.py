@@ -1,0 +1,33 @@
+"""Fixed preferences among the tasks, a hyperparameter of several methods."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recon.methods.gramian import Array
+from recon.methods.per_task import check_numbers
+
+
+def check_preference(method: str, preference: Sequence[float] | None) -> list[float] | None:
+    """The preference as a list of numbers >= 0 that are not all zero, or ``None``.
+
+    Raises:
+        ValueError: It is not; the error names the method and the task.
+    """
+    checked = check_numbers(method, "preference", preference, low=0)
+    if checked is not None and not any(checked):
+        raise ValueError(f"{method}: preference must prefer at least one task, got {checked!r}")
+    return checked
+
+
+def preference_of(method: str, preference: list[float] | None, tasks: int, default: float) -> Array:
+    """The preference among K tasks as an array, (K,); the default for each task if there is none.
+
+    Raises:
+        ValueError: It is a preference among another number of tasks.
+    """
+    if preference is None:
+        return np.full(tasks, default)
+    if len(preference) != tasks:
+        raise ValueError(f"{method}: preference of {len(preference)} numbers for {tasks} tasks; give one number a task")
+    return np.array(preference)

@@ -1,0 +1,141 @@
+"""What each method promises of its update: the table that the documentation prints and the tests check, entry by entry.
+
+A user's own method needs no entry.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Property = Literal[
+    "alone",
+    "agreeing",
+    "calibrated",
+    "order-free",
+    "non-negative",
+    "non-conflicting",
+    "homogeneous",
+    "linear",
+    "impartial",
+    "stops",
+    "stops early",
+    "memoryless",
+]
+
+MEANING: dict[Property, str] = {
+    "alone": "A single task is trained plainly: the update is its gradient.",
+    "agreeing": "Equal task gradients give an update along them.",
+    "calibrated": "K equal task gradients g give K g if the method's scale is `sum`, g if it is `mean`.",
+    "order-free": "The order of the tasks does not matter.",
+    "non-negative": "No task gradient enters with a negative weight.",
+    "non-conflicting": "To first order the update harms no task: its inner product with no task gradient is negative.",
+    "homogeneous": "All gradients times c > 0 give the update times c.",
+    "linear": "The update is linear in positive factors of the single task gradients.",
+    "impartial": "Positive factors of the single task gradients do not turn the update.",
+    "stops": "The update is zero where a combination of the gradients with only positive weights vanishes.",
+    "stops early": "The update is zero where a convex combination of nonzero gradients vanishes (Pareto-stationary).",
+    "memoryless": "The update depends on the present gradients and losses alone: no state, no randomness.",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method with some hyperparameters, and what it then promises beyond a finite update for finite gradients.
+
+    Attributes:
+        method: Registered name.
+        properties: Keys of :data:`MEANING`.
+        options: Hyperparameters that differ from the defaults.
+        least_tasks: The method refuses fewer tasks.
+    """
+
+    method: str
+    properties: frozenset[Property]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    least_tasks: int = 1
+
+    @property
+    def label(self) -> str:
+        """Name and hyperparameters, as in ``cagrad(c=1.5)``."""
+        listed = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.method}({listed})" if listed else self.method
+
+
+def _entry(method: str, *properties: Property, least_tasks: int = 1, **options: Any) -> Entry:
+    unknown = set(properties) - set(get_args(Property))
+    if unknown:
+        raise ValueError(f"{method}: unknown properties {sorted(unknown)}; there are {get_args(Property)}")
+    return Entry(method, frozenset(properties), options, least_tasks)
+
+
+_PLAIN: tuple[Property, ...] = ("alone", "agreeing", "calibrated", "homogeneous")
+_FAIR: tuple[Property, ...] = (
+    "order-free",
+    "non-negative",
+    "non-conflicting",
+    "impartial",
+    "stops",
+    "stops early",
+    "memoryless",
+)
+
+ENTRIES: tuple[Entry, ...] = (
+    # One backward: losses.
+    _entry("joint", *_PLAIN, "order-free", "non-negative", "linear", "memoryless"),
+    _entry("rlw", *_PLAIN, "non-negative", "linear"),
+    _entry("uw", "agreeing", "homogeneous", "order-free", "non-negative", "linear"),
+    _entry("dwa", *_PLAIN, "order-free", "non-negative", "linear"),
+    _entry("gls", *_PLAIN, "order-free", "non-negative", "linear", "memoryless"),
+    _entry("imtl_l", *_PLAIN, "order-free", "non-negative", "linear"),
+    _entry("log_sum", "agreeing", "homogeneous", "order-free", "non-negative", "linear", "memoryless"),
+    _entry("tchebycheff", *_PLAIN, "order-free", "non-negative", "linear", "memoryless"),
+    _entry("stch", *_PLAIN, "order-free", "non-negative", "linear", "memoryless"),
+    _entry("log_stch", "agreeing", "homogeneous", "order-free", "non-negative", "linear"),
+    _entry("pbi", "alone", "calibrated", "homogeneous", "order-free", "linear", "memoryless"),
+    _entry("cosmos", "alone", "calibrated", "homogeneous", "order-free", "linear", "memoryless"),
+    _entry("famo", *_PLAIN, "order-free", "non-negative", "linear"),
+    # Gramian.
+    _entry(
+        "mgda", *_PLAIN, "order-free", "non-negative", "non-conflicting", "stops", "stops early", "memoryless"
+    ),
+    _entry("mgda", *_PLAIN, "order-free", "non-negative", "memoryless", normalization="l2"),
+    _entry("mgda", *_PLAIN, "order-free", "non-negative", "memoryless", normalization="loss"),
+    _entry("mgda", *_PLAIN, "order-free", "non-negative", "memoryless", normalization="loss+"),
+    _entry("pcgrad", *_PLAIN, "non-negative", "linear"),
+    _entry("cagrad", "alone", "agreeing", "homogeneous", "order-free", "non-negative", "memoryless"),
+    _entry(
+        "cagrad",
+        *_PLAIN, "order-free", "non-negative", "non-conflicting", "stops", "memoryless",
+        c=1.5,
+        rescale=2,
+    ),
+    _entry("imtl_g", *_PLAIN, "order-free", "stops", "stops early", "memoryless"),
+    _entry("imtl", *_PLAIN, "order-free", "stops", "stops early"),
+    _entry("gradvac", *_PLAIN, "non-negative", "linear"),
+    _entry("nash_mtl", "agreeing", *_FAIR),
+    _entry("nash_mtl", *_PLAIN, *_FAIR, max_norm=None),
+    _entry("fairgrad", "agreeing", *_FAIR),
+    _entry("fairgrad", "agreeing", *(p for p in _FAIR if p != "impartial"), alpha=0.5),
+    _entry("fairgrad", "agreeing", *(p for p in _FAIR if p != "impartial"), alpha=2.0),
+    _entry("aligned_mtl", *_PLAIN, "order-free", "memoryless"),
+    _entry("aligned_mtl", *_PLAIN, "order-free", "memoryless", scale_mode="median"),
+    _entry("aligned_mtl", *_PLAIN, "order-free", "memoryless", scale_mode="rmse"),
+    _entry("upgrad", *_PLAIN, "order-free", "non-negative", "non-conflicting", "linear", "stops", "memoryless"),
+    _entry("dualproj", *_PLAIN, "order-free", "non-negative", "non-conflicting", "stops", "memoryless"),
+    _entry("sdmgrad", *_PLAIN, "order-free", "non-negative"),
+    _entry("modo", "alone", "agreeing", "calibrated", "order-free", "non-negative"),
+    _entry("cr_mogm", *_PLAIN, "order-free", "non-negative"),
+    _entry("psmgd", *_PLAIN, "order-free", "non-negative"),
+    _entry("krum", "agreeing", "calibrated", "homogeneous", "non-negative", "memoryless", least_tasks=3),
+    _entry("constant", *_PLAIN, "order-free", "non-negative", "linear", "memoryless"),
+    _entry("config", *_PLAIN, "order-free", "impartial", "memoryless"),
+    _entry("torchjd", *_PLAIN, "order-free", aggregator="MGDA"),
+    _entry("gradnorm", *_PLAIN, "order-free", "non-negative", "linear"),
+    # Jacobian.
+    _entry("graddrop", *_PLAIN),
+    _entry("graddrop", *_PLAIN, leak=0.3),
+    _entry("moco", "agreeing", "order-free"),
+    _entry("db_mtl", "agreeing", "homogeneous", "order-free", "impartial"),
+    _entry("excess_mtl", *_PLAIN, "order-free", "linear"),
+    _entry("trimmed_mean", *_PLAIN, "order-free", "memoryless"),
+)  # fmt: skip

@@ -1,0 +1,30 @@
+"""Random loss weighting (RLW).
+
+Lin, Ye & Zhang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning", TMLR 2022,
+algorithm 2, with normal draws.
+
+    w = softmax(z),  z_i ~ N(0, 1) anew in each step;   update Σ w_i g_i
+
+Needs only the losses, and one backward. No state but the generator of the draws. The weights sum to 1 (mean scale).
+"""
+
+import torch
+from torch import Tensor
+
+from recon.methods.method import LossMethod, RandomMethod
+from recon.methods.registry import register_method
+
+
+@register_method("rlw")
+class RLW(RandomMethod, LossMethod):
+    """The losses, weighted at random in each step.
+
+    Args:
+        seed: Seed of the weights.
+    """
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """A random point of the simplex, (K,)."""
+        generator = self.generator_on(losses.device)
+        draws = torch.randn(losses.shape, generator=generator, dtype=torch.float32, device=losses.device)
+        return draws.softmax(0).to(losses.dtype)

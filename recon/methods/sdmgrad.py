@@ -1,0 +1,76 @@
+"""Stochastic direction-oriented multi-objective gradient descent (SDMGrad).
+
+Xiao, Ban & Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms", NeurIPS 2023,
+algorithm 1.
+
+    min_w w'G (w / 2 + λ p) over the simplex, by a few steps of projected descent with momentum from the last w;
+    update (w + λ p)'J / (1 + λ),   p_i = 1/K unless preferred otherwise
+
+Needs the Gramian. State: w, from 1/K. No randomness. The update is a convex combination of task gradients (mean scale).
+As in the published code, G is first divided by the square of the mean norm of the task gradients (not where all
+are zero; the published code adds 1e-8 instead).
+
+Published: G = J_1 J_2' from two independent batches, and the update from a third, which makes the gradient of w
+unbiased at three times the cost of a step. Here all three are the batch at hand: G is its Gramian.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.methods.checks import check_count, check_number
+from recon.methods.gramian import Array, nearest_on_simplex
+from recon.methods.method import GramianMethod, StatefulMethod
+from recon.methods.preference import check_preference, preference_of
+from recon.methods.registry import register_method
+
+
+@register_method("sdmgrad")
+class SDMGrad(StatefulMethod, GramianMethod):
+    """A compromise of the shortest convex combination of task gradients with their mean.
+
+    Args:
+        lambda_: Pull toward the preferred combination, finite and >= 0. The default is that of the paper's experiments.
+        lr: Learning rate of w, >= 0. The default is the published code's (LibMTL: 5).
+        momentum: Momentum of w, in [0, 1].
+        iterations: Steps of w at each update, >= 1.
+        preference: A finite number >= 0 for each task, in task order; 1/K if left out.
+    """
+
+    simplex_weights: Tensor
+
+    def __init__(
+        self,
+        lambda_: float = 0.3,
+        lr: float = 10.0,
+        momentum: float = 0.5,
+        iterations: int = 20,
+        preference: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.lambda_ = check_number("sdmgrad", "lambda_", lambda_, low=0)
+        self.lr = check_number("sdmgrad", "lr", lr, low=0)
+        self.momentum = check_number("sdmgrad", "momentum", momentum, low=0, high=1)
+        self.iterations = check_count("sdmgrad", "iterations", iterations, low=1)
+        self.preference = check_preference("sdmgrad", preference)
+
+    def make_state(self, tasks: int) -> None:
+        """Equal weights, (K,)."""
+        self.register_buffer("simplex_weights", torch.full((tasks,), 1 / tasks, dtype=torch.float64))
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights >= 0, (K,); they sum to one if the preference does."""
+        products: Array = gramian.numpy()
+        preferred = self.lambda_ * preference_of("sdmgrad", self.preference, len(products), default=1 / len(products))
+        w = self.simplex_weights.to("cpu", torch.float64).numpy()
+        mean_norm = np.sqrt(products.diagonal()).mean()
+        if mean_norm > 0:
+            products = products / mean_norm / mean_norm
+            velocity = np.zeros_like(w)
+            for _ in range(self.iterations):
+                velocity = self.momentum * velocity + products @ (w + preferred)
+                w = nearest_on_simplex(w - self.lr * velocity)
+            self.simplex_weights = torch.from_numpy(w)
+        return torch.from_numpy((w + preferred) / (1 + self.lambda_))

@@ -1,0 +1,48 @@
+"""Smooth Tchebycheff scalarisation (STCH).
+
+Lin, Zhang, Yang, Liu, Wang & Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML 2024,
+equation 7.
+
+    min K µ log Σ exp(λ_i (L_i - z_i) / µ),   update K Σ λ_i p_i g_i  with  p = softmax(λ (L - z) / µ)
+
+Needs only the losses, and one backward. No state, no randomness. Mean scale: λ is 1/K for each task unless given, and
+the factor K is ours, so that equal tasks are trained plainly. As µ falls to 0 this becomes `tchebycheff`.
+
+The authors' multi-task experiments apply it to logarithms of losses, after a warm-up: that is `log_stch`.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+from torch import Tensor
+
+from recon.methods.checks import check_above
+from recon.methods.method import LossMethod
+from recon.methods.per_task import check_numbers, numbers_like, preference_like
+from recon.methods.preference import check_preference
+from recon.methods.registry import register_method
+
+
+@register_method("stch")
+class STCH(LossMethod):
+    """A smooth maximum of the losses.
+
+    Args:
+        mu: µ > 0; the smaller, the nearer to the maximum.
+        preference: λ, a number >= 0 for each task, in task order; 1/K each if left out.
+        ideal: z, the best value of each loss, in task order; zeros if left out.
+    """
+
+    def __init__(
+        self, mu: float = 1.0, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.mu = check_above("stch", "mu", mu, low=0)
+        self.preference = check_preference("stch", preference)
+        self.ideal = check_numbers("stch", "ideal", ideal, low=-inf)
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """K times the slopes of the smooth maximum, (K,)."""
+        preference = preference_like(losses, "stch", self.preference)
+        regrets = preference * (losses - numbers_like(losses, "stch", "ideal", self.ideal, default=0))
+        return len(losses) * preference * ((regrets - regrets.max()) / self.mu).softmax(0)

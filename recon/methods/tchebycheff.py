@@ -1,0 +1,41 @@
+"""Tchebycheff scalarisation: the worst of the weighted losses.
+
+Bowman, "On the relationship of the Tchebycheff norm and the efficient frontier of multiple-criteria objectives", 1976.
+
+    min K max_i λ_i (L_i - z_i),   update K λ_j g_j  of the task j that is worst
+
+Needs only the losses, and one backward. No state, no randomness. Mean scale: λ is 1/K for each task unless given, and
+the factor K is ours, so that equal tasks are trained plainly. Tasks that are equally bad share the update equally.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+from torch import Tensor
+
+from recon.methods.method import LossMethod
+from recon.methods.per_task import check_numbers, numbers_like, preference_like
+from recon.methods.preference import check_preference
+from recon.methods.registry import register_method
+
+
+@register_method("tchebycheff")
+class Tchebycheff(LossMethod):
+    """The loss of the task that is worst.
+
+    Args:
+        preference: λ, a number >= 0 for each task, in task order; 1/K each if left out.
+        ideal: z, the best value of each loss, in task order; zeros if left out.
+    """
+
+    def __init__(self, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.preference = check_preference("tchebycheff", preference)
+        self.ideal = check_numbers("tchebycheff", "ideal", ideal, low=-inf)
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """K times the preference of the worst task, zero for the others, (K,)."""
+        preference = preference_like(losses, "tchebycheff", self.preference)
+        regrets = preference * (losses - numbers_like(losses, "tchebycheff", "ideal", self.ideal, default=0))
+        worst = (regrets == regrets.max()).to(losses.dtype)
+        return len(losses) * preference * worst / worst.sum()

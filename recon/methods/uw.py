@@ -1,0 +1,39 @@
+"""Uncertainty weights (UW).
+
+Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+CVPR 2018, equation 7 for regression, in the log-variances s_i of section 3.2.
+
+    min ½ Σ exp(-s_i) L_i + s_i,   update Σ ½ exp(-s_i) g_i;   s_i is learned along with the network
+
+Needs only the losses, and one backward. The state is the K learned log-variances; the network's optimizer trains them,
+so give it the method's parameters too (:class:`recon.MultiTaskModule` does). Sum scale, with weights of ½ at first.
+
+As in the code that comparisons in the field use, all losses take the regression form; the paper has no ½ before those
+of classification, which only shifts s_i by a constant. The paper finds its results the same for starts from -2 to 5;
+ours is 0.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from recon.methods.method import LossMethod, StatefulMethod
+from recon.methods.registry import register_method
+
+
+@register_method("uw")
+class UW(StatefulMethod, LossMethod):
+    """The losses, each divided by a learned variance."""
+
+    scale = "sum"
+    log_variances: nn.Parameter
+
+    def make_state(self, tasks: int) -> None:
+        self.log_variances = nn.Parameter(torch.zeros(tasks))
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Half the inverse variances, (K,)."""
+        return (0.5 * torch.exp(-self.log_variances)).to(losses)
+
+    def objective(self, losses: Tensor) -> Tensor:
+        """The weighted losses and the term that keeps the variances from growing."""
+        return super().objective(losses) + 0.5 * self.log_variances.sum().to(losses)

@@ -1,0 +1,45 @@
+"""Methods around another method: they change its weights, and carry its state, randomness and scale."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from recon.methods.method import GramianMethod, StatefulMethod
+from recon.methods.registry import create_method
+
+
+class GramianWrapper(StatefulMethod, GramianMethod):
+    """Base of methods around a Gramian method.
+
+    Args:
+        method: Name of a registered Gramian method.
+        method_options: Its hyperparameters.
+
+    Attributes:
+        wrapped: The method itself.
+        scale: Its scale.
+    """
+
+    def __init__(self, method: str, method_options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        wrapped = create_method(method, **(method_options or {}))
+        if not isinstance(wrapped, GramianMethod):
+            raise ValueError(
+                f"{type(self).__name__} wraps methods that weight task gradients by their Gramian; {method!r} does not"
+            )
+        self.method = method
+        self.method_options = None if method_options is None else dict(method_options)
+        self.wrapped = wrapped
+        self.scale = wrapped.scale  # type: ignore[misc]
+
+    def bind(self, tasks: int) -> None:
+        super().bind(tasks)
+        self.wrapped.bind(tasks)
+
+    def reseed(self, seed: int) -> None:
+        self.wrapped.reseed(seed)
+
+    def end_epoch(self) -> None:
+        self.wrapped.end_epoch()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"

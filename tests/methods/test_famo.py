@@ -1,0 +1,77 @@
+import pytest
+import torch
+import torchjd.scalarization
+from torch import Tensor, nn
+
+import recon
+from recon.methods import FAMO
+
+
+def test_equals_torchjds_step_by_step() -> None:
+    bounds = torch.tensor([0.1, -0.5, 0.0])
+    ours = FAMO(lr=0.1, weight_decay=0.01, lower_bounds=bounds.tolist())
+    theirs = torchjd.scalarization.FAMO(3, min_losses=bounds, lr=0.1, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        before, after = 0.2 + torch.rand(2, 3, generator=generator)
+        leaves = before.clone().requires_grad_()
+        theirs(leaves).backward()
+        theirs.update(after)
+        torch.testing.assert_close(ours.loss_weights(before), leaves.grad)
+        ours.update(before, after)
+    assert ours.loss_weights(torch.ones(3)).std() > 0.1
+
+
+def test_a_step_of_the_engine_evaluates_the_batch_again_after_the_step() -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(3, 2)
+    x, evaluated = torch.randn(8, 3), []
+
+    def closure(batch: object = None) -> dict[str, Tensor]:
+        losses = net(x).square().mean(0)
+        evaluated.append((losses.detach(), losses.requires_grad))
+        return {"a": losses[0], "b": 5 * losses[1]}
+
+    method, expected = FAMO(), FAMO()
+    engine = recon.Engine(net, ["a", "b"], method)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
+    info = engine.step(closure, optimizer)
+    assert [graph for _, graph in evaluated] == [True, False]
+    (before, _), (after, _) = evaluated
+    torch.testing.assert_close(info.losses["b"], 5 * before[1])
+    units = torch.tensor([1.0, 5.0])
+    expected.update(units * before, units * after)
+    assert torch.equal(method.simplex.logits, expected.simplex.logits)
+    assert method.simplex.logits.any()
+
+
+def test_the_task_that_fell_less_gains_weight() -> None:
+    method = FAMO()
+    method.update(torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.9]))
+    weights = method.loss_weights(torch.ones(2))
+    assert weights[1] > weights[0]
+
+
+def test_its_adam_continues_from_a_checkpoint() -> None:
+    method, generator = FAMO(), torch.Generator().manual_seed(0)
+    batches = 0.1 + torch.rand(6, 2, 3, generator=generator)
+    for before, after in batches[:3]:
+        method.update(before, after)
+    resumed = FAMO()
+    resumed.load_state_dict(method.state_dict())
+    for before, after in batches[3:]:
+        method.update(before, after)
+        resumed.update(before, after)
+    assert torch.equal(resumed.loss_weights(batches[0, 0]), method.loss_weights(batches[0, 0]))
+
+
+def test_the_update_is_a_convex_combination() -> None:
+    weights = FAMO().loss_weights(torch.tensor([0.1, 5.0, 2.0]))
+    torch.testing.assert_close(weights, torch.tensor([10.0, 0.2, 0.5]) / 10.7)
+
+
+def test_losses_at_their_bound_and_hyperparameters_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"famo: needs positive losses.*got 0 at task index 1"):
+        FAMO(lower_bounds=[0.0, 1.0]).loss_weights(torch.tensor([1.0, 1.0]))
+    with pytest.raises(ValueError, match="famo: lr must be a finite number >= 0, got -1"):
+        FAMO(lr=-1)
