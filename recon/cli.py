@@ -104,7 +104,8 @@ def apply(
         path: File of a conflict map, or a published {layer: score} file.
         config: Fit configuration or benchmark plan of the network.
         top: How many layers to branch; by default the plan's number.
-        severity: Severity S of the scores; by default that of an imported map, else the plan's, else -0.1.
+        severity: Severity S of the scores; for a published file the one it was made at. By default that of an imported
+            map, else the plan's, else -0.1.
         json: Whether to print JSON.
     """
     from json import dumps
@@ -112,13 +113,12 @@ def apply(
     from recon.experiments.application import apply_map, fit_section
 
     fit, plan = fit_section(config)
-    if severity is None and plan is not None:
-        severity = plan.severity
-    conflict_map = _load_map(path, severity)
+    otherwise = DEFAULT_SEVERITY if plan is None else plan.severity
+    conflict_map = read_map(path, otherwise if severity is None else severity)
     count = top if top is not None else None if plan is None else plan.top
     if count is None:
         raise ValueError(f"{config} is no plan, and does not say how many layers to branch; give --top K")
-    application = apply_map(conflict_map, fit, count, _severity(severity, conflict_map))
+    application = apply_map(conflict_map, fit, count, _severity(severity, conflict_map, otherwise=otherwise))
     print(dumps(application.to_dict(), indent=2) if json else application)
 
 
@@ -250,7 +250,7 @@ def _load_map(path: Path, severity: float | None) -> ConflictMap:
     return read_map(path, DEFAULT_SEVERITY if severity is None else severity)
 
 
-def _severity(asked: float | None, *maps: ConflictMap) -> float:
-    """The severity asked for, else the one that an imported map knows, else the default."""
+def _severity(asked: float | None, *maps: ConflictMap, otherwise: float = DEFAULT_SEVERITY) -> float:
+    """The severity asked for, else the one that an imported map knows, else another."""
     known = [conflict_map.severity for conflict_map in maps]
-    return next((severity for severity in (asked, *known) if severity is not None), DEFAULT_SEVERITY)
+    return next((severity for severity in (asked, *known) if severity is not None), otherwise)

@@ -260,7 +260,7 @@ def test_map_compare_says_how_far_two_maps_agree(published: str, capsys: pytest.
             ["--model.branch.layers=[layer1.0.con1]"],
             "unknown layer 'layer1.0.con1' in ResNet18; nearest: 'layer1.0.conv1'",
         ),
-        (["--model.branch.map=nowhere.json"], "[Errno 2] No such file or directory: 'nowhere.json'"),
+        (["--model.branch.map=nowhere.json"], "there is no conflict map nowhere.json; the path is relative to"),
         (["--data.train_siz=3"], "data: recon.data.Glyphs: unknown option 'train_siz'; nearest: 'train_size'"),
         (["--data=recon.data.Glyphz"], "data: recon.data.Glyphz: module 'recon.data' has no attribute 'Glyphz'"),
         (
@@ -334,7 +334,7 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line() -> None:
         (["--import", "nowhere", "fit"], "cannot import 'nowhere' (No module named 'nowhere')"),
         (["--import"], "cannot import ''"),
         (["fit", "--config", "nowhere.yaml"], 'Parser key "config": File does not exist'),
-        (["map", "show", "nowhere.json"], "[Errno 2] No such file or directory: 'nowhere.json'"),
+        (["map", "show", "nowhere.json"], "there is no conflict map nowhere.json; the path is relative to"),
         (["map", "shw", "x"], "unknown command 'map shw'; nearest: 'map show'"),
         (["data", "prepare", "nyu", "x"], "unknown command 'data prepare nyu'; nearest: 'data prepare nyuv2'"),
         (["benchmark"], "the following arguments are required: plan"),
@@ -359,6 +359,17 @@ def test_map_apply_reports_matches_and_growth_as_text_and_as_json(capsys: pytest
     assert (record["unmatched"], len(record["extra"])) == (["another"], 38)
     assert record["parameters"]["growth"] > 0
     assert "give --top" in error("map", "apply", "narrower.json", "--config", GLYPHS)
+
+
+def test_map_apply_asks_an_imported_map_at_its_own_severity(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ranking.json").write_text(json.dumps({"bn1": 5, "conv1": 2}))
+    main(["map", "import", "ranking.json", "imported.json", "--severity=-0.02"])
+    plan = {"name": "p", "severity": -0.1, "top": 1, "methods": [{"method": "joint"}]}
+    fit = yaml.safe_load(Path(GLYPHS).read_text())
+    del fit["seed_everything"], fit["trainer"]["callbacks"], fit["model"]["method"]
+    Path("plan.yaml").write_text(yaml.safe_dump({**plan, "fit": fit}))
+    main(["map", "apply", "imported.json", "--config", "plan.yaml"])
+    assert "severity -0.02" in capsys.readouterr().out
 
 
 def test_map_import_makes_a_map_of_a_published_ranking(published: str) -> None:

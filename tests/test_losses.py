@@ -102,7 +102,8 @@ def test_a_prediction_of_length_zero_has_cosine_zero_and_a_finite_gradient() -> 
     loss.backward()
     assert loss.item() == 1
     assert prediction.grad is not None
-    assert prediction.grad.isfinite().all()
+    pixels = int(target.isfinite().all(1).sum())
+    assert prediction.grad.abs().max() <= 1e3 / pixels
 
 
 @kinds

@@ -36,9 +36,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from recon.conflict.reading import NUMBER, count, field, read_object
 from recon.files import write_atomically
 from recon.names import unknown_name
+from recon.reading import NUMBER, count, field, read_object
 
 FORMAT = "recon-conflict-map"
 VERSION = 1
@@ -206,6 +206,8 @@ def read_map(path: str | PathLike[str], severity: float) -> ConflictMap:
         ValueError: The file is neither, or is damaged.
         FileNotFoundError: There is no such file.
     """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no conflict map {path}; the path is relative to {Path.cwd()}")
     if "format" in read_object(Path(path)):
         return ConflictMap.load(path)
     return ConflictMap.import_scores(path, severity)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from recon.data.augmentation import RandomViews
 from recon.data.batches import Batch, EpochBatch, EpochBatches, ShuffledBatches, run_seed
-from recon.data.layout import SPLITS, SceneFolder, Split
+from recon.data.layout import SPLITS, UNFINISHED, SceneFolder, Split
 from recon.data.quantities import Quantity
 from recon.names import check_task_names, unknown_name
 from recon.tasks import Aggregation, Task, depth, normals, segmentation
@@ -100,6 +100,8 @@ class DenseDataModule(LightningDataModule):
         """
         if split not in self._scenes:
             _, *size = self.input_shape
+            if (self.root / UNFINISHED).exists():
+                raise ValueError(f"{self.root} is unfinished; the 'recon data prepare' that began it goes on with it")
             try:
                 scenes = SceneFolder(self.root / split, (size[0], size[1]), self.quantities)
             except ValueError as error:
@@ -114,9 +116,9 @@ class DenseDataModule(LightningDataModule):
         return self._scenes[split]
 
     def prepare_data(self) -> None:
-        """Check the files of both splits, before any training."""
+        """Check the files of both splits, and the values of one scene of each, before any training."""
         for split in SPLITS:
-            self.scenes(split)
+            _ = self.scenes(split)[0, [0]]
 
     def setup(self, stage: str) -> None:
         """Check the files that a stage needs before its first batch is asked for."""

@@ -23,6 +23,8 @@ from recon.data.quantities import Depth, Image, Labels, Normals, Quantity
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
+UNFINISHED = "preparing.json"
+"""Is in the root of a layout while ``recon data prepare`` makes it."""
 
 
 class SceneFolder(Dataset[Batch]):

@@ -66,6 +66,8 @@ class Application:
             f"({self.parameters.ratio - 1:+.1%})",
             f"FLOPs      {self.flops.plain:.3g} -> {self.flops.branched:.3g} ({self.flops.ratio - 1:+.1%})",
         ]
+        if self.unmatched or self.extra:
+            lines.append("plans and model.branch.map take maps of all layers only; give these as model.branch.layers")
         return "\n".join(lines)
 
 
@@ -91,7 +93,8 @@ def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: 
         raise unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
     if not 1 <= top < len(layers) or top > len(matched):
         raise ValueError(
-            f"top={top} of {len(matched)} matched layers, of {len(layers)} that the network shares; give fewer"
+            f"top={top} of {len(matched)} matched layers, of {len(layers)} that the network shares; "
+            f"give 1 to {min(len(matched), len(layers) - 1)}"
         )
     ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
     tasks = tasks_of(data)
@@ -122,9 +125,9 @@ def fit_section(path: str | Path) -> tuple[dict[str, Any], Plan | None]:
     if isinstance(content, dict) and "fit" in content:
         plan = Plan.load(path)
         return plan.fit, plan
-    for section in ("model", "data"):
-        if not isinstance(content, dict) or not isinstance(content.get(section), dict):
-            raise ValueError(f"{path} has no section {section!r}; give what `recon fit` takes, or a benchmark plan")
+    for section, key in (("model", "backbone"), ("data", "class_path")):
+        if not isinstance(content, dict) or key not in (content.get(section) or {}):
+            raise ValueError(f"{path} has no {section}.{key}; give what `recon fit` takes, or a benchmark plan")
     return content, None
 
 
@@ -139,8 +142,8 @@ def _without_files(configuration: Mapping[str, Any]) -> dict[str, Any]:
     data, backbone = without["data"], without["model"].get("backbone")
     parameters = inspect.signature(_class(data.get("class_path"), "fit.data")).parameters
     if "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
-        data.setdefault("init_args", {}).setdefault("root", ".")
-    if isinstance(backbone, dict) and backbone.get("init_args", {}).get("pretrained"):
+        data["init_args"] = {"root": ".", **(data.get("init_args") or {})}
+    if isinstance(backbone, dict) and (backbone.get("init_args") or {}).get("pretrained"):
         backbone["init_args"]["pretrained"] = False
     return without
 

@@ -33,7 +33,7 @@ def with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]
     """A copy of a fit configuration whose data are read from the folder ``root``, when that is given."""
     configuration = deepcopy(configuration)
     if root is not None:
-        configuration["data"].setdefault("init_args", {})["root"] = root
+        configuration["data"]["init_args"] = {**(configuration["data"].get("init_args") or {}), "root": root}
     return configuration
 
 

@@ -15,12 +15,12 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
 from recon.conflict import first_layers, last_layers, random_layers, read_map
-from recon.conflict.reading import read_object
 from recon.experiments import figures
 from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, with_root
 from recon.experiments.pictures import prediction_sheet
 from recon.experiments.plan import Plan, Run
 from recon.files import write_atomically, write_json
+from recon.reading import read_object
 from recon.tasks import Task
 from recon.training import ConflictCallback
 from recon.training.branching import branchable_layers, branched
@@ -240,7 +240,7 @@ def _trainer(configuration: Mapping[str, Any], directory: Path, callbacks: list[
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Keep back what Lightning says of every run; its warnings have no cure here, as batches come whole from memory."""
+    """Keep back what Lightning says of every run; its warnings are of choices that the plan has made."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -147,6 +147,10 @@ class Plan:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
             create_method(entry.method, **entry.options)
+            if entry.map is not None and "recon" not in entry.variants:
+                raise ValueError(
+                    f"method {entry.label} has a map and no variant 'recon' that uses it; add it to variants"
+                )
             if Path(entry.label).name != entry.label:
                 raise ValueError(f"{entry.label!r} cannot name a folder; give the entry another name")
             for variant in entry.variants:

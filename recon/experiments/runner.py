@@ -22,11 +22,11 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from recon.conflict.reading import read_object
 from recon.experiments.execution import execute, finished_result, prepare, run_directory
 from recon.experiments.plan import Plan, Run
 from recon.experiments.report import Report, draw_figures, write_results
 from recon.files import write_atomically, write_json
+from recon.reading import read_object
 
 MAX_DEFAULT_JOBS = 4
 

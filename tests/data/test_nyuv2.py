@@ -97,6 +97,19 @@ def test_a_missing_split_is_named_with_its_cure_before_training(
         begin(small(root))
 
 
+def test_a_half_prepared_layout_is_refused(write_layout: WriteLayout) -> None:
+    root = write_layout()
+    (root / "preparing.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{re.escape(str(root))} is unfinished; the 'recon data prepare'"):
+        small(root).prepare_data()
+
+
+def test_labels_of_more_classes_are_refused_before_training(write_layout: WriteLayout) -> None:
+    root = write_layout(classes=40)
+    with pytest.raises(ValueError, match="classes are 0 to 12"):
+        small(root).prepare_data()
+
+
 def test_evaluation_needs_no_training_split(write_layout: WriteLayout) -> None:
     root = write_layout()
     shutil.rmtree(root / "train")

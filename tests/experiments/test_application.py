@@ -88,8 +88,17 @@ def test_a_map_without_a_common_layer_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("top", [0, 2, 3])
 def test_more_layers_than_are_matched_or_shared_are_refused(tmp_path: Path, top: int) -> None:
-    with pytest.raises(ValueError, match=f"top={top} of 1 matched layers, of 3 that the network shares"):
+    with pytest.raises(ValueError, match=f"top={top} of 1 matched layers, of 3 that the network shares; give 1 to 1"):
         apply_map(ranking(tmp_path / "map.json", "conv1"), fit(), top=top, severity=-0.1)
+
+
+def test_the_report_says_that_a_map_of_other_layers_is_for_the_eye(tmp_path: Path) -> None:
+    whole, part = (
+        apply_map(ranking(tmp_path / "map.json", *names), fit(), top=1, severity=-0.1)
+        for names in (("fc", "conv1", "conv2"), ("fc", "conv1"))
+    )
+    assert "model.branch.layers" not in str(whole)
+    assert "model.branch.layers" in str(part)
 
 
 def test_a_configuration_is_a_fit_or_a_plan(tmp_path: Path) -> None:
@@ -101,8 +110,8 @@ def test_a_configuration_is_a_fit_or_a_plan(tmp_path: Path) -> None:
     section, plan = fit_section(path)
     assert section == whole["fit"]
     assert plan is not None and plan.top == 2
-    path.write_text("model: {}\n")
-    with pytest.raises(ValueError, match="has no section 'data'"):
+    path.write_text("model: {backbone: b}\n")
+    with pytest.raises(ValueError, match=r"has no data\.class_path"):
         fit_section(path)
     with pytest.raises(ValueError, match="cannot read the configuration"):
         fit_section(tmp_path / "absent.yaml")

@@ -157,3 +157,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"cannot read the plan .*plan.yaml"):
             Plan.load(path)
+
+
+def test_a_map_that_no_variant_uses_is_refused() -> None:
+    content = {**CONTENT, "methods": [{"method": "joint", "variants": ["plain"], "map": "map.json"}]}
+    with pytest.raises(ValueError, match="method joint has a map and no variant 'recon'"):
+        Plan.from_dict(content).check()

@@ -8,8 +8,9 @@ Multi-Task Learning with Attention" (MTAN), CVPR 2019.
     gtFine/{train,val}/CITY/NAME_gtFine_labelIds.png     labels, 0 to 33
     disparity/{train,val}/CITY/NAME_disparity.png        16 bits; 0: missing, p > 0: a disparity of (p - 1) / 256 pixels
 
-The task that the literature calls depth is inverse depth in the unit of MTAN's release, p / 65535, so that absolute
-errors compare with published ones, and relative errors too, which the smallest p dominate. A value v is a disparity of
+The task that the literature calls depth is inverse depth, p / 65535: the largest value in MTAN's release, 0.4922, is
+32257 / 65535, so absolute errors should compare with published ones, and relative errors too, which the smallest p
+dominate. A value v is a disparity of
 (65535 v - 1) / 256 pixels of the full resolution, also in the smaller image: inverse depth does not depend on its size.
 """
 

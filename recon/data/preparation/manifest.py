@@ -23,12 +23,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from recon.conflict.reading import read_object
+from recon.data.layout import UNFINISHED
 from recon.files import replaced, write_json
+from recon.reading import read_object
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-UNFINISHED = "preparing.json"
 LOCK = ".lock"
 
 Arrays = Mapping[str, np.ndarray]

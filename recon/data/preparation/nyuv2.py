@@ -10,7 +10,7 @@ The file is MATLAB's v7.3, which is HDF5; arrays in it have their axes in revers
     labels (N, 640, 480) uint16: 0 without label, else 1 to 894
 
 Depth was measured only inside rows 45 to 471 and columns 41 to 601 (from 1; ``get_projection_mask.m`` of the toolbox).
-What is outside is cut off; MTAN's release is without the borders, too.
+What is outside is cut off. MTAN's authors say that they cut off the invalid borders, but not where.
 """
 
 import json

@@ -6,9 +6,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recon.conflict.reading import field, read_object
-from recon.data.layout import SPLITS, verify_layout
-from recon.data.preparation.manifest import FORMAT, MANIFEST, UNFINISHED, file_record
+from recon.data.layout import SPLITS, UNFINISHED, verify_layout
+from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
+from recon.reading import field, read_object
 
 _SHOWN = 10
 
@@ -76,7 +76,7 @@ def _label_classes(directory: Path) -> list[int]:
 
 
 def _check_contents(directory: Path, classes: int) -> None:
-    with tqdm(desc=f"{classes} classes", unit="image", dynamic_ncols=True) as bar:
+    with tqdm(desc=f"{classes} classes", unit="image", delay=1, dynamic_ncols=True) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
