@@ -1,18 +1,22 @@
 """From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from itertools import chain
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from recon.finite import FiniteWatch
 from recon.gradients import TaskGradients, shared_layers
+from recon.graph import reached_leaves
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
 from recon.names import check_task_names
+from recon.perturbation import perturbed
+from recon.representation import At, check_at, check_representation, head_gradients
 
 UpdateScale = Literal["method", "sum", "mean"]
 
@@ -30,6 +34,14 @@ class Analyzer(Protocol):
         """Take in the (L, K, K) layer Gramians of an observed step."""
 
 
+@runtime_checkable
+class KnowsWeights(Protocol):
+    """A Gramian method that knows the weights of some steps before there are gradients; those steps cost less."""
+
+    def known_weights(self) -> Tensor | None:
+        """The (K,) weights of the step that begins, which it then counts; ``None`` if they need the Gramian."""
+
+
 @dataclass
 class StepInfo:
     """What one backward knew. Tensors stay on their device; nothing here forces a transfer until it is read.
@@ -38,8 +50,8 @@ class StepInfo:
         step: Number of the step, counted by the engine from 0.
         losses: Task -> detached loss.
         weights: (K,) weights that multiplied the task gradients; ``None`` for methods that have no such weights.
-        layer_gramians: (L, K, K) of the raw task gradients, layers in forward order; ``None`` when the step was one
-            joint backward. A task that a loss method weights by zero has no gradient.
+        layer_gramians: (L, K, K) of the raw task gradients in the parameters, layers in forward order; ``None`` when
+            the step did not compute those. A task that a loss method weights by zero has no gradient.
     """
 
     step: int
@@ -80,6 +92,11 @@ class Engine:
     Heads and branches (every parameter outside the shared layers) receive their own task's gradient in the same
     backward. Loss methods and a single task need one backward only, and get one, unless an analyzer observes the step.
 
+    With ``at="representation"`` a Gramian method weights the tasks by their gradients in the features that all heads
+    take, as MGDA-UB and Aligned-MTL-UB do: K backwards through the heads only, then one of the weighted gradients
+    through the shared part. The weights are in general not those at the parameters. A step that an analyzer observes
+    costs K backwards through the shared part besides.
+
     Args:
         shared: The shared part of the network, plain or branched.
         tasks: Names of the K tasks, in the order of the Jacobian's rows.
@@ -87,9 +104,11 @@ class Engine:
         analyzer: Observes conflicts; ``None`` for none.
         update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled methods by K, so
             that all match the summed loss at one learning rate; ``"mean"`` divides sum-scaled methods by K.
+        at: Where the gradients are taken that a method weights.
 
     Raises:
-        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, or nothing is shared.
+        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, nothing is shared, or
+            the method or network has no use for gradients at the representation.
     """
 
     def __init__(
@@ -99,6 +118,7 @@ class Engine:
         method: Method,
         analyzer: Analyzer | None = None,
         update_scale: UpdateScale = "method",
+        at: At = "parameters",
     ) -> None:
         if not isinstance(method, Method):
             raise TypeError(f"method must be a recon method, got {method!r}; make one with recon.create_method(name)")
@@ -107,11 +127,15 @@ class Engine:
         self.tasks = check_task_names(tasks)
         if not self.tasks:
             raise ValueError("there are no tasks; name at least one")
+        check_at(at, shared, method, len(self.tasks))
         self.shared = shared
         self.method = method
         self.analyzer = analyzer
         self.update_scale = update_scale
+        self.at: At = at
         self.step_count = 0
+        self._stepping = False
+        self._handed: Tensor | None = None
         self._layers = shared_layers(shared)
         if not self._layers:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
@@ -148,23 +172,45 @@ class Engine:
         """One optimizer step, for methods that evaluate the losses once or several times.
 
         Args:
-            closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each call.
+            closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each call. With
+                ``at="representation"`` it returns ``({task: loss}, features)``.
             optimizer: Steps on all parameters; its gradients are zeroed first.
         """
-        return self.method.step(self, closure, optimizer)
+        self._stepping = True
+        try:
+            return self.method.step(self, self._losses_of(closure), optimizer)
+        finally:
+            self._stepping, self._handed = False, None
 
-    def backward(self, losses: Mapping[str, Tensor]) -> StepInfo:
+    def _losses_of(self, closure: Callable[..., Any]) -> Callable[..., Mapping[str, Tensor]]:
+        """The closure as methods know it; the features that it hands over are kept for :meth:`backward`."""
+        if self.at == "parameters":
+            return closure
+
+        def losses(*batch: Any) -> Mapping[str, Tensor]:
+            evaluated, self._handed = closure(*batch)
+            return evaluated
+
+        return losses
+
+    def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
         """Add the method's update to ``.grad`` of the shared parameters and each task's gradient to its own parameters.
 
         Args:
             losses: Task -> scalar loss with a graph. The graph is freed.
+            representation: The very features that all heads take; with ``at="representation"``, and only then.
 
         Raises:
-            ValueError: A loss is missing, unknown, no scalar or without a graph, or a loss or gradient is not finite.
+            ValueError: A loss is missing, unknown, no scalar or without a graph; a loss or gradient is not finite; or
+                the losses depend on the shared part past the representation, or not on the representation.
             RuntimeError: More than one process takes part.
+            TypeError: The representation is missing, or no tensor; or the method evaluates the losses several times and
+                needs :meth:`step`.
         """
         _refuse_processes()
+        self._refuse_single_evaluation()
         ordered = self._check_losses(losses)
+        features = self._check_representation(representation)
         observed = self.analyzer is not None and self.analyzer.observes()
         info = StepInfo(self.step_count, {task: loss.detach() for task, loss in zip(self.tasks, ordered, strict=True)})
         if len(self.tasks) == 1:
@@ -172,6 +218,12 @@ class Engine:
             self._watch_sum()
         elif isinstance(self.method, LossMethod) and not observed:
             self._backward_objective(self.method, ordered)
+        elif not observed and (weights := self._known_weights()) is not None:
+            self._backward_weighted(ordered, weights, info)
+        elif features is not None:
+            if observed:
+                info.layer_gramians = self._parameter_gramians(ordered)
+            self._backward_representation(ordered, features, info)
         else:
             self._backward_tasks(ordered, info)
         if observed:
@@ -204,6 +256,22 @@ class Engine:
         self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
         return ordered
 
+    def _check_representation(self, representation: Tensor | None) -> Tensor | None:
+        if self.at == "representation":
+            handed = self._handed if representation is None else representation
+            return check_representation(handed) if len(self.tasks) > 1 else None
+        if representation is not None:
+            raise ValueError("the engine takes gradients at the parameters; make it with at='representation' for these")
+        return None
+
+    def _refuse_single_evaluation(self) -> None:
+        several = self.method.evaluates_again
+        if several and not self._stepping and len(self.tasks) > 1:
+            raise TypeError(
+                f"{type(self.method).__name__} evaluates the losses several times a step; "
+                "train with engine.step(closure, optimizer), as MultiTaskModule does"
+            )
+
     def check_finite(self) -> None:
         """Raise if a loss or gradient has not been finite; on accelerators :meth:`backward` only looks now and then."""
         for watch in (self._loss_watch, self._gradient_watch, self._sum_watch):
@@ -227,16 +295,10 @@ class Engine:
         """One backward a task into the buffer, then the method's update into ``.grad``."""
         gradients = self.gradients
         seeds = self._loss_seeds(losses)
-        held = [parameter.grad for parameter in gradients.parameters]
-        try:
-            for parameter in gradients.parameters:
-                parameter.grad = None
+        with _without_grad(gradients.parameters):
             for row, (loss, seed) in enumerate(zip(losses, seeds, strict=True)):
                 loss.backward(seed, retain_graph=row < len(losses) - 1)
                 gradients.take(row)
-        finally:
-            for parameter, gradient in zip(gradients.parameters, held, strict=True):
-                parameter.grad = gradient
         with _full_precision(gradients.jacobian.device.type):
             gradients.add_to_grad(self._update(gradients, seeds, info))
 
@@ -262,10 +324,7 @@ class Engine:
             return jacobian.sum(0)
         if isinstance(method, GramianMethod):
             info.layer_gramians = gradients.layer_gramians()
-            gramian, host_losses = _to_host(info.layer_gramians, losses)
-            self._gradient_watch.watch(self.step_count, gramian.diagonal())
-            weights = method.weights(gramian, host_losses) * self._scale()
-            info.weights = weights.to(jacobian.device, jacobian.dtype)
+            info.weights = self._weights(method, info.layer_gramians, losses).to(jacobian)
             return info.weights @ jacobian
         if isinstance(method, JacobianMethod):
             info.layer_gramians = gradients.layer_gramians()
@@ -275,8 +334,101 @@ class Engine:
             f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
         )
 
+    def _weights(self, method: GramianMethod, gramians: Tensor, losses: Tensor) -> Tensor:
+        """The method's weights (K,), on the host, at the engine's scale, from Gramians (N, K, K) to be summed."""
+        gramian, host_losses = _to_host(gramians, losses)
+        self._gradient_watch.watch(self.step_count, gramian.diagonal())
+        return method.weights(gramian, host_losses) * self._scale()
+
     def _watch_gradients(self, layer_gramians: Tensor) -> None:
         self._gradient_watch.watch(self.step_count, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))
+
+    # Weights that are known before the backward ---------------------------------------------------------------------
+
+    def _known_weights(self) -> Tensor | None:
+        return self.method.known_weights() if isinstance(self.method, KnowsWeights) else None
+
+    def _backward_weighted(self, losses: list[Tensor], weights: Tensor, info: StepInfo) -> None:
+        """One backward of the weighted losses through the shared part; each task's own parameters apart, unweighted."""
+        shared = self._shared_parameters()
+        reached = [reached_leaves(loss) for loss in losses]
+        for loss, leaves in zip(losses, reached, strict=True):
+            if own := [leaf for leaf in leaves if leaf not in shared]:
+                loss.backward(retain_graph=True, inputs=own)  # runs no further than these
+        info.weights = (weights * self._scale()).to(losses[0])
+        if together := shared.intersection(chain(*reached)):
+            (info.weights * torch.stack(losses)).sum().backward(inputs=list(together))
+        self._watch_sum()
+
+    # Gradients at the representation --------------------------------------------------------------------------------
+
+    def _backward_representation(self, losses: list[Tensor], representation: Tensor, info: StepInfo) -> None:
+        """K backwards through the heads, and one of their weighted gradients through the shared part."""
+        assert isinstance(self.method, GramianMethod)
+        jacobian = head_gradients(losses, representation, self._shared_parameters())
+        with _full_precision(jacobian.device.type):
+            gramians = (jacobian @ jacobian.T).unsqueeze(0)
+            info.weights = self._weights(self.method, gramians, torch.stack(list(info.losses.values()))).to(jacobian)
+            weighted = info.weights @ jacobian
+        representation.backward(weighted.view(representation.shape).to(representation.dtype))
+        self._watch_sum()
+
+    def _parameter_gramians(self, losses: list[Tensor]) -> Tensor:
+        """Layer Gramians (L, K, K) for the analyzer alone; leaves every ``.grad`` as it was, and the graph."""
+        gradients = self.gradients
+        with _without_grad(gradients.parameters):
+            for row, loss in enumerate(losses):
+                loss.backward(retain_graph=True, inputs=gradients.parameters)
+                gradients.take(row)
+        with _full_precision(gradients.jacobian.device.type):
+            return gradients.layer_gramians()
+
+    def _shared_parameters(self) -> set[Tensor]:
+        return {parameter for layer in shared_layers(self.shared).values() for parameter in layer}
+
+    # For methods that evaluate the losses several times a step ------------------------------------------------------
+
+    def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
+        """Parameters outside the shared layers that a loss reaches: those of its task's head and branches."""
+        shared = self._shared_parameters()
+        return [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter) and leaf not in shared]
+
+    def task_gradient(self, task: str, loss: Tensor) -> Tensor:
+        """One backward of one task's loss into its row of the Jacobian; ``.grad`` of the shared parameters stays.
+
+        The task's own parameters receive their gradient in ``.grad``.
+
+        Args:
+            task: Name of the task.
+            loss: Its scalar loss with a graph, which is freed.
+
+        Returns:
+            (P,), a view of the engine's buffer, valid until its next backward; one may write into it.
+        """
+        gradients, row = self.gradients, self.tasks.index(task)
+        with _without_grad(gradients.parameters):
+            loss.backward()
+            gradients.take(row)
+        return gradients.jacobian[row]
+
+    def like_parameters(self, flat: Tensor) -> list[Tensor]:
+        """A (P,) row, such as :meth:`task_gradient` returns, as views in the shapes of ``gradients.parameters``."""
+        return self.gradients.like_parameters(flat)
+
+    def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Move parameters for a ``with`` block; see :func:`recon.perturbation.perturbed`."""
+        return perturbed(parameters, steps)
+
+    def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
+        """Add ``combine(jacobian)``, (K, P) -> (P,), to ``.grad`` of the shared parameters, at the engine's scale.
+
+        The Jacobian is the one that :meth:`backward` and :meth:`task_gradient` have left.
+        """
+        gradients = self.gradients
+        norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
+        self._gradient_watch.watch(self.step_count - 1, norms)  # backward has counted the step
+        with _full_precision(gradients.jacobian.device.type):
+            gradients.add_to_grad(combine(gradients.jacobian) * self._scale())
 
 
 def _to_host(layer_gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
@@ -292,6 +444,8 @@ def backward(
     method: Method,
     analyzer: Analyzer | None = None,
     update_scale: UpdateScale = "method",
+    at: At = "parameters",
+    representation: Tensor | None = None,
 ) -> StepInfo:
     """``loss.backward()`` for several tasks, in one call; see :class:`Engine`, which keeps the buffer between steps.
 
@@ -301,11 +455,26 @@ def backward(
         method: A multi-task optimizer (:func:`recon.create_method`).
         analyzer: Observes conflicts; ``None`` for none.
         update_scale: See :class:`Engine`.
+        at: See :class:`Engine`.
+        representation: The features that all heads take; with ``at="representation"``, and only then.
     """
-    engine = Engine(shared, list(losses), method, analyzer, update_scale)
-    info = engine.backward(losses)
+    engine = Engine(shared, list(losses), method, analyzer, update_scale, at)
+    info = engine.backward(losses, representation)
     engine.check_finite()
     return info
+
+
+@contextmanager
+def _without_grad(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Set ``.grad`` aside for a ``with`` block."""
+    held = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, held, strict=True):
+            parameter.grad = gradient
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class TaskGradients:
         sizes = [p.numel() for p in self.parameters]
         self.jacobian = torch.zeros(tasks, sum(sizes), dtype=dtype, device=self.parameters[0].device)
         """(K, P): one row a task, zero where a loss does not reach."""
-        self._views = [self._like_parameters(row) for row in self.jacobian]
+        self._views = [self.like_parameters(row) for row in self.jacobian]
         # Which slices of the buffer hold a gradient: the others are known to be zero and need no work.
         self._reached = [[False] * len(self.parameters) for _ in range(tasks)]
         counts = [sum(p.numel() for p in parameters) for parameters in layers.values()]
@@ -103,7 +103,7 @@ class TaskGradients:
         same = len(parameters) == len(self.parameters) and all(map(operator.is_, parameters, self.parameters))
         return same and (parameters[0].device, _buffer_dtype(parameters)) == (self.jacobian.device, self.jacobian.dtype)
 
-    def _like_parameters(self, flat: Tensor) -> list[Tensor]:
+    def like_parameters(self, flat: Tensor) -> list[Tensor]:
         """Views of a flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters."""
         views = []
         for piece, p in zip(flat.split([p.numel() for p in self.parameters]), self.parameters, strict=True):
@@ -144,7 +144,7 @@ class TaskGradients:
     def add_to_grad(self, update: Tensor) -> None:
         """Add an update (P,) to ``.grad`` of the parameters that a task reached, as ``loss.backward()`` does."""
         reached = [any(task) for task in zip(*self._reached, strict=True)]
-        for parameter, piece, touched in zip(self.parameters, self._like_parameters(update), reached, strict=True):
+        for parameter, piece, touched in zip(self.parameters, self.like_parameters(update), reached, strict=True):
             if not touched:
                 continue
             if parameter.grad is None:

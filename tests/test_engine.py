@@ -254,6 +254,238 @@ def test_layers_own_their_parameters_and_a_tied_one_belongs_to_the_first() -> No
     assert TaskGradients(layers, 2).jacobian.shape == (2, 8)
 
 
+# Gradients at the representation --------------------------------------------------------------------------------------
+
+
+def losses_and_features(net: TwoHeads, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    features = net.backbone(x)
+    return {task: (head(features) - i).square().mean() for i, (task, head) in enumerate(net.heads.items())}, features
+
+
+GRAMIAN = ["mgda", "cagrad", "pcgrad", "aligned_mtl", "nash_mtl", "imtl_g", "upgrad"]
+
+
+@pytest.mark.parametrize("name", GRAMIAN)
+def test_at_the_representation_the_features_gradients_are_weighted(name: str, x: Tensor) -> None:
+    net = TwoHeads()
+    losses, features = losses_and_features(net, x)
+    rows = [torch.autograd.grad(loss, features, retain_graph=True)[0] for loss in losses.values()]
+    at_features = torch.stack(rows).flatten(1)
+    values = torch.stack(list(losses.values())).detach()
+    weights = recon.create_method(name).weights(at_features @ at_features.T, values)
+    own = {t: torch.autograd.grad(losses[t], list(h.parameters()), retain_graph=True) for t, h in net.heads.items()}
+
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method(name), at="representation")
+    info = engine.backward(losses, representation=features)
+    assert info.weights is not None
+    torch.testing.assert_close(info.weights, weights, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(flat_grad(net.backbone), weights @ task_gradients(net, x), rtol=1e-9, atol=1e-12)
+    for task, head in net.heads.items():
+        for parameter, gradient in zip(head.parameters(), own[task], strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+    assert info.layer_gramians is None
+
+
+@pytest.mark.parametrize("name", GRAMIAN)
+def test_an_orthogonal_shared_part_makes_representation_and_parameters_one(name: str) -> None:
+    """Features W x for the unit vectors x as batch: the features' gradients are those of W, in another order."""
+    gradients = {}
+    for at in ("parameters", "representation"):
+        torch.manual_seed(0)
+        shared = nn.Linear(4, 3, bias=False).double()
+        heads = {task: nn.Linear(3, 1).double() for task in ("a", "b", "c")}
+        features = shared(torch.eye(4, dtype=torch.float64))
+        losses = {task: (head(features) - i).square().mean() for i, (task, head) in enumerate(heads.items())}
+        handed = features if at == "representation" else None
+        recon.backward(losses, shared, recon.create_method(name), at=at, representation=handed)
+        gradients[at] = flat_grad(shared)
+    torch.testing.assert_close(gradients["representation"], gradients["parameters"], rtol=1e-8, atol=1e-12)
+
+
+def test_at_the_representation_only_one_backward_runs_through_the_shared_part(x: Tensor) -> None:
+    net = TwoHeads(("a", "b", "c"))
+    trunk, heads = Backwards(net.backbone[0].weight), [0]
+    for head in net.heads.values():
+        head.register_full_backward_hook(lambda *_: heads.__setitem__(0, heads[0] + 1))
+    engine = recon.Engine(net.backbone, ["a", "b", "c"], recon.create_method("mgda"), at="representation")
+    losses, features = losses_and_features(net, x)
+    engine.backward(losses, features)
+    assert (trunk.count, heads[0]) == (1, 3)
+    assert engine._gradients is None  # no K x P buffer
+    with pytest.raises(RuntimeError, match="second time"):
+        features.sum().backward()
+
+
+def test_at_the_representation_grad_is_added_to_and_scaled(x: Tensor) -> None:
+    net = TwoHeads()
+    grads = []
+    for scale in ("method", "sum", "sum"):
+        losses, features = losses_and_features(net, x)
+        recon.backward(
+            losses, net.backbone, recon.create_method("mgda"), None, scale, at="representation", representation=features
+        )
+        grads.append((flat_grad(net.backbone), flat_grad(net.heads)))
+    torch.testing.assert_close(grads[1][0], 3 * grads[0][0])
+    torch.testing.assert_close(grads[2][0], 5 * grads[0][0])
+    torch.testing.assert_close(grads[2][1], 3 * grads[0][1])
+
+
+def test_an_analyzer_sees_the_parameters_gradients_and_does_not_change_the_step(x: Tensor) -> None:
+    net = TwoHeads()
+    jacobian, grads = task_gradients(net, x), []
+    for analyzer in (None, recon.ConflictAnalyzer(net.backbone, ["a", "b"])):
+        net.zero_grad()
+        losses, features = losses_and_features(net, x)
+        engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), analyzer, at="representation")
+        info = engine.backward(losses, features)
+        grads.append(flat_grad(net))
+    assert info.layer_gramians is not None
+    torch.testing.assert_close(info.layer_gramians.sum(0), jacobian @ jacobian.T)
+    assert torch.equal(*grads)
+
+
+def test_a_step_takes_the_features_from_its_closure(x: Tensor) -> None:
+    net = TwoHeads()
+    losses, features = losses_and_features(net, x)
+    recon.backward(losses, net.backbone, recon.create_method("mgda"), at="representation", representation=features)
+    expected = [p.detach() - 0.1 * p.grad for p in net.parameters() if p.grad is not None]
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), at="representation")
+    engine.step(lambda batch=None: losses_and_features(net, x), optimizer)
+    torch.testing.assert_close(list(net.parameters()), expected)
+    with pytest.raises(TypeError, match="needs the features"):  # the step's features are not kept for later
+        engine.backward(net.losses(x))
+
+
+def test_half_precision_features_are_weighted_in_full_precision() -> None:
+    net = TwoHeads(dtype=torch.float32)
+    x = torch.randn(4, 1, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses, features = losses_and_features(net, x)
+        assert features.dtype == torch.bfloat16
+        engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), at="representation")
+        info = engine.backward(losses, features)
+    assert info.weights is not None
+    assert info.weights.dtype == torch.float32
+    assert flat_grad(net.backbone).dtype == torch.float32
+
+
+def test_one_task_needs_no_representation(x: Tensor) -> None:
+    net = TwoHeads(("a",))
+    net.losses(x)["a"].backward()
+    expected = flat_grad(net)
+    net.zero_grad()
+    recon.Engine(net.backbone, ["a"], recon.create_method("joint"), at="representation").backward(net.losses(x))
+    torch.testing.assert_close(flat_grad(net), expected)
+
+
+# Weights that are known before the backward ---------------------------------------------------------------------------
+
+
+class Known(recon.GramianMethod):
+    """Fixed weights, of which it tells in every step but the first."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values, self.steps = torch.tensor(values, dtype=torch.float64), 0
+
+    def known_weights(self) -> Tensor | None:
+        if self.steps == 0:
+            return None
+        self.steps += 1
+        return self.values
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        self.steps += 1
+        return self.values
+
+
+@pytest.mark.parametrize("values", [[0.3, 2.0], [0.0, 1.0], [-0.5, 1.0]])
+@pytest.mark.parametrize("scale", ["method", "sum"])
+def test_known_weights_take_one_backward_and_give_the_same_gradients(
+    values: list[float], scale: str, x: Tensor
+) -> None:
+    net = TwoHeads()
+    method = Known(values)
+    engine = recon.Engine(net.backbone, ["a", "b"], method, update_scale=scale)  # type: ignore[arg-type]
+    trunk, grads = Backwards(net.backbone[0].weight), []
+    for backwards in (2, 1):
+        net.zero_grad()
+        trunk.count = 0
+        info = engine.backward(net.losses(x))
+        grads.append(flat_grad(net))
+        assert trunk.count == backwards
+    assert info.weights is not None
+    torch.testing.assert_close(info.weights, method.values * engine._scale())
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
+    assert method.steps == 2
+
+
+def test_known_weights_leave_branches_to_their_own_task(x: Tensor) -> None:
+    net = TwoHeads()
+    net.backbone = recon.branch(net.backbone, ["0"], ["a", "b"]).double()
+
+    def losses() -> dict[str, Tensor]:
+        features = net.backbone(x)
+        return {task: (head(features[task]) - i).square().mean() for i, (task, head) in enumerate(net.heads.items())}
+
+    engine = recon.Engine(net.backbone, ["a", "b"], Known([0.3, 2.0]))
+    grads = []
+    for _ in range(2):
+        net.zero_grad()
+        engine.backward(losses())
+        grads.append(flat_grad(net))
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
+
+
+def test_an_observed_step_computes_the_gradients_of_known_weights_too(x: Tensor) -> None:
+    net = TwoHeads()
+    method = Known([0.3, 2.0])
+    engine = recon.Engine(net.backbone, ["a", "b"], method, recon.ConflictAnalyzer(net.backbone, ["a", "b"]))
+    for _ in range(2):
+        assert engine.backward(net.losses(x)).layer_gramians is not None
+    assert method.steps == 2
+
+
+# Methods that evaluate the losses several times -----------------------------------------------------------------------
+
+
+def test_a_task_gradient_fills_its_row_and_leaves_grad_of_the_shared_part(x: Tensor) -> None:
+    net = TwoHeads()
+    jacobian = task_gradients(net, x)
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
+    net.backbone[0].weight.grad = torch.ones_like(net.backbone[0].weight)
+    for row, task in enumerate(net.heads):
+        torch.testing.assert_close(engine.task_gradient(task, net.losses(x)[task]), jacobian[row])
+    assert torch.equal(flat_grad(net.backbone), torch.ones(27, dtype=torch.float64))
+    torch.testing.assert_close(engine.gradients.jacobian, jacobian)
+    shapes = [piece.shape for piece in engine.like_parameters(engine.gradients.jacobian[0])]
+    assert shapes == [p.shape for p in net.backbone.parameters()]
+    own = torch.autograd.grad(net.losses(x)["b"], list(net.heads["b"].parameters()))
+    torch.testing.assert_close([p.grad for p in net.heads["b"].parameters()], list(own))
+
+
+def test_a_combination_of_the_jacobian_is_added_to_grad_at_the_engines_scale(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), update_scale="sum")
+    for task in net.heads:
+        engine.task_gradient(task, net.losses(x)[task])
+    for times in (1, 2):
+        engine.add_combination(lambda jacobian: jacobian[0] - jacobian[1])
+        expected = times * 2 * (engine.gradients.jacobian[0] - engine.gradients.jacobian[1])
+        torch.testing.assert_close(flat_grad(net.backbone), expected)
+
+
+def test_own_parameters_are_those_of_head_and_branches(x: Tensor) -> None:
+    net = TwoHeads()
+    backbone = recon.branch(net.backbone, ["4"], ["a", "b"]).double()
+    engine = recon.Engine(backbone, ["a", "b"], recon.create_method("mgda"))
+    features = backbone(x)
+    for task, head in net.heads.items():
+        expected = {*head.parameters(), *backbone.branch_parameters(task)}
+        assert set(engine.own_parameters(head(features[task]).sum())) == expected
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -311,3 +543,54 @@ def test_an_engine_checks_its_parts(x: Tensor) -> None:
         recon.Engine(net.backbone, ["a", "b"], joint, recon.ConflictAnalyzer(net.backbone, ["a", "c"]))
     with pytest.raises(ValueError, match="another network"):
         recon.Engine(net.backbone, ["a", "b"], joint, recon.ConflictAnalyzer(nn.Linear(1, 1), ["a", "b"]))
+
+
+@pytest.mark.parametrize("name", ["graddrop", "moco", "trimmed_mean", "fmtl"])
+def test_a_jacobian_method_is_refused_at_the_representation_by_name(name: str) -> None:
+    net, method = TwoHeads(), recon.create_method(name)
+    with pytest.raises(ValueError, match=f"{type(method).__name__} needs the Jacobian .* Gramian method: mgda, cagrad"):
+        recon.Engine(net.backbone, ["a", "b"], method, at="representation")
+
+
+def test_loss_methods_branches_and_unknown_places_are_refused_at_the_representation() -> None:
+    net = TwoHeads()
+    with pytest.raises(ValueError, match="Joint weights losses and takes one backward"):
+        recon.Engine(net.backbone, ["a", "b"], recon.create_method("joint"), at="representation")
+    branched = recon.branch(net.backbone, ["4"], ["a", "b"])
+    with pytest.raises(ValueError, match=r"branched network .* use at='parameters'"):
+        recon.Engine(branched, ["a", "b"], recon.create_method("mgda"), at="representation")
+    with pytest.raises(ValueError, match="at must be 'parameters' or 'representation', got 'features'"):
+        recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), at="features")  # type: ignore[arg-type]
+
+
+def test_a_representation_that_is_none_is_refused(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), at="representation")
+    losses, features = losses_and_features(net, x)
+    with pytest.raises(TypeError, match="needs the features"):
+        engine.backward(losses)
+    with pytest.raises(TypeError, match="of type dict"):
+        engine.backward(losses, {"a": features})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not detached"):
+        engine.backward(losses, features.detach())
+    with pytest.raises(ValueError, match="no loss reaches the representation"):
+        engine.backward(losses_past(net, x, 0.0)[0], features)
+    with pytest.raises(ValueError, match="past the representation"):
+        engine.backward(*losses_past(net, x, 1.0))
+    at_parameters = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
+    with pytest.raises(ValueError, match="make it with at='representation'"):
+        at_parameters.backward(net.losses(x), features)
+
+
+def losses_past(net: TwoHeads, x: Tensor, decay: float) -> tuple[dict[str, Tensor], Tensor]:
+    """Losses that also decay the shared weights; without decay, losses of the heads alone."""
+    losses, features = losses_and_features(net, x)
+    if decay:
+        return {t: loss + decay * net.backbone[4].weight.square().sum() for t, loss in losses.items()}, features
+    return {t: head.weight.square().sum() for t, head in net.heads.items()}, features
+
+
+def test_a_method_that_evaluates_again_is_not_run_on_one_evaluation(x: Tensor) -> None:
+    net = TwoHeads()
+    with pytest.raises(TypeError, match=r"FMTL evaluates the losses several times a step; train with engine.step"):
+        recon.backward(net.losses(x), net.backbone, recon.create_method("fmtl"))

@@ -12,6 +12,7 @@ from recon.methods.dwa import DWA
 from recon.methods.excess_mtl import ExcessMTL
 from recon.methods.fairgrad import FairGrad
 from recon.methods.famo import FAMO
+from recon.methods.fmtl import FMTL
 from recon.methods.gls import GLS
 from recon.methods.graddrop import GradDrop
 from recon.methods.gradnorm import GradNorm
@@ -47,6 +48,7 @@ __all__ = [
     "DBMTL",
     "DWA",
     "FAMO",
+    "FMTL",
     "GLS",
     "IMTL",
     "IMTLG",

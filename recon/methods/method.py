@@ -26,9 +26,11 @@ class Method(nn.Module, ABC):
 
     Attributes:
         scale: What K equal task gradients g are combined to: about K g (``"sum"``) or about g (``"mean"``).
+        evaluates_again: Whether it works through :meth:`step` alone, which evaluates the losses more than once.
     """
 
     scale: ClassVar[Literal["sum", "mean"]] = "mean"
+    evaluates_again: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -138,4 +138,5 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("db_mtl", "agreeing", "homogeneous", "order-free", "impartial"),
     _entry("excess_mtl", *_PLAIN, "order-free", "linear"),
     _entry("trimmed_mean", *_PLAIN, "order-free", "memoryless"),
+    _entry("fmtl", "alone", "homogeneous", "order-free", "memoryless"),
 )  # fmt: skip

@@ -5,8 +5,8 @@ AAAI 2025.
 
     every n-th step, from the first: λ <- the wrapped method's weights;   update λ'J
 
-Needs the Gramian, at every n-th step. State: λ, the number of steps, and the wrapped method's state; its randomness is
-that of the wrapped method, and its scale too.
+Needs the Gramian, at every n-th step; in between the engine makes one backward through the shared part. State: λ, the
+number of steps, and the wrapped method's state; its randomness is that of the wrapped method, and its scale too.
 
 The paper wraps MGDA. Weights that are smoothed too: wrap ``cr_mogm``, which wraps the method.
 """
@@ -43,6 +43,16 @@ class PSMGD(GramianWrapper):
         """No weights yet."""
         self.register_buffer("kept", torch.zeros(tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.tensor(0))
+
+    def known_weights(self) -> Tensor | None:
+        """The kept weights, (K,), in a step that keeps them, which is then counted; ``None`` in the others.
+
+        The engine asks before it computes task gradients, and where it is answered needs no Jacobian.
+        """
+        if self.steps % self.every == 0:
+            return None
+        self.steps = self.steps + 1
+        return self.kept.clone()
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The wrapped method's weights of this step or of one not long ago, (K,)."""

@@ -16,6 +16,7 @@ from recon.engine import Engine, StepInfo, UpdateScale
 from recon.methods import Method, create_method
 from recon.models import heads_for
 from recon.names import check_task_names, unknown_name
+from recon.representation import At, check_at
 from recon.tasks import Task
 from recon.training.branching import Branching, branched
 
@@ -46,6 +47,8 @@ class MultiTaskModule(pl.LightningModule):
         update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the summed loss at one
             learning rate, as the paper's code does; see :class:`recon.Engine`.
         gradient_clip_val: Clips the norm of the whole gradient after the method; ``None`` for no clipping.
+        at: ``"representation"`` lets a Gramian method weight the gradients in the backbone's features instead of its
+            parameters, with K backwards through the heads and one through the backbone; see :class:`recon.Engine`.
 
     Raises:
         ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm that is not positive.
@@ -64,6 +67,7 @@ class MultiTaskModule(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         update_scale: UpdateScale = "sum",
         gradient_clip_val: float | None = None,
+        at: At = "parameters",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -78,6 +82,8 @@ class MultiTaskModule(pl.LightningModule):
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)
         self.method.bind(len(names))  # before the optimizer and a checkpoint ask for what it learns and remembers
+        check_at(at, self.backbone, self.method, len(names))
+        self.at: At = at
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
@@ -90,7 +96,9 @@ class MultiTaskModule(pl.LightningModule):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Predictions of every task: ``{task: head(features)}``; the backbone's features may differ by task."""
-        features = self.backbone(inputs)
+        return self._predictions(self.backbone(inputs))
+
+    def _predictions(self, features: Any) -> dict[str, Tensor]:
         names = [task.name for task in self.tasks]
         per_task = isinstance(features, dict) and all(name in features for name in names)
         return {name: self.heads[name](features[name] if per_task else features) for name in names}
@@ -99,7 +107,16 @@ class MultiTaskModule(pl.LightningModule):
         """``{task: scalar loss}`` of a batch."""
         inputs, targets = batch
         self._check_targets(targets)
-        predictions = self(inputs)
+        return self._losses(self(inputs), targets)
+
+    def losses_and_features(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """``{task: scalar loss}`` of a batch, and the backbone's features, which the heads have taken."""
+        inputs, targets = batch
+        self._check_targets(targets)
+        features = self.backbone(inputs)
+        return self._losses(self._predictions(features), targets), features
+
+    def _losses(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {task.name: task.loss(predictions[task.name], targets[task.name]) for task in self.tasks}
 
     def _check_targets(self, targets: Mapping[str, Tensor]) -> None:
@@ -141,7 +158,7 @@ class MultiTaskModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.engine = Engine(
-            self.backbone, [task.name for task in self.tasks], self.method, self.analyzer, self.update_scale
+            self.backbone, [task.name for task in self.tasks], self.method, self.analyzer, self.update_scale, self.at
         )
         self.engine.step_count = self.trainer.global_step
 
@@ -153,8 +170,10 @@ class MultiTaskModule(pl.LightningModule):
             torch.manual_seed(self.run_seed + 1_000_003 * (self.current_epoch + 1))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        def closure(other: Batch | None = None) -> dict[str, Tensor]:
-            return self.losses(batch if other is None else other)
+        evaluate = self.losses if self.at == "parameters" else self.losses_and_features
+
+        def closure(other: Batch | None = None) -> Any:
+            return evaluate(batch if other is None else other)
 
         # Lightning's wrapper is no Optimizer, and has to be the one that steps: it counts, clips and logs.
         self._log_step(self.engine.step(closure, cast(Optimizer, self.optimizers())))

@@ -17,6 +17,7 @@ from recon.data.composites import Composites
 from recon.models import LeNet
 from recon.tasks import Task
 from recon.training import ConflictCallback, MultiTaskModule
+from recon.training.branching import Branching
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -168,6 +169,45 @@ def test_learnable_parameters_of_a_method_are_trained_and_saved(glyphs: Glyphs, 
     assert torch.equal(saved["state_dict"]["method.log_variances"], method.log_variances)
 
 
+def test_at_the_representation_training_is_a_plain_loop_over_the_features_gradients(
+    glyphs: Glyphs, trainer: TrainerFactory
+) -> None:
+    module = module_for(glyphs, method="mgda", at="representation", optimizer=plain_sgd, update_scale="method")
+    expected = copy.deepcopy(module)
+    trainer(limit_val_batches=0).fit(module, datamodule=glyphs)
+
+    method, optimizer = recon.create_method("mgda"), plain_sgd(expected.parameters())
+    loader = glyphs.train_dataloader()
+    loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
+    for x, targets in loader:
+        features = expected.backbone(x)
+        cut = features.detach().requires_grad_()
+        optimizer.zero_grad()
+        rows = []
+        for task in ("digit", "letter"):
+            cross_entropy(expected.heads[task](cut), targets[task]).backward()
+            rows.append(cut.grad.flatten())  # type: ignore[union-attr]
+            cut.grad = None
+        jacobian = torch.stack(rows)
+        features.backward(method.combine(jacobian).view_as(features))
+        optimizer.step()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter, expected.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
+def test_fmtl_trains_and_leaves_one_update_of_statistics_a_step(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(LeNet(), nn.BatchNorm1d(50))
+    backbone.num_features = 50
+    module = MultiTaskModule(backbone, glyphs.tasks, method="fmtl", method_options={"method": "mgda", "rho": 0.1})
+    start = copy.deepcopy(module)
+    fit = trainer(callbacks=[ConflictCallback()])
+    fit.fit(module, datamodule=glyphs)
+    assert backbone[1].num_batches_tracked == fit.global_step == 3
+    assert displacement(start, module).isfinite().all()
+    assert displacement(start.heads, module.heads).any()
+
+
 # Evaluation ---------------------------------------------------------------------------------------------------------
 
 
@@ -289,3 +329,13 @@ def test_parts_that_do_not_fit_are_refused(glyphs: Glyphs) -> None:
         MultiTaskModule(LeNet(), glyphs.tasks, heads=nn.ModuleDict({"digit": nn.Linear(50, 10)}))
     with pytest.raises(ValueError, match="gradient_clip_val=0 must be a positive norm"):
         MultiTaskModule(LeNet(), glyphs.tasks, gradient_clip_val=0)
+
+
+def test_representation_mode_is_refused_before_any_work_where_it_has_no_meaning(glyphs: Glyphs) -> None:
+    with pytest.raises(ValueError, match="GradDrop needs the Jacobian"):
+        module_for(glyphs, method="graddrop", at="representation")
+    with pytest.raises(ValueError, match="Joint weights losses"):
+        module_for(glyphs, at="representation")
+    with pytest.raises(ValueError, match="branched network"):
+        module_for(glyphs, method="mgda", at="representation", branch=Branching(layers=["fc"]))
+    assert module_for(glyphs, only=["digit"], at="representation").at == "representation"

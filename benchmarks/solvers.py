@@ -1,0 +1,171 @@
+"""Time and residual of every Gramian method's solver, TorchJD's beside it.
+
+    OMP_NUM_THREADS=1 python benchmarks/solvers.py
+    OMP_NUM_THREADS=1 python benchmarks/solvers.py --tasks [2, 40] --rounds 50
+
+Each round draws five Jacobians for each K (normal entries around a common direction, rows of unequal norm) and has
+every method find the weights for their Gramians one after the other, ours and TorchJD's in turn: a machine whose speed
+drifts slows all alike, and no solver meets an input twice. Printed are medians in microseconds, and the largest
+residual of the equations or optimality conditions that define the method's weights, where there are any:
+
+    mgda               (|x|² - min g_i·x) / mean |g_i|²
+    cagrad             (dual - worst-served task) / |g_0|²
+    nash_mtl           max a_i (G a)_i / mean - 1, in absolute value
+    fairgrad           max a_i (G a)_i - 1, in absolute value
+    upgrad, dualproj   worst conflict: max -g_i·d / (|g_i| |g_0|)
+    imtl_g             max d·g_i / |g_i| / mean - 1, in absolute value
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+from torchjd import aggregation
+
+import recon
+
+Solver = Callable[[Tensor], Tensor]
+Residual = Callable[[Tensor, Tensor], Tensor]
+_IN_A_ROW = 5
+
+
+def nothing(gramian: Tensor, weights: Tensor) -> Tensor:
+    """Residual of methods whose weights are a formula, or the outcome of a published procedure."""
+    return torch.tensor(float("nan"))
+
+
+def mgda(gramian: Tensor, weights: Tensor) -> Tensor:
+    products = gramian @ weights
+    return (weights @ products - products.min()) / gramian.diagonal().mean()
+
+
+def cagrad(gramian: Tensor, weights: Tensor) -> Tensor:
+    mean_square, shares = gramian.mean(), weights - 1 / len(weights)
+    shares = shares / shares.sum()
+    dual = shares @ gramian.mean(1) + 0.4 * (mean_square * (shares @ gramian @ shares)).sqrt()
+    return (dual - (gramian @ weights).min()) / mean_square
+
+
+def nash_mtl(gramian: Tensor, weights: Tensor) -> Tensor:
+    gains = weights * (gramian @ weights)
+    return (gains / gains.mean() - 1).abs().max()
+
+
+def fairgrad(gramian: Tensor, weights: Tensor) -> Tensor:
+    return (weights * (gramian @ weights) - 1).abs().max()
+
+
+def conflict(gramian: Tensor, weights: Tensor) -> Tensor:
+    return (-(gramian @ weights) / gramian.diagonal().sqrt()).max().clamp(min=0) / gramian.mean().sqrt()
+
+
+def imtl_g(gramian: Tensor, weights: Tensor) -> Tensor:
+    gains = gramian @ weights / gramian.diagonal().sqrt()
+    return (gains / gains.mean() - 1).abs().max()
+
+
+@dataclass
+class Row:
+    """One method: ours for K tasks, TorchJD's for K tasks (of a Gramian or a Jacobian) and the residual of weights."""
+
+    ours: Callable[[], Solver]
+    theirs: Callable[[int], Solver] | None = None
+    residual: Residual = nothing
+    from_jacobian: bool = False
+
+
+def ours(name: str, **options: object) -> Callable[[], Solver]:
+    return lambda: recon.create_method(name, **options).weights  # type: ignore[attr-defined,return-value]
+
+
+ROWS: dict[str, Row] = {
+    "mgda": Row(ours("mgda"), lambda k: aggregation.MGDAWeighting(), mgda),
+    "pcgrad": Row(ours("pcgrad"), lambda k: aggregation.PCGradWeighting()),
+    "cagrad": Row(ours("cagrad", c=0.4, rescale=0), lambda k: aggregation.CAGradWeighting(c=0.4), cagrad),
+    "imtl_g": Row(ours("imtl_g"), lambda k: aggregation.IMTLGWeighting(), imtl_g),
+    "gradvac": Row(ours("gradvac"), lambda k: aggregation.GradVacWeighting()),
+    "nash_mtl": Row(
+        ours("nash_mtl", max_norm=None),
+        lambda k: aggregation.NashMTL(n_tasks=k, max_norm=0.0, update_weights_every=1, optim_niter=20).weighting,
+        nash_mtl,
+        from_jacobian=True,
+    ),
+    "aligned_mtl": Row(ours("aligned_mtl"), lambda k: aggregation.AlignedMTLWeighting()),
+    "fairgrad": Row(ours("fairgrad"), lambda k: aggregation.FairGradWeighting(alpha=1.0), fairgrad),
+    "upgrad": Row(ours("upgrad"), lambda k: aggregation.UPGradWeighting(), conflict),
+    "dualproj": Row(ours("dualproj"), lambda k: aggregation.DualProjWeighting(), conflict),
+    "sdmgrad": Row(ours("sdmgrad"), lambda k: aggregation.SDMGradWeighting()),
+    "modo": Row(ours("modo"), lambda k: aggregation.MoDoWeighting()),
+    "krum": Row(ours("krum"), lambda k: aggregation.KrumWeighting(n_byzantine=0)),
+    "constant": Row(ours("constant")),
+    "cr_mogm": Row(ours("cr_mogm"), lambda k: aggregation.CRMOGMWeighting(aggregation.MGDAWeighting())),
+    "psmgd": Row(ours("psmgd")),
+}
+
+
+def draw(tasks: int, generator: torch.Generator) -> Tensor:
+    """A (K, 5 K + 5) Jacobian: cosines around 0.1 and of both signs, norms over two decades."""
+    jacobian = torch.randn(tasks, 5 * tasks + 5, generator=generator, dtype=torch.float64)
+    jacobian += 0.3 * torch.randn(5 * tasks + 5, generator=generator, dtype=torch.float64)
+    return jacobian * 10 ** (2 * torch.rand(tasks, 1, generator=generator, dtype=torch.float64) - 1)
+
+
+def measure(tasks: int, rounds: int, generator: torch.Generator) -> dict[str, tuple[float, float, float, float]]:
+    """Name -> microseconds and largest residual of ours, and of TorchJD's (NaN where it has none)."""
+    chosen = {name: row for name, row in ROWS.items() if not (name == "krum" and tasks < 3)}
+    pairs = {name: (row.ours(), row.theirs(tasks) if row.theirs else None) for name, row in chosen.items()}
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in chosen}
+    residuals: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in chosen}
+    for _ in range(rounds + 1):
+        jacobians = [draw(tasks, generator) for _ in range(_IN_A_ROW)]
+        gramians = [jacobian @ jacobian.T for jacobian in jacobians]
+        for name, row in chosen.items():
+            for side, solver in enumerate(pairs[name]):
+                if solver is None:
+                    continue
+                weights = []
+                for argument in jacobians if side == 1 and row.from_jacobian else gramians:
+                    start = perf_counter()
+                    weights.append(solver(argument))
+                    seconds[name][side].append(perf_counter() - start)
+                residuals[name][side].extend(map(float, map(row.residual, gramians, weights)))
+    return {
+        name: (
+            1e6 * median(seconds[name][0][_IN_A_ROW:]),
+            max(residuals[name][0]),
+            1e6 * median(seconds[name][1][_IN_A_ROW:]) if seconds[name][1] else float("nan"),
+            max(residuals[name][1], default=float("nan")),
+        )
+        for name in chosen
+    }
+
+
+def main(tasks: tuple[int, ...] = (2, 3, 5, 10, 40), rounds: int = 30, seed: int = 0) -> None:
+    """Print one table for each number of tasks.
+
+    Args:
+        tasks: Numbers of tasks.
+        rounds: Rounds counted, after one that is not.
+        seed: Seed of the Jacobians.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for count in tasks:
+        print(f"K = {count}, {rounds} rounds{'ours':>21}{'residual':>12}{'TorchJD':>12}{'residual':>12}")
+        for name, figures in measure(count, rounds, generator).items():
+            time, residual, their_time, their_residual = figures
+            print(
+                f"{name:20}{_shown(time, '.0f', ' us'):>15}{_shown(residual, '.0e'):>12}"
+                f"{_shown(their_time, '.0f', ' us'):>12}{_shown(their_residual, '.0e'):>12}"
+            )
+
+
+def _shown(value: float, form: str, unit: str = "") -> str:
+    return "" if value != value else f"{value:{form}}{unit}"
+
+
+if __name__ == "__main__":
+    auto_cli(main)

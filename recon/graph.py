@@ -1,0 +1,25 @@
+"""What a loss reaches, read from autograd's graph without a backward."""
+
+from torch import Tensor
+
+
+def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]:
+    """The leaves, such as parameters, that a backward of a loss would give a gradient, each once.
+
+    Args:
+        loss: A tensor with a graph.
+        short_of: A tensor within that graph; what the loss reaches only through it is left out.
+    """
+    end = None if short_of is None else (short_of.grad_fn, short_of.output_nr)
+    leaves, seen = [], set()
+    waiting = [(loss.grad_fn, loss.output_nr)]
+    while waiting:
+        edge = waiting.pop()
+        node = edge[0]
+        if node is None or node in seen or edge == end:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        waiting.extend(node.next_functions)
+    return leaves

@@ -1,0 +1,121 @@
+"""Task-based flat regions (F-MTL): sharpness-aware minimisation of each task, around any gradient method.
+
+Phan, Tran, Tran, Ho, Phung & Le, "Improving Multi-task Learning via Seeking Task-based Flat Regions", arXiv 2211.13723
+(ICCV 2025 as "Beyond Losses Reweighting: Empowering Multi-Task Learning via the Generalization Perspective").
+
+    g_i = ∇L_i(θ),   h_i = ∇L_i(θ + ε_i) - g_i,   ε_i = ρ g_i / |g_i|
+    update of the shared parameters  A(g_1, ..., g_K) + A(h_1, ..., h_K);   of a task's own  ∇L_i(θ + ε_i)
+
+A is the wrapped method. A task's own parameters, its head and branches, are moved along with the shared ones, by a step
+of the same length ρ in their own gradient. ``adaptive`` takes ε = ρ θ² g / |θ g|, element by element (Kwon et al.,
+"ASAM", ICML 2021), as the published code does by default, with ρ = 2.
+
+Needs the Jacobian, and the losses again at each task's perturbed parameters: train with :meth:`recon.Engine.step` (as
+:class:`recon.MultiTaskModule` does). A step costs K + 1 forwards of the whole network and 2 K backwards, and memory for
+four more copies of the shared parameters. State and randomness are those of the wrapped method, of which the low-loss
+part g and the flat part h have one each, equally seeded; its scale too. A single task is trained plainly.
+
+As in the published code, perturbed forwards leave running statistics alone, and dropout draws anew in each forward. An
+analyzer sees g, the gradients at the unperturbed parameters. A gradient that is zero perturbs nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recon.methods.checks import check_above
+from recon.methods.method import GramianMethod, JacobianMethod, Method
+from recon.methods.registry import create_method, register_method
+
+
+@register_method("fmtl")
+class FMTL(JacobianMethod):
+    """Another method's update for low losses, plus its update for flat ones.
+
+    Args:
+        method: Name of a registered Gramian or Jacobian method.
+        rho: Length of the perturbations, > 0.
+        adaptive: Whether they are measured relative to the parameters (ASAM).
+        method_options: Hyperparameters of the method.
+    """
+
+    evaluates_again: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        method: str = "cagrad",
+        rho: float = 0.05,
+        adaptive: bool = False,
+        method_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.rho = check_above("fmtl", "rho", rho, low=0)
+        self.adaptive = adaptive
+        self.method_options = None if method_options is None else dict(method_options)
+        self.low_loss = _gradient_method(method, self.method_options)
+        self.flatness = _gradient_method(method, self.method_options)
+        self.scale = self.low_loss.scale  # type: ignore[misc]  # elsewhere a constant of the class
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The low-loss part, (P,), which is all of it where the losses are flat."""
+        return self.low_loss.combine(jacobian, losses)
+
+    def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
+        """One step of the network; the batch is evaluated at θ and at each task's θ + ε."""
+        if len(engine.tasks) == 1:
+            return super().step(engine, closure, optimizer)
+        optimizer.zero_grad()
+        losses = closure()
+        own = [engine.own_parameters(losses[task]) for task in engine.tasks]
+        info = engine.backward(losses)
+        own_ascents = [self._ascent(parameters, [parameter.grad for parameter in parameters]) for parameters in own]
+        for parameter in chain(*own):
+            parameter.grad = None  # it gets its gradient at the perturbed parameters
+        shared = engine.gradients.parameters
+        tasks = zip(engine.tasks, engine.gradients.jacobian, own, own_ascents, strict=True)
+        for task, row, parameters, own_ascent in tasks:
+            low_loss = row.clone()
+            ascent = self._ascent(shared, engine.like_parameters(low_loss))
+            with engine.perturbed([*shared, *parameters], [*ascent, *own_ascent]):
+                engine.task_gradient(task, closure()[task]).sub_(low_loss)
+        values = torch.stack(list(info.losses.values()))
+        engine.add_combination(lambda jacobian: self.flatness.combine(jacobian, values))
+        optimizer.step()
+        return info
+
+    def _ascent(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The step of length ρ up the gradient."""
+        lengths = [parameter.detach().abs() if self.adaptive else 1.0 for parameter in parameters]
+        relative = [length * gradient for length, gradient in zip(lengths, gradients, strict=True)]
+        norm = nn.utils.get_total_norm(relative)
+        factor = torch.where(norm > 0, self.rho / norm, 0.0)
+        return [factor * length * change for length, change in zip(lengths, relative, strict=True)]
+
+    def bind(self, tasks: int) -> None:
+        self.low_loss.bind(tasks)
+        self.flatness.bind(tasks)
+
+    def reseed(self, seed: int) -> None:
+        self.low_loss.reseed(seed)
+        self.flatness.reseed(seed)
+
+    def end_epoch(self) -> None:
+        self.low_loss.end_epoch()
+        self.flatness.end_epoch()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def _gradient_method(name: str, options: Mapping[str, Any] | None) -> Method:
+    method = create_method(name, **(options or {}))
+    if not isinstance(method, GramianMethod | JacobianMethod) or isinstance(method, FMTL):
+        raise ValueError(
+            f"fmtl: method must combine task gradients in one evaluation, {name!r} does not; "
+            "for their plain sum take 'constant'"
+        )
+    return method
