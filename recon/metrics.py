@@ -74,38 +74,29 @@ class PixelAccuracy(MulticlassAccuracy):
         super().update(preds, target)
 
 
-class AbsoluteError(MeanAbsoluteError):
+class _OfDepths(Metric):
+    """A mixin: sums in float64, over the pixels with truth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_dtype(torch.float64)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            preds: (B, 1, H, W).
+            target: (B, 1, H, W), positive, NaN where there is no truth.
+        """
+        super().update(*_depths(preds, target))
+
+
+class AbsoluteError(_OfDepths, MeanAbsoluteError):
     """Mean of |prediction - truth| over the pixels with truth."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_dtype(torch.float64)
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            preds: (B, 1, H, W).
-            target: (B, 1, H, W), positive, NaN where there is no truth.
-        """
-        super().update(*_depths(preds, target))
-
-
-class RelativeError(MeanAbsolutePercentageError):
+class RelativeError(_OfDepths, MeanAbsolutePercentageError):
     """Mean of |prediction - truth| / truth over the pixels with truth; a fraction, not percent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_dtype(torch.float64)
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            preds: (B, 1, H, W).
-            target: (B, 1, H, W), positive, NaN where there is no truth.
-        """
-        super().update(*_depths(preds, target))
 
 
 class AngularMetric(Metric):

@@ -14,3 +14,10 @@ def test_step_cost_prints_a_ratio_a_kind_of_step(capsys: pytest.CaptureFixture[s
     names = {row[:34].strip() for row in rows}
     assert {"joint", "pcgrad", "cagrad + analyzer", "mgda", "TorchJD MGDA, chunk 1"} <= names
     assert all(float(row[34:].split()[0]) > 0 for row in rows)
+
+
+def test_solvers_prints_times_and_residuals_beside_torchjd(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCHMARKS / "solvers.py"))["main"](tasks=(2, 3), rounds=1)
+    table = capsys.readouterr().out
+    for method in ("mgda", "cagrad", "nash_mtl", "upgrad"):
+        assert table.count(f"{method} ") >= 2

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from recon.data.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
+from recon.data.rooms.folder import MANIFEST as ROOMS
+from recon.data.rooms.scene import CLASSES
 from recon.reading import field, read_object
 
 _SHOWN = 10
@@ -69,7 +71,12 @@ def _unknown(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _label_classes(directory: Path) -> list[int]:
-    """The numbers of classes of the labels that there are; a folder ``label`` holds 13 with normals (NYUv2), else 7."""
+    """The numbers of classes of the labels that there are.
+
+    A folder ``label`` holds 7, but 13 where there are normals too (NYUv2) and the rooms are not built-in ones.
+    """
+    if (directory / ROOMS).exists():
+        return [len(CLASSES)]
     train = directory / SPLITS[0]
     named = [classes for classes in (7, 19) if (train / f"label_{classes}").is_dir()]
     return named or [13 if (train / "normal").is_dir() else 7]

@@ -28,7 +28,7 @@ from recon.files import replaced, write_json
 VERSION = 1
 """Version of the generator; whatever changes a pixel raises it."""
 
-_MANIFEST = "rooms.json"
+MANIFEST = "rooms.json"
 _LOCK = ".lock"
 _FOLDERS = ("image", "label", "depth", "normal")
 _SHARE = 16  # rooms that are worth a process of their own
@@ -72,7 +72,7 @@ class Rooms:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / _LOCK):
             if lacking := self._lacking(root):
-                write_json(root / _MANIFEST, self._manifest)
+                write_json(root / MANIFEST, self._manifest)
                 for leftover in root.glob("*/*/.*.tmp"):
                     leftover.unlink()
                 _Rendering(self, root, lacking).run()
@@ -93,13 +93,13 @@ class Rooms:
                 raise ValueError(f"{root} is no folder; {cure}")
             return
         try:
-            manifest = json.loads((root / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             if any(path.name != _LOCK for path in root.iterdir()):
-                raise ValueError(f"{root} is not empty, and no set of rooms (it has no {_MANIFEST}); {cure}") from None
+                raise ValueError(f"{root} is not empty, and no set of rooms (it has no {MANIFEST}); {cure}") from None
             return
         except ValueError as error:
-            raise ValueError(f"{root / _MANIFEST} is no JSON ({error}); {cure}") from error
+            raise ValueError(f"{root / MANIFEST} is no JSON ({error}); {cure}") from error
         if manifest != self._manifest:
             other = manifest if isinstance(manifest, dict) else {}
             differing = [key for key, value in self._manifest.items() if other.get(key) != value]

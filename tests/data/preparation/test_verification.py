@@ -7,6 +7,7 @@ import pytest
 
 from recon.data.preparation import verify
 from recon.data.preparation.cityscapes import convert
+from recon.data.rooms.folder import Rooms
 
 
 @pytest.fixture
@@ -76,3 +77,14 @@ def test_a_manifest_of_another_format_or_a_damaged_one_is_named(prepared: Path) 
     path.write_text(text[:100])
     with pytest.raises(ValueError, match=r"manifest.json is truncated or not JSON"):
         verify(prepared)
+
+
+def test_built_in_rooms_have_classes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Rooms(2, 1, 32, 32, seed=0).write(tmp_path / "rooms")
+    verify(tmp_path / "rooms")
+    assert "train: 2 images, 7 classes" in capsys.readouterr().out
+    label = np.load(tmp_path / "rooms" / "val" / "label" / "0.npy")
+    label[0, 0] = 7
+    np.save(tmp_path / "rooms" / "val" / "label" / "0.npy", label)
+    with pytest.raises(ValueError, match=r"label.0\.npy .*classes are 0 to 6"):
+        verify(tmp_path / "rooms")
