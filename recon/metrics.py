@@ -88,7 +88,7 @@ class _OfDepths(Metric):
             preds: (B, 1, H, W).
             target: (B, 1, H, W), positive, NaN where there is no truth.
         """
-        super().update(*_depths(preds, target))
+        super().update(*_depths(preds, target))  # type: ignore[safe-super]  # that of the metric mixed in
 
 
 class AbsoluteError(_OfDepths, MeanAbsoluteError):

@@ -95,7 +95,10 @@ class Rooms:
         try:
             manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if any(path.name != _LOCK for path in root.iterdir()):
+            names = _names(root)
+            if MANIFEST in names:  # another process has written it since
+                return self._check(root)
+            if any(not name.startswith((_LOCK, f".{MANIFEST}.")) for name in names):
                 raise ValueError(f"{root} is not empty, and no set of rooms (it has no {MANIFEST}); {cure}") from None
             return
         except ValueError as error:
