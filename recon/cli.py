@@ -21,6 +21,7 @@ usage: recon [--import MODULE] COMMAND ...
   demo                      the whole pipeline on built-in data, in minutes; writes ./recon-demo unless --out
   fit|validate|test|search  one run from a YAML (--config FILE); search writes a conflict map
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
+  toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
   map apply|import          a map on another network; a published ranking as a map
   data prepare|verify       NYUv2 and CityScapes, from the official files to what the benchmarks read
@@ -64,6 +65,20 @@ def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs
     report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs)
     print(f"\n{report.table}")
     for path in report.paths:
+        print(path)
+
+
+def toy(out: Path = Path("recon-toy"), methods: str | None = None, steps: int = 1500) -> None:
+    """Draw the paths that methods take on two conflicting objectives in the plane: all of them in some minutes.
+
+    Args:
+        out: Folder of the figure and of the table of where they end.
+        methods: Names of methods, with commas between them; by default all.
+        steps: Steps of each path.
+    """
+    from recon.toy import toy as draw
+
+    for path in draw(out, None if methods is None else methods.split(","), steps):
         print(path)
 
 
@@ -137,6 +152,7 @@ def import_map(path: Path, out: Path, severity: float = DEFAULT_SEVERITY) -> Non
 COMMANDS = {
     "demo": "recon.cli:demo",
     "benchmark": "recon.cli:benchmark",
+    "toy": "recon.cli:toy",
     "map show": "recon.cli:show",
     "map compare": "recon.cli:compare_maps",
     "map apply": "recon.cli:apply",

@@ -1,0 +1,182 @@
+"""The page docs/methods.md, made from the methods themselves.
+
+python -m recon.methods.page docs/methods.md
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from recon.files import write_atomically
+from recon.methods import registry
+from recon.methods.method import GramianMethod, LossMethod, Method, RandomMethod
+from recon.methods.properties import ENTRIES, MEANING, Property
+from recon.methods.registry import create_method
+
+COMMAND = "python -m recon.methods.page docs/methods.md"
+
+KINDS = {
+    "Losses": "One backward a step. Heads are weighted like everything else.",
+    "Gramian": "One backward a task; then the K x K inner products of the task gradients decide the weights. Each head "
+    'has its own task\'s gradient. With `at="representation"` the gradients are those in the features.',
+    "Jacobian": "One backward a task; then the task gradients themselves, in every shared parameter. Each head has its "
+    "own task's gradient.",
+}
+
+_PREFACE = f"""\
+<!-- Made by `{COMMAND}`; edit the docstrings of the methods instead. -->
+
+# Methods
+
+`recon.create_method("cagrad", c=0.4)`; case and separators of the name do not matter. From a YAML or the command line:
+`model.method` and `model.method_options`. An error for a hyperparameter says what is allowed.
+
+* *State* is what a method keeps from step to step: `small`, as large as the task gradients (`K x P`), or `learned` by
+  the network's optimizer. *Random*: it draws random numbers, from a generator of its own that the run seeds. Both are
+  in the checkpoint.
+* *Scale*: what K equal task gradients g become, about K g (`sum`) or about g (`mean`). `update_scale="sum"`, the
+  default of `MultiTaskModule`, multiplies mean-scaled methods by K, so that all match the summed loss at one learning
+  rate.
+* A method that *evaluates again* asks for the losses more than once a step: train by `engine.step(closure, optimizer)`.
+
+`recon toy` draws what each does on two conflicting objectives in the plane. A method of your own:
+[extending](extending.md).
+"""
+
+_PROMISES = """\
+## What they promise
+
+The update of every method is finite for finite gradients. The rest is declared in `recon/methods/properties.py` and
+tested entry by entry, over random, degenerate and badly scaled gradients. With state or randomness, a promise is about
+the first update. An empty cell is no promise.
+"""
+
+
+def page() -> str:
+    """The page, in Markdown: an overview by kind, the promises, and each method in its docstring's words."""
+    methods = {name: create_method(name) for name, cls in sorted(registry._registered.values()) if _is_ours(cls)}
+    parts = [_PREFACE]
+    for kind, cost in KINDS.items():
+        members = {name: method for name, method in methods.items() if _kind(method) == kind}
+        parts.append(f"## {kind}\n\n{cost}\n\n{_overview(members.items())}")
+    parts.append(f"{_PROMISES}\n{_legend()}\n{_promises()}")
+    parts.append("## One by one\n")
+    parts += [_section(name, method) for name, method in methods.items()]
+    return "\n".join(parts)
+
+
+def _is_ours(cls: type[Method]) -> bool:
+    return cls.__module__.startswith("recon.")
+
+
+def _kind(method: Method) -> str:
+    return (
+        "Losses" if isinstance(method, LossMethod) else "Gramian" if isinstance(method, GramianMethod) else "Jacobian"
+    )
+
+
+def _overview(methods: Iterable[tuple[str, Method]]) -> str:
+    rows = [
+        [
+            f"[`{name}`](#{name})",
+            _title(method),
+            ", ".join(f"`{parameter}` {value}".strip() for parameter, value in _defaults(method).items()),
+            _state(name),
+            "yes" if isinstance(method, RandomMethod) else "",
+            method.scale,
+            _also_needs(name, method),
+        ]
+        for name, method in methods
+    ]
+    return _table(["name", "method", "hyperparameters (default)", "state", "random", "scale", "also needs"], rows)
+
+
+def _title(method: Method) -> str:
+    return _documentation(method).splitlines()[0].rstrip(".")
+
+
+def _documentation(method: Method) -> str:
+    """Docstring of the method's module: Markdown but for references to Python objects."""
+    text = inspect.getdoc(inspect.getmodule(type(method))) or ""
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+
+
+def _defaults(method: Method) -> dict[str, str]:
+    """Hyperparameter -> its default, empty if there is none."""
+    return {name: _shown(p.default) for name, p in inspect.signature(type(method)).parameters.items()}
+
+
+def _shown(default: object) -> str:
+    if default is inspect.Parameter.empty:
+        return ""
+    return f"{default:g}" if isinstance(default, float) else repr(default)
+
+
+def _state(name: str) -> str:
+    """How large what it keeps is."""
+    method = create_method(name)
+    method.bind(2)
+    if list(method.parameters()):
+        return "learned"
+    buffers = list(method.buffers())
+    if any(buffer.numel() == 0 for buffer in buffers):
+        return "K x P"
+    return "small" if buffers else ""
+
+
+def _also_needs(name: str, method: Method) -> str:
+    """What it asks for beyond one evaluation, and beyond the gradients."""
+    again = "evaluates again" if type(method).step is not Method.step else ""
+    return ", ".join(
+        filter(None, ["" if isinstance(method, LossMethod) or _works_without_losses(name) else "losses", again])
+    )
+
+
+def _works_without_losses(name: str) -> bool:
+    try:
+        create_method(name).combine(torch.eye(4))
+    except ValueError:
+        return False
+    return True
+
+
+def _legend() -> str:
+    return "".join(f"* *{name}*: {meaning}\n" for name, meaning in MEANING.items())
+
+
+def _promises() -> str:
+    properties: tuple[Property, ...] = get_args(Property)
+    rows = [[f"`{entry.label}`", *("✓" if p in entry.properties else "" for p in properties)] for entry in ENTRIES]
+    return _table(["", *properties], rows)
+
+
+def _section(name: str, method: Method) -> str:
+    described = _described(type(method))
+    lines = [
+        f"* `{parameter}`{f' ({default})' if default else ''}: {described.get(parameter, '')}".rstrip(": ") + "\n"
+        for parameter, default in _defaults(method).items()
+    ]
+    return f"### {name}\n\n{_documentation(method)}\n" + ("\n" + "".join(lines) if lines else "")
+
+
+def _described(cls: type[Method]) -> dict[str, str]:
+    """Hyperparameter -> what the class's docstring says of it."""
+    section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", inspect.getdoc(cls) or "", flags=re.MULTILINE)
+    if not section:
+        return {}
+    entries = re.findall(r"^ {4}(\w+): ((?:.+\n?)(?: {8}.+\n?)*)", section[1] + "\n", flags=re.MULTILINE)
+    return {name: " ".join(text.split()).replace("``", "`") for name, text in entries}
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    write_atomically(Path(sys.argv[1]), page())
