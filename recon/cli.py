@@ -68,17 +68,16 @@ def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs
         print(path)
 
 
-def toy(out: Path = Path("recon-toy"), methods: str | None = None, steps: int = 1500) -> None:
+def toy(out: Path = Path("recon-toy"), methods: str | None = None) -> None:
     """Draw the paths that methods take on two conflicting objectives in the plane: all of them in some minutes.
 
     Args:
         out: Folder of the figure and of the table of where they end.
         methods: Names of methods, with commas between them; by default all.
-        steps: Steps of each path.
     """
     from recon.toy import toy as draw
 
-    for path in draw(out, None if methods is None else methods.split(","), steps):
+    for path in draw(out, None if methods is None else methods.split(",")):
         print(path)
 
 

@@ -4,14 +4,13 @@ The toy problem of Liu et al., "Conflict-Averse Gradient Descent for Multi-Task 
 the starts and the small first objective of Navon et al., "Multi-Task Learning as a Bargaining Game" (Nash-MTL), ICML
 2022. Each method trains a network of two parameters x, y, with :class:`recon.Engine` and Adam, as it would any other.
 
-    y <= 0:  f_i = tanh(-y/2) (((x - s_i)² + (y + 8)²/10) / 10 - 20)             a bowl around s_i = 7, -7
-    y > 0:   f_i = tanh(y/2) (log max(|x + s_i ∓ 2 tanh y| / 2, 5e-6) + 6)       a narrow valley, in which methods stick
-
-    L_1 = (f_1 + 20) / 10,   L_2 = f_2 + 20
+    f_1 = tanh(-y/2) (((x - 7)² + (y + 8)²/10) / 10 - 20)            for y <= 0: a bowl around (7, -8)
+    f_1 = tanh(y/2) (log max(|x + 7 - 2 tanh y| / 2, 5e-6) + 6)      for y > 0: a valley, in which methods stick
+    f_2(x, y) = f_1(-x, y);   L_1 = (f_1 + 20) / 10,   L_2 = f_2 + 20
 
 The 20, which no gradient sees, is ours: several methods ask for positive losses. The papers take 35,000 to 100,000
 steps at rate 0.001; a twentieth of that at twenty times the rate, with a second moment that forgets twenty times
-sooner, ends at the same places.
+sooner, ends near the same places.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ from recon.names import unknown_name
 Array = NDArray[np.float64]
 
 STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
-STEPS = 1500
+STEPS = 2000
 LEARNING_RATE, BETAS = 0.02, (0.9, 0.98)
 EPOCH = 100
 """Steps after which methods that go by epochs are told that one is over."""
@@ -48,9 +47,9 @@ _COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 
 def objectives(points: Tensor) -> Tensor:
     """f_1 and f_2 of points (..., 2): (..., 2)."""
-    x, y = points[..., :1], points[..., 1:]
-    valley = ((x + 7 * _SIDES) / 2 - _SIDES * y.tanh()).abs().clamp(min=5e-6).log() + 6
-    bowl = ((x - 7 * _SIDES) ** 2 + (y + 8) ** 2 / 10) / 10 - 20
+    x, y = points[..., :1] * _SIDES, points[..., 1:]
+    valley = ((x + 7) / 2 - y.tanh()).abs().clamp(min=5e-6).log() + 6
+    bowl = ((x - 7) ** 2 + (y + 8) ** 2 / 10) / 10 - 20
     height = torch.where(y > 0, y, -y)  # not y.abs(), which has no slope at 0, where a path starts
     return (height / 2).tanh() * torch.where(y > 0, valley, bowl)
 
