@@ -172,6 +172,7 @@ def panels(taken: Mapping[str, Array]) -> Figure:
     for axes, (name, paths) in zip(figure.axes, taken.items(), strict=False):
         _draw(axes, paths)
         axes.set_title(f"{name}: {reached(paths)} of {len(paths)}", fontsize=9)
+    figure.supxlabel("dot: start, star: end, grey: Pareto front", fontsize=8)
     return figure
 
 
@@ -180,7 +181,7 @@ def _draw(axes: Axes, paths: Array) -> None:
     ticks = np.linspace(-11, 11, 221)
     grid = torch.from_numpy(np.stack(np.meshgrid(ticks, ticks), axis=-1))
     mean = (_SCALES * objectives(grid)).mean(dim=-1).numpy()
-    axes.contour(ticks, ticks, mean, levels=12, cmap="Greys", linewidths=0.5, alpha=0.6)
+    axes.contour(ticks, ticks, mean, levels=12, colors="0.8", linestyles="solid", linewidths=0.5)
     axes.plot(*pareto_front().T, color="#b0b0b0", linewidth=4, solid_capstyle="round")
     for points, colour in zip(paths, _COLOURS, strict=True):
         axes.plot(*points.T, color=colour, linewidth=1)
