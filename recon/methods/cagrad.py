@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from recon.methods.checks import check_number
-from recon.methods.gramian import Array, nearest_combination, unit_root
+from recon.methods.gramian import Array, hull_contains_zero, nearest_combination, unit_root
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
 
@@ -84,7 +84,7 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
     toward_mean = directions.T @ (mean / mean_norm)
     inverse = norms.min() / norms
     level = float(((toward_mean + c) / inverse).min())  # the dual at its vertices
-    if len(norms) < tasks or _hull_contains_zero(directions):
+    if len(norms) < tasks or hull_contains_zero(directions, _RESOLUTION):
         # No update gains on every task: the best level is 0 if the ball has an update that loses on none, else below.
         directions = np.vstack([directions, _SOFTNESS * np.eye(len(norms))])
         u = nearest_combination(directions, -toward_mean)
@@ -95,15 +95,6 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
             return harmless * mean_norm / norms
         level = min(level, (toward_mean @ harmless + c * length) / (inverse @ harmless))
     return _multipliers(directions, toward_mean, inverse, c, level) * mean_norm / norms
-
-
-def _hull_contains_zero(directions: Array) -> bool:
-    smallest = directions[0]  # its norm is the smallest singular value
-    if smallest @ smallest > len(smallest) * _RESOLUTION**2:
-        return False
-    u = nearest_combination(directions, np.ones(len(smallest)))
-    x = directions @ u
-    return bool(sqrt(x @ x) <= _RESOLUTION * u.sum())
 
 
 def _multipliers(directions: Array, toward_mean: Array, inverse: Array, c: float, level: float) -> Array:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from recon.methods.gramian import Array, nearest_combination, unit_root
+from recon.methods.gramian import Array, hull_contains_zero, unit_root
 
 _MAX_ITERATIONS = 40
 _TOLERANCE = 1e-10
@@ -11,6 +11,8 @@ _TOLERANCE = 1e-10
 _ROUNDING = 1e-15
 # A convex combination of unit vectors that is shorter cannot be told from zero by their inner products in float64.
 _RESOLUTION = 1e-6
+# A solution whose update is shorter, beside the sum of the shares, may be one of rounding alone.
+_SUSPICIOUS = 1e-3
 # Relative changes of b that need no shortening.
 _SMALL = 0.1
 # Where Newton's method does not converge, the cosines are not positive definite to their accuracy: raise the diagonal.
@@ -43,11 +45,22 @@ def fair_shares(cosines: Array, log_heights: Array, power: float) -> Array | Non
         try:
             log_b = _newton(_raised(cosines, amount), log_heights - highest, power)
         except _NotConverged:
-            if amount == 0 and _hull_contains_zero(cosines):
+            if amount == 0 and _is_stationary(cosines):
                 return None
             continue
-        return None if log_b is None else np.exp(log_b + highest / (1 + power))
+        if log_b is None or (_nearly_cancels(cosines, log_b) and _is_stationary(cosines)):
+            return None
+        return np.exp(log_b + highest / (1 + power))
     raise RuntimeError(f"fair shares of {len(cosines)} tasks were not found in {_MAX_ITERATIONS} Newton iterations")
+
+
+def _is_stationary(cosines: Array) -> bool:
+    return hull_contains_zero(unit_root(cosines)[1], _RESOLUTION)
+
+
+def _nearly_cancels(cosines: Array, log_b: Array) -> bool:
+    b = np.exp(log_b - log_b.max())
+    return bool(b @ cosines @ b <= (_SUSPICIOUS * b.sum()) ** 2)
 
 
 def _raised(matrix: Array, amount: float | Array) -> Array:
@@ -55,13 +68,6 @@ def _raised(matrix: Array, amount: float | Array) -> Array:
     raised = matrix.copy()
     raised.flat[:: len(matrix) + 1] += amount
     return raised
-
-
-def _hull_contains_zero(cosines: Array) -> bool:
-    _, directions = unit_root(cosines)
-    u = nearest_combination(directions, np.ones(len(cosines)))
-    x = directions @ u
-    return bool(x @ x <= (_RESOLUTION * u.sum()) ** 2)
 
 
 def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:

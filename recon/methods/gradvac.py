@@ -18,12 +18,12 @@ multiple of g_j reaches.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recon.methods.checks import check_number
 from recon.methods.gramian import Array, norms_and_cosines
 from recon.methods.method import GramianMethod, RandomMethod, StatefulMethod
+from recon.methods.orders import orders_of_others
 from recon.methods.registry import register_method
 
 _HIGHEST_TARGET = 1 - 1e-9
@@ -69,8 +69,8 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
         """Row i: p_i / |g_i| in terms of the gradients' directions, (K, K); and the next targets, (K, K)."""
         tasks = np.arange(len(cosines))
         turned, products = np.eye(len(cosines)), cosines.copy()  # products: of each p_i / |g_i| with each direction
-        for other in self._orders(len(cosines)).T:
-            length = np.sqrt(np.maximum(np.einsum("ij,ij->i", turned, products), 0.0))
+        for other in orders_of_others(len(cosines), self.generator).T:
+            length = np.sqrt(np.maximum(np.vecdot(turned, products), 0.0))
             exists = length > _VANISHED
             cosine = np.minimum(np.maximum(products[tasks, other] / np.where(exists, length, 1.0), -1.0), 1.0)
             target = np.minimum(targets[tasks, other], _HIGHEST_TARGET)
@@ -80,8 +80,3 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
             products += factor[:, None] * cosines[other]
             targets[tasks, other] += np.where(exists, self.beta * (cosine - target), 0.0)
         return turned, targets
-
-    def _orders(self, tasks: int) -> NDArray[np.int64]:
-        """For each task all others in random order, (K, K - 1)."""
-        order = torch.rand(tasks, tasks, generator=self.generator).numpy().argsort(axis=1)
-        return order[order != np.arange(tasks)[:, None]].reshape(tasks, tasks - 1)

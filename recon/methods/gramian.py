@@ -62,11 +62,16 @@ def unit_factor(gramian: Array) -> tuple[Array, Array]:
 
 
 def nearest_on_simplex(vector: Array) -> Array:
-    """As ``simplex.nearest_on_simplex``, in NumPy: calls into torch would cost more than the rest of a small solve."""
-    descending = np.sort(vector)[::-1]
-    largest = descending[0]  # taken off, so that a sum of 1 is not lost beside large numbers
-    levels = ((descending - largest).cumsum() - 1) / np.arange(1, len(vector) + 1)
-    nearest: Array = np.maximum(vector - largest - levels.max(), 0.0)
+    """As ``simplex.nearest_on_simplex``, on floats: calls into torch would cost more than the rest of a small solve."""
+    values = sorted(vector.tolist(), reverse=True)
+    largest = values[0]  # taken off, so that a sum of 1 is not lost beside large numbers
+    total = level = -1.0
+    for count, value in enumerate(values, start=1):
+        if value - largest < level:
+            break
+        total += value - largest
+        level = total / count
+    nearest: Array = np.maximum(vector - largest - level, 0.0)
     return nearest
 
 
@@ -94,3 +99,18 @@ def nearest_combination(columns: Array, heights: Array) -> Array:
     except RuntimeError as error:
         raise RuntimeError(f"non-negative least squares did not end in {iterations} iterations") from error
     return u
+
+
+def hull_contains_zero(directions: Array, resolution: float) -> bool:
+    """Whether a convex combination of unit vectors is as good as zero (weak Pareto-stationarity).
+
+    Args:
+        directions: (K, K), from :func:`unit_root`.
+        resolution: Length that cannot be told from zero.
+    """
+    smallest = directions[0]  # as long as the smallest singular value, which bounds the combinations from below
+    if smallest @ smallest > len(smallest) * resolution**2:
+        return False
+    u = nearest_combination(directions, np.ones(len(smallest)))
+    x = directions @ u
+    return bool(x @ x <= (resolution * u.sum()) ** 2)

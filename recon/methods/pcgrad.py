@@ -15,7 +15,11 @@ from torch import Tensor
 
 from recon.methods.gramian import Array
 from recon.methods.method import GramianMethod, RandomMethod
+from recon.methods.orders import orders_of_others
 from recon.methods.registry import register_method
+
+# Stands for the squared norm of a zero gradient, with which every overlap is exactly 0.
+_SMALLEST = np.finfo(np.float64).tiny
 
 
 @register_method("pcgrad")
@@ -31,16 +35,10 @@ class PCGrad(RandomMethod, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the original task gradients in the sum of the projected ones, (K,)."""
         products: Array = gramian.numpy()
-        squared_norms = products.diagonal()
-        inverse = np.divide(1.0, squared_norms, out=np.zeros_like(squared_norms), where=squared_norms > 0)
+        squared_norms = np.maximum(products.diagonal(), _SMALLEST)
         tasks = np.arange(len(products))
         projected = np.eye(len(products))  # row i: p_i in terms of the original gradients
-        for other in self._orders(len(products)).T:
-            overlap = np.einsum("ij,ij->i", projected, products[other])
-            projected[tasks, other] -= np.minimum(overlap, 0.0) * inverse[other]
+        for other in orders_of_others(len(products), self.generator).T:
+            overlap = np.vecdot(projected, products[other])
+            projected[tasks, other] -= np.minimum(overlap, 0.0) / squared_norms[other]
         return torch.from_numpy(projected.sum(axis=0))
-
-    def _orders(self, tasks: int) -> Array:
-        """For each task all others in random order, (K, K - 1)."""
-        order = torch.rand(tasks, tasks, generator=self.generator).numpy().argsort(axis=1)
-        return order[order != np.arange(tasks)[:, None]].reshape(tasks, tasks - 1)

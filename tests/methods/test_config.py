@@ -37,6 +37,11 @@ def test_equals_torchjd_and_the_direct_pseudoinverse(tasks: int) -> None:
         )
 
 
+def test_torchjd_has_the_same_update_on_regular_jacobians(regular: Tensor) -> None:
+    update = ConFIG().combine(regular)
+    torch.testing.assert_close(update, TorchjdConFIG()(regular), rtol=0, atol=1e-4 * float(update.norm()))
+
+
 def test_dependent_gradients_get_the_nearest_cosines_as_from_the_pseudoinverse() -> None:
     generator = torch.Generator().manual_seed(0)
     for tasks, rank in ((3, 2), (10, 5), (40, 12)):

@@ -21,6 +21,14 @@ def test_equals_torchjds_but_for_its_constants(tasks: int, warmup: int) -> None:
         torch.testing.assert_close(ours.combine(jacobian), theirs(jacobian), rtol=1e-4, atol=1e-5)
 
 
+def test_equals_torchjds_on_regular_jacobians(regular: Tensor) -> None:
+    unit = regular / regular.abs().max()  # its constant under the root has the unit of gradients
+    ours, theirs = ExcessMTL(step_size=0.5), torchjd.aggregation.ExcessMTL(robust_step_size=0.5, n_warmup_steps=1)
+    for seed in range(4):
+        jacobian = unit * (1 + 0.3 * torch.rand(len(unit), 1, generator=torch.Generator().manual_seed(seed)).double())
+        torch.testing.assert_close(ours.combine(jacobian), theirs(jacobian), rtol=1e-4, atol=1e-5)
+
+
 def test_equals_the_papers_recursion_coordinate_by_coordinate() -> None:
     method, squares, weights, first = ExcessMTL(step_size=0.3), torch.zeros(2, 3).double(), torch.ones(2) / 2, None
     for seed in range(4):

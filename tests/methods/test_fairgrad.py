@@ -52,6 +52,13 @@ def test_proportional_fairness_is_nash_mtls_direction(regular: Tensor) -> None:
     torch.testing.assert_close(fair * nash.norm(), nash * fair.norm())
 
 
+def test_opposed_gradients_have_no_fair_update_though_rounding_leaves_one() -> None:
+    for seed in range(300, 400):
+        jacobian = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        jacobian[1] = -0.5 * jacobian[0]
+        assert not FairGrad(0.5).combine(jacobian).any(), seed
+
+
 def test_large_alpha_serves_the_worst_served_task_better() -> None:
     jacobian = torch.randn(4, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     worst = []

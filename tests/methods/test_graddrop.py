@@ -22,7 +22,9 @@ def sign_dropped_mean(jacobian: Tensor, uniform: Tensor, leak: float) -> Tensor:
 def uniform(monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """The numbers that every draw of this test returns."""
     numbers = torch.rand(200, generator=torch.Generator().manual_seed(7))
-    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: numbers)
+    monkeypatch.setattr(
+        torch, "rand", lambda size, **kwargs: numbers[: torch.Size([size] if isinstance(size, int) else size).numel()]
+    )
     return numbers
 
 
@@ -41,6 +43,12 @@ def test_equals_the_algorithm_coordinate_by_coordinate(uniform: Tensor, gradient
 def test_is_the_mean_where_torchjd_is_the_sum(uniform: Tensor, gradients: Tensor, leak: float) -> None:
     theirs = TorchjdGradDrop(leak=torch.full((4,), leak, dtype=torch.float64))(gradients)
     torch.testing.assert_close(GradDrop(leak=leak).combine(gradients) * 4, theirs)
+
+
+def test_is_torchjds_mean_on_every_kind_of_jacobian(uniform: Tensor, jacobian: Tensor) -> None:
+    theirs = TorchjdGradDrop()(jacobian) / len(jacobian)
+    expected = theirs.nan_to_num(0.0)  # its purity of a coordinate without gradient is 0/0
+    torch.testing.assert_close(GradDrop().combine(jacobian), expected)
 
 
 def test_sign_is_drawn_with_the_probability_of_its_purity() -> None:

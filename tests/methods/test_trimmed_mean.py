@@ -1,5 +1,8 @@
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torchjd.aggregation import TrimmedMean as TorchjdTrimmedMean
 
 from recon.methods import TrimmedMean, trimmed_mean
@@ -9,6 +12,14 @@ from recon.methods import TrimmedMean, trimmed_mean
 def test_equals_torchjds(tasks: int, fraction: float, trimmed: int) -> None:
     jacobian = torch.randn(tasks, 50, dtype=torch.float64)
     torch.testing.assert_close(TrimmedMean(fraction).combine(jacobian), TorchjdTrimmedMean(trimmed)(jacobian))
+
+
+@pytest.mark.parametrize(("fraction", "trimmed_of"), [(0.0, lambda tasks: 0), (0.4, lambda tasks: 2 * tasks // 5)])
+def test_equals_torchjds_on_every_kind_of_jacobian(
+    jacobian: Tensor, fraction: float, trimmed_of: Callable[[int], int]
+) -> None:
+    theirs = TorchjdTrimmedMean(trimmed_of(len(jacobian)))(jacobian)
+    torch.testing.assert_close(TrimmedMean(fraction).combine(jacobian), theirs)
 
 
 def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
