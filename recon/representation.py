@@ -6,21 +6,16 @@ through the heads give the task gradients in the features; weighted, they go thr
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from recon.gradients import PartlyShared, uncompiled
 from recon.graph import reached_leaves
-from recon.methods import GramianMethod, LossMethod, Method
+from recon.methods import GramianMethod, LossMethod, Method, list_methods
 
 At = Literal["parameters", "representation"]
-
-_CURE = (
-    "use at='parameters', or a Gramian method: mgda, cagrad, pcgrad, gradvac, imtl_g, nash_mtl, fairgrad, aligned_mtl, "
-    "upgrad, dualproj or any other recon.GramianMethod"
-)
 
 
 def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
@@ -31,25 +26,34 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
     Raises:
         ValueError: The method needs only losses, or the Jacobian; the network is branched; or ``at`` is unknown.
     """
-    if at not in ("parameters", "representation"):
+    if at not in get_args(At):
         raise ValueError(f"at must be 'parameters' or 'representation', got {at!r}")
     if at == "parameters" or tasks == 1:
         return
-    if isinstance(method, LossMethod):
-        raise ValueError(
-            f"{type(method).__name__} weights losses and takes one backward, where at='representation' has nothing to "
-            f"save; {_CURE}"
-        )
-    if not isinstance(method, GramianMethod):
-        raise ValueError(
-            f"{type(method).__name__} needs the Jacobian of the shared parameters, which at='representation' does not "
-            f"compute; {_CURE}"
-        )
+    check_weights_representations(method)
     if isinstance(uncompiled(shared), PartlyShared):
         raise ValueError(
             "a branched network has features for each task and no single representation; "
             "use at='parameters', or the network without branches"
         )
+
+
+def check_weights_representations(method: Method) -> None:
+    """Refuse a method that cannot weight tasks by their gradients at the representation; the error says which can.
+
+    Raises:
+        ValueError: The method needs only losses, or the Jacobian.
+    """
+    if isinstance(method, GramianMethod):
+        return
+    if isinstance(method, LossMethod):
+        reason = "weights losses and takes one backward, where at='representation' has nothing to save"
+    else:
+        reason = "needs the Jacobian of the shared parameters, which at='representation' does not compute"
+    raise ValueError(
+        f"{type(method).__name__} {reason}; use at='parameters', or a Gramian method: "
+        f"{', '.join(list_methods(GramianMethod))} or one of yours derived from recon.GramianMethod"
+    )
 
 
 def check_representation(representation: Any) -> Tensor:

@@ -105,11 +105,15 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         _ = task.higher_is_better  # delta-m needs it, hours later
     _check_layers(plan, branchable_layers(backbone_of(configuration)))
     data.prepare_data()
-    first = next(run for run in plan.runs([task.name for task in tasks]) if run.needs is None)
+    runs = plan.runs([task.name for task in tasks])
+    first = next(run for run in runs if run.needs is None)
     with _quiet_lightning():
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
         refuse_unsupported(cli.trainer)
         flops(cli.model, input_shape(data))
+        for run in runs:
+            if run.entry.at == "representation":  # networks with task-specific layers refuse it
+                _instantiate(fit_configuration(plan, run, Path(), root))
     return tasks
 
 
@@ -193,6 +197,7 @@ def fit_configuration(plan: Plan, run: Run, out: Path, root: str | None) -> dict
     else:  # plain training too: the backbone may have task-specific layers of its own
         layers = _layers_to_branch(plan, run, out)
         model["branch"] = {"layers": layers, "init": plan.init, "statistics": plan.statistics}
+        model["at"] = run.entry.at
     return configuration
 
 

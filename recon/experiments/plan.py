@@ -11,6 +11,7 @@ import yaml
 from recon.conflict.map import severity_in_hundredths
 from recon.methods import create_method
 from recon.names import unknown_name
+from recon.representation import At, check_weights_representations
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
@@ -28,6 +29,7 @@ class Entry:
         seeds: One run each.
         name: Stands for the method in ids and tables, when a plan has it twice with different options or maps.
         map: File of a conflict map for these +Recon runs, instead of the plan's.
+        at: Where a Gramian method takes the task gradients; ``representation`` is for plain training only.
     """
 
     method: str
@@ -36,10 +38,29 @@ class Entry:
     seeds: tuple[int, ...] = (0,)
     name: str = ""
     map: str | None = None
+    at: At = "parameters"
 
     @property
     def label(self) -> str:
         return self.name or self.method
+
+    def check(self) -> None:
+        """Check what :meth:`Plan.check` says of each entry."""
+        method = create_method(self.method, **self.options)
+        if Path(self.label).name != self.label:
+            raise ValueError(f"{self.label!r} cannot name a folder; give the entry another name")
+        for variant in self.variants:
+            if variant not in VARIANTS[1:]:
+                raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
+        if self.map is not None and "recon" not in self.variants:
+            raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
+        if self.at == "representation":
+            check_weights_representations(method)
+            if self.variants != ("plain",):
+                raise ValueError(
+                    f"method {self.label}: a branched network has no single representation; "
+                    f"with at: representation give variants: [plain], got {list(self.variants)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -146,16 +167,7 @@ class Plan:
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
-            create_method(entry.method, **entry.options)
-            if entry.map is not None and "recon" not in entry.variants:
-                raise ValueError(
-                    f"method {entry.label} has a map and no variant 'recon' that uses it; add it to variants"
-                )
-            if Path(entry.label).name != entry.label:
-                raise ValueError(f"{entry.label!r} cannot name a folder; give the entry another name")
-            for variant in entry.variants:
-                if variant not in VARIANTS[1:]:
-                    raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {entry.label}")
+            entry.check()
         self._check_runs()
 
     def _check_runs(self) -> None:
@@ -256,6 +268,7 @@ _SET_BY_THE_RUNNER = (
     "trainer.logger",
     "model.method",
     "model.method_options",
+    "model.at",
     "model.only",
     "model.branch",
 )

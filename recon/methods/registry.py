@@ -66,9 +66,9 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
     return cls(**hyperparameters)
 
 
-def list_methods() -> list[str]:
-    """Names of all registered methods, sorted."""
-    return sorted(name for name, _ in _registered.values())
+def list_methods(kind: type[object] = Method) -> list[str]:
+    """Names of all registered methods, sorted; or of those derived from a class such as ``GramianMethod``."""
+    return sorted(name for name, cls in _registered.values() if issubclass(cls, kind))
 
 
 def _key(name: str) -> str:

@@ -307,6 +307,18 @@ def test_one_plan_compares_its_own_map_with_one_found_elsewhere(
         prepare(tiny(methods=[{**elsewhere, "map": "nowhere.json"}]), None)
 
 
+def test_an_entry_may_take_its_gradients_at_the_representation(tiny: PlanFactory, tmp_path: Path) -> None:
+    entries = [{"method": "mgda", "variants": ["plain"]}]
+    entries += [{**entries[0], "name": "mgda_ub", "at": "representation"}]
+    plan = tiny(methods=entries)
+    plan.check()
+    prepare(plan, None)
+    results = {run: carry_out(plan, run, tmp_path) for run in ("mgda-plain-seed0", "mgda_ub-plain-seed0")}
+    first, second = (weights(tmp_path, run) for run in results)
+    assert not all(torch.equal(first[key], second[key]) for key in first)
+    assert results["mgda_ub-plain-seed0"]["conflict_by_layer"]
+
+
 def test_branching_every_layer_is_refused(tiny: PlanFactory) -> None:
     with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
         prepare(tiny(methods=ALL, top=41), None)
