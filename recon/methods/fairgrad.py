@@ -18,18 +18,13 @@ with a zero gradient have nothing to gain and take no part. For α != 1, gradien
 longest count as 1e6 times shorter.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recon.methods.checks import check_number
-from recon.methods.fairness import fair_shares
-from recon.methods.gramian import Array, norms_and_cosines
+from recon.methods.fairness import fair_weights
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
-
-# Norms farther apart count as this far apart in what is fair: else, for α != 1, shares of tasks vanish by rounding.
-_WIDEST = np.log(1e6)
 
 
 @register_method("fairgrad")
@@ -52,15 +47,4 @@ class FairGrad(GramianMethod):
         Raises:
             RuntimeError: The equations were not solved.
         """
-        products: Array = gramian.numpy()
-        weights = np.zeros(len(products))
-        nonzero = products.diagonal() > 0
-        if nonzero.any():
-            norms, cosines = norms_and_cosines(products[nonzero][:, nonzero])
-            power = 1 / self.alpha
-            log_norms = np.log(norms)
-            log_norms = log_norms.clip(min=log_norms.max() - _WIDEST)
-            shares = fair_shares(cosines, (power - 1) * log_norms, power)
-            if shares is not None:
-                weights[nonzero] = shares / norms
-        return torch.from_numpy(weights)
+        return torch.from_numpy(fair_weights(gramian.numpy(), power=1 / self.alpha))

@@ -1,9 +1,9 @@
-"""The convex problem of Nash-MTL and FairGrad: shares of the tasks that balance what each of them gains."""
+"""The convex problem of Nash-MTL and FairGrad: weights that balance what each task gains."""
 
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from recon.methods.gramian import Array, hull_contains_zero, unit_root
+from recon.methods.gramian import Array, hull_contains_zero, norms_and_cosines, unit_root
 
 _MAX_ITERATIONS = 40
 _TOLERANCE = 1e-10
@@ -13,6 +13,8 @@ _ROUNDING = 1e-15
 _RESOLUTION = 1e-6
 # A solution whose update is shorter, beside the sum of the shares, may be one of rounding alone.
 _SUSPICIOUS = 1e-3
+# Norms farther apart count as this far apart in what is fair: else, unless power = 1, shares vanish by rounding.
+_WIDEST = np.log(1e6)
 # Relative changes of b that need no shortening.
 _SMALL = 0.1
 # Where Newton's method does not converge, the cosines are not positive definite to their accuracy: raise the diagonal.
@@ -23,23 +25,36 @@ class _NotConverged(Exception):
     pass
 
 
-def fair_shares(cosines: Array, log_heights: Array, power: float) -> Array | None:
-    """Solve ``cosines b = heights * b**-power`` for b > 0.
+def fair_weights(gramian: Array, power: float) -> Array:
+    """Solve ``gramian a = a**-power`` for a > 0, over the tasks whose gradient is not zero.
 
-    The equations say where b'(cosines)b / 2 - Σ heights_i ∫ b_i**-power is least, a convex function.
+    The equations say where a'(gramian)a / 2 - Σ ∫ a_i**-power is least, a convex function. In units of the gradients'
+    norms, b = norms * a, they read ``cosines b = norms**(power - 1) * b**-power``.
 
     Args:
-        cosines: (K, K), of the task gradients.
-        log_heights: (K,), logarithms of the heights.
+        gramian: (K, K).
         power: Positive.
 
     Returns:
-        b, (K,). ``None`` where there is no solution: a convex combination of the unit vectors vanishes, as far as
-        their cosines can tell (Pareto-stationarity).
+        a, (K,); zero for tasks without gradient. All zero where there is no solution: a convex combination of the unit
+        vectors vanishes, as far as their cosines can tell (Pareto-stationarity).
 
     Raises:
         RuntimeError: The relative residual did not fall to 1e-10, or to what rounding explains.
     """
+    weights = np.zeros(len(gramian))
+    nonzero = gramian.diagonal() > 0
+    if nonzero.any():
+        norms, cosines = norms_and_cosines(gramian[nonzero][:, nonzero])
+        log_norms = np.log(norms)
+        shares = _shares(cosines, (power - 1) * log_norms.clip(min=log_norms.max() - _WIDEST), power)
+        if shares is not None:
+            weights[nonzero] = shares / norms
+    return weights
+
+
+def _shares(cosines: Array, log_heights: Array, power: float) -> Array | None:
+    """Solve ``cosines b = heights * b**-power`` for b > 0; ``None`` where there is no solution."""
     highest = log_heights.max()
     for amount in _RAISES:
         try:
@@ -51,7 +66,7 @@ def fair_shares(cosines: Array, log_heights: Array, power: float) -> Array | Non
         if log_b is None or (_nearly_cancels(cosines, log_b) and _is_stationary(cosines)):
             return None
         return np.exp(log_b + highest / (1 + power))
-    raise RuntimeError(f"fair shares of {len(cosines)} tasks were not found in {_MAX_ITERATIONS} Newton iterations")
+    raise RuntimeError(f"fair weights of {len(cosines)} tasks were not found in {_MAX_ITERATIONS} Newton iterations")
 
 
 def _is_stationary(cosines: Array) -> bool:

@@ -7,11 +7,10 @@ Needs only the losses, and one backward. No state, no randomness. Sum scale: the
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
 from recon.methods.method import LossMethod
+from recon.methods.per_task import check_numbers, numbers_like
 from recon.methods.registry import register_method
 
 
@@ -27,18 +26,11 @@ class Joint(LossMethod):
 
     def __init__(self, weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        if weights is not None:
-            weights = [check_number("joint", f"weights[{i}]", weight, low=0) for i, weight in enumerate(weights)]
-        self.weights = weights
+        self.weights = check_numbers("joint", "weights", weights, low=0)
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """The fixed weights, (K,)."""
-        if self.weights is None:
-            return torch.ones_like(losses)
-        if len(self.weights) != losses.shape[0]:
-            raise ValueError(f"joint: {len(self.weights)} weights for {losses.shape[0]} tasks; give one weight a task")
-        # Filled one by one: on an accelerator, a tensor made from a list would wait for the device.
-        return torch.stack([losses.new_full((), weight) for weight in self.weights])
+        return numbers_like(losses, "joint", "weights", self.weights, default=1)
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,); losses are not needed."""

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from recon.methods.checks import check_number
-from recon.methods.fairness import fair_shares
-from recon.methods.gramian import Array, norms_and_cosines
+from recon.methods.fairness import fair_weights
+from recon.methods.gramian import Array
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
 
@@ -49,14 +49,9 @@ class NashMTL(GramianMethod):
             RuntimeError: The equations were not solved.
         """
         products: Array = gramian.numpy()
-        weights = np.zeros(len(products))
-        nonzero = products.diagonal() > 0
-        if nonzero.any():
-            norms, cosines = norms_and_cosines(products[nonzero][:, nonzero])
-            shares = fair_shares(cosines, np.zeros_like(norms), power=1.0)
-            if shares is not None:
-                length = sqrt(len(norms) * np.linalg.norm(products))
-                if self.max_norm is not None:
-                    length = min(length, self.max_norm)
-                weights[nonzero] = shares / norms * (length / sqrt(len(norms)))
-        return torch.from_numpy(weights)
+        weights = fair_weights(products, power=1)  # with these the update is sqrt(tasks) long
+        tasks = int(np.count_nonzero(weights)) or 1
+        length = sqrt(tasks * float(np.linalg.norm(products)))
+        if self.max_norm is not None:
+            length = min(length, self.max_norm)
+        return torch.from_numpy(weights * (length / sqrt(tasks)))

@@ -25,7 +25,7 @@ def test_weights_keep_the_precision_of_the_losses() -> None:
 
 
 def test_weights_of_another_number_of_tasks_are_refused() -> None:
-    with pytest.raises(ValueError, match="joint: 2 weights for 3 tasks"):
+    with pytest.raises(ValueError, match="joint: weights holds 2 numbers for 3 tasks"):
         Joint(weights=[1, 2]).loss_weights(torch.ones(3))
 
 

@@ -96,7 +96,7 @@ def test_nearly_opposed_gradients_of_float32_stop_it_or_are_solved() -> None:
 def test_a_solver_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recon.methods.fairness, "_MAX_ITERATIONS", 1)
     jacobian = torch.randn(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with pytest.raises(RuntimeError, match="fair shares of 5 tasks were not found in 1 Newton iterations"):
+    with pytest.raises(RuntimeError, match="fair weights of 5 tasks were not found in 1 Newton iterations"):
         NashMTL().combine(jacobian)
 
 
