@@ -103,8 +103,8 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         raise ValueError(f"{type(data).__name__} has the one task {tasks[0].name!r}; a benchmark compares two or more")
     for task in tasks:
         _ = task.higher_is_better  # delta-m needs it, hours later
+    data.prepare_data()  # before a network that may ask for pretrained weights
     _check_layers(plan, branchable_layers(backbone_of(configuration)))
-    data.prepare_data()
     runs = plan.runs([task.name for task in tasks])
     first = next(run for run in runs if run.needs is None)
     with _quiet_lightning():

@@ -5,7 +5,11 @@ Semantic Image Segmentation", 2017: the last two stages dilate instead of going 
 the image's resolution.
 """
 
+from pathlib import Path
+from urllib.error import URLError
+
 from torch import Tensor, nn
+from torch.hub import get_dir
 from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
@@ -31,6 +35,7 @@ class DilatedResNet50(ResNet):
 
     Raises:
         ValueError: The width is not positive, or not 64 for pretrained weights.
+        OSError: The weights cannot be downloaded.
     """
 
     def __init__(self, width: int = 64, pretrained: bool = False) -> None:
@@ -54,8 +59,7 @@ class DilatedResNet50(ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if pretrained:
-            weights = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
-            self.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+            self.load_state_dict(_imagenet_weights())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, 3, H, W)`` in [0, 1] to features ``(B, num_features, H / 8, W / 8)``.
@@ -72,3 +76,15 @@ class DilatedResNet50(ResNet):
         It pools over the whole image before a batch normalisation, so in training a batch needs two images at least.
         """
         return upsampled(DeepLabHead(self.num_features, outputs), STRIDE)
+
+
+def _imagenet_weights() -> dict[str, Tensor]:
+    weights = ResNet50_Weights.IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(check_hash=True, weights_only=True)
+    except URLError as error:
+        raise OSError(
+            f"cannot download pretrained weights from {weights.url} ({error.reason}); put the file into "
+            f"{Path(get_dir()) / 'checkpoints'}, or set pretrained to false"
+        ) from error
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}

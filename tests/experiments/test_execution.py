@@ -261,6 +261,15 @@ def test_a_root_for_data_that_read_none_is_refused(tiny: PlanFactory) -> None:
         prepare(tiny(), "some/folder")
 
 
+def test_data_are_looked_at_before_pretrained_weights_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", pytest.fail)
+    plan = Plan.load(Path(__file__).parents[2] / "configs/nyuv2/resnet50.yaml")
+    with pytest.raises(ValueError, match=r"there is no folder .*recon data prepare nyuv2"):
+        prepare(plan, str(tmp_path))
+
+
 def test_a_map_of_another_network_or_severity_is_refused(
     tiny: PlanFactory, searched: Searched, lenet_map: Path, tmp_path: Path
 ) -> None:

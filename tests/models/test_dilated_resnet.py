@@ -1,4 +1,5 @@
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -107,3 +108,12 @@ def test_it_is_initialised_as_torchvision_does() -> None:
             assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.15), name
         elif isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all() and (module.bias == 0).all(), name
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_where_to_put_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(url: str, **options: Any) -> dict[str, Tensor]:
+        raise URLError("no route")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    with pytest.raises(OSError, match=r"resnet50-0676ba61.pth \(no route\); put the file into .*checkpoints"):
+        DilatedResNet50(pretrained=True)
