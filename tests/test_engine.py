@@ -548,7 +548,7 @@ def test_an_engine_checks_its_parts(x: Tensor) -> None:
 @pytest.mark.parametrize("name", ["graddrop", "moco", "trimmed_mean", "fmtl"])
 def test_a_jacobian_method_is_refused_at_the_representation_by_name(name: str) -> None:
     net, method = TwoHeads(), recon.create_method(name)
-    with pytest.raises(ValueError, match=f"{type(method).__name__} needs the Jacobian .* Gramian method: mgda, cagrad"):
+    with pytest.raises(ValueError, match=f"{type(method).__name__} needs the Jacobian .* Gramian method: .*cagrad, .*mgda"):
         recon.Engine(net.backbone, ["a", "b"], method, at="representation")
 
 
