@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from recon.finite import FiniteWatch
-from recon.gradients import TaskGradients, shared_layers
+from recon.gradients import PartlyShared, TaskGradients, shared_layers, uncompiled
 from recon.graph import reached_leaves
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
+from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.names import check_task_names
 from recon.perturbation import perturbed
 from recon.representation import At, check_at, check_representation, head_gradients
 
 UpdateScale = Literal["method", "sum", "mean"]
+
+# Part of the largest weight below which the gradient of a weighted loss is not divided by its weight again.
+_SMALLEST_SHARE = 1e-3
 
 
 class Analyzer(Protocol):
@@ -142,6 +146,7 @@ class Engine:
         self._gradients: TaskGradients | None = None
         self._loss_watch = FiniteWatch([f"the loss of task {task!r}" for task in self.tasks])
         self._gradient_watch = FiniteWatch([f"the gradient of task {task!r}" for task in self.tasks])
+        self._update_watch = FiniteWatch([f"the update of {type(method).__name__}"])
         self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
         if analyzer is not None:
             self._check_analyzer(analyzer)
@@ -187,11 +192,13 @@ class Engine:
         if self.at == "parameters":
             return closure
 
-        def losses(*batch: Any) -> Mapping[str, Tensor]:
-            evaluated, self._handed = closure(*batch)
-            return evaluated
+        def losses_alone(*batch: Any) -> Mapping[str, Tensor]:
+            evaluated = closure(*batch)
+            # Not by unpacking alone: a dict of two losses unpacks into its keys.
+            losses, self._handed = evaluated if isinstance(evaluated, tuple) else (evaluated, None)
+            return losses
 
-        return losses
+        return losses_alone
 
     def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
         """Add the method's update to ``.grad`` of the shared parameters and each task's gradient to its own parameters.
@@ -210,6 +217,7 @@ class Engine:
         _refuse_processes()
         self._refuse_single_evaluation()
         ordered = self._check_losses(losses)
+        self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
         features = self._check_representation(representation)
         observed = self.analyzer is not None and self.analyzer.observes()
         info = StepInfo(self.step_count, {task: loss.detach() for task, loss in zip(self.tasks, ordered, strict=True)})
@@ -252,9 +260,7 @@ class Engine:
                 raise ValueError(
                     f"the loss of task {task!r} has no graph; compute it from the network with gradients enabled"
                 )
-        ordered = [loss.reshape(()) for loss in ordered]
-        self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
-        return ordered
+        return [loss.reshape(()) for loss in ordered]
 
     def _check_representation(self, representation: Tensor | None) -> Tensor | None:
         if self.at == "representation":
@@ -274,7 +280,7 @@ class Engine:
 
     def check_finite(self) -> None:
         """Raise if a loss or gradient has not been finite; on accelerators :meth:`backward` only looks now and then."""
-        for watch in (self._loss_watch, self._gradient_watch, self._sum_watch):
+        for watch in (self._loss_watch, self._gradient_watch, self._update_watch, self._sum_watch):
             watch.check()
 
     def _scale(self) -> float:
@@ -294,50 +300,68 @@ class Engine:
     def _backward_tasks(self, losses: list[Tensor], info: StepInfo) -> None:
         """One backward a task into the buffer, then the method's update into ``.grad``."""
         gradients = self.gradients
-        seeds = self._loss_seeds(losses)
         with _without_grad(gradients.parameters):
-            for row, (loss, seed) in enumerate(zip(losses, seeds, strict=True)):
-                loss.backward(seed, retain_graph=row < len(losses) - 1)
-                gradients.take(row)
+            if isinstance(self.method, LossMethod):
+                info.weights = self._loss_weights(self.method, losses)
+                self._backward_weighted_tasks(losses, info.weights)
+            else:
+                for row, loss in enumerate(losses):
+                    loss.backward(retain_graph=row < len(losses) - 1)
+                    gradients.take(row)
         with _full_precision(gradients.jacobian.device.type):
-            gradients.add_to_grad(self._update(gradients, seeds, info))
+            gradients.add_to_grad(self._update(gradients, info))
 
-    def _loss_seeds(self, losses: list[Tensor]) -> list[Tensor | None]:
-        """What each backward starts from: for loss methods the weight of the task, which so reaches its head too."""
-        if not isinstance(self.method, LossMethod):
-            return [None] * len(losses)
+    def _loss_weights(self, method: LossMethod, losses: list[Tensor]) -> Tensor:
+        """Slopes of the method's objective in the losses, (K,); its own parameters receive their gradient too."""
         leaves = torch.stack([loss.detach() for loss in losses]).requires_grad_()
-        (self.method.objective(leaves) * self._scale()).backward()  # also the gradient of the method's own parameters
+        (method.objective(leaves) * self._scale()).backward()
         assert leaves.grad is not None
-        return list(leaves.grad.to(losses[0].dtype))
+        return leaves.grad
 
-    def _update(self, gradients: TaskGradients, seeds: list[Tensor | None], info: StepInfo) -> Tensor:
+    def _backward_weighted_tasks(self, losses: list[Tensor], weights: Tensor) -> None:
+        """Plain task gradients into the buffer, and each task's own parameters their weighted one."""
+        gradients = self.gradients
+        large = (weights.abs() > _SMALLEST_SHARE * weights.abs().max()).tolist()
+        for row, (loss, weight) in enumerate(zip(losses, weights.to(losses[0].dtype), strict=True)):
+            retain = row < len(losses) - 1
+            if large[row]:
+                loss.backward(weight, retain_graph=retain)
+                gradients.take(row)
+                gradients.jacobian[row].div_(weight)
+            else:  # the division would bring nothing back
+                own = self.own_parameters(loss)
+                loss.backward(retain_graph=retain or bool(own), inputs=gradients.parameters)
+                gradients.take(row)
+                if own:
+                    loss.backward(weight, retain_graph=retain, inputs=own)
+
+    def _update(self, gradients: TaskGradients, info: StepInfo) -> Tensor:
         """The method's update direction (P,) from the filled buffer; notes weights and Gramians in ``info``."""
         jacobian, method = gradients.jacobian, self.method
         losses = torch.stack(list(info.losses.values()))
+        info.layer_gramians = gradients.layer_gramians()
         if isinstance(method, LossMethod):
-            weights = torch.stack([seed for seed in seeds if seed is not None]).to(jacobian.dtype)
-            info.weights = weights
-            outer = weights.outer(weights)
-            info.layer_gramians = torch.where(outer == 0, 0, gradients.layer_gramians() / outer)
+            assert info.weights is not None
             self._watch_gradients(info.layer_gramians)
-            return jacobian.sum(0)
+            return info.weights.to(jacobian) @ jacobian
         if isinstance(method, GramianMethod):
-            info.layer_gramians = gradients.layer_gramians()
-            info.weights = self._weights(method, info.layer_gramians, losses).to(jacobian)
+            info.weights = self._weights(method, info.layer_gramians, jacobian, losses).to(jacobian)
             return info.weights @ jacobian
         if isinstance(method, JacobianMethod):
-            info.layer_gramians = gradients.layer_gramians()
             self._watch_gradients(info.layer_gramians)
-            return method.combine(jacobian, losses) * self._scale()
+            update = method.combine(jacobian, losses) * self._scale()
+            self._update_watch.watch(self.step_count, torch.linalg.vector_norm(update).reshape(1))
+            return update
         raise TypeError(
             f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
         )
 
-    def _weights(self, method: GramianMethod, gramians: Tensor, losses: Tensor) -> Tensor:
+    def _weights(self, method: GramianMethod, gramians: Tensor, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The method's weights (K,), on the host, at the engine's scale, from Gramians (N, K, K) to be summed."""
         gramian, host_losses = _to_host(gramians, losses)
         self._gradient_watch.watch(self.step_count, gramian.diagonal())
+        if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
+            gramian = gramian_of(jacobian).cpu()
         return method.weights(gramian, host_losses) * self._scale()
 
     def _watch_gradients(self, layer_gramians: Tensor) -> None:
@@ -346,7 +370,13 @@ class Engine:
     # Weights that are known before the backward ---------------------------------------------------------------------
 
     def _known_weights(self) -> Tensor | None:
-        return self.method.known_weights() if isinstance(self.method, KnowsWeights) else None
+        """The method's weights, if it knows them and to know them saves anything.
+
+        Where early layers are branched, a task's own parameters take a backward through all of the network anyway.
+        """
+        if isinstance(uncompiled(self.shared), PartlyShared) or not isinstance(self.method, KnowsWeights):
+            return None
+        return self.method.known_weights()
 
     def _backward_weighted(self, losses: list[Tensor], weights: Tensor, info: StepInfo) -> None:
         """One backward of the weighted losses through the shared part; each task's own parameters apart, unweighted."""
@@ -368,7 +398,8 @@ class Engine:
         jacobian = head_gradients(losses, representation, self._shared_parameters())
         with _full_precision(jacobian.device.type):
             gramians = (jacobian @ jacobian.T).unsqueeze(0)
-            info.weights = self._weights(self.method, gramians, torch.stack(list(info.losses.values()))).to(jacobian)
+            losses_seen = torch.stack(list(info.losses.values()))
+            info.weights = self._weights(self.method, gramians, jacobian, losses_seen).to(jacobian)
             weighted = info.weights @ jacobian
         representation.backward(weighted.view(representation.shape).to(representation.dtype))
         self._watch_sum()
@@ -393,23 +424,30 @@ class Engine:
         shared = self._shared_parameters()
         return [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter) and leaf not in shared]
 
-    def task_gradient(self, task: str, loss: Tensor) -> Tensor:
-        """One backward of one task's loss into its row of the Jacobian; ``.grad`` of the shared parameters stays.
+    def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
+        """For each task the parameters outside the shared layers that its loss reaches, and its gradients in them."""
+        return [self._own_gradients(loss) for loss in self._check_losses(losses)]
 
-        The task's own parameters receive their gradient in ``.grad``.
+    def _own_gradients(self, loss: Tensor) -> tuple[list[nn.Parameter], list[Tensor]]:
+        own = self.own_parameters(loss)
+        if not own:
+            return [], []
+        gradients = torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)
+        return own, [torch.zeros_like(p) if g is None else g for p, g in zip(own, gradients, strict=True)]
+
+    def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
+        """One backward of one task's loss: its row of the Jacobian becomes by how much the gradient has changed.
+
+        The task's own parameters receive their gradient in ``.grad``; ``.grad`` of the shared parameters stays.
 
         Args:
             task: Name of the task.
-            loss: Its scalar loss with a graph, which is freed.
-
-        Returns:
-            (P,), a view of the engine's buffer, valid until its next backward; one may write into it.
+            losses: Task -> scalar loss with a graph; that of the task is freed.
         """
         gradients, row = self.gradients, self.tasks.index(task)
         with _without_grad(gradients.parameters):
-            loss.backward()
-            gradients.take(row)
-        return gradients.jacobian[row]
+            self._check_losses(losses)[row].backward()
+            gradients.take_change(row)
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
         """A (P,) row, such as :meth:`task_gradient` returns, as views in the shapes of ``gradients.parameters``."""
@@ -417,12 +455,12 @@ class Engine:
 
     def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
         """Move parameters for a ``with`` block; see :func:`recon.perturbation.perturbed`."""
-        return perturbed(parameters, steps)
+        return perturbed(parameters, steps, self.shared)
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
         """Add ``combine(jacobian)``, (K, P) -> (P,), to ``.grad`` of the shared parameters, at the engine's scale.
 
-        The Jacobian is the one that :meth:`backward` and :meth:`task_gradient` have left.
+        The Jacobian is the one that :meth:`backward` and :meth:`task_gradient_change` have left.
         """
         gradients = self.gradients
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)

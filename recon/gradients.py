@@ -129,6 +129,13 @@ class TaskGradients:
         if stale:
             torch._foreach_zero_(stale)
 
+    def take_change(self, task: int) -> None:
+        """As :meth:`take`, less what the row of the task held before."""
+        before, reached = self.jacobian[task].clone(), self._reached[task].copy()
+        self.take(task)
+        self.jacobian[task].sub_(before)
+        self._reached[task] = list(map(operator.or_, reached, self._reached[task]))
+
     def layer_gramians(self) -> Tensor:
         """Inner products of the task gradients, layer by layer: (L, K, K), on the device, symmetric.
 

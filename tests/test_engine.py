@@ -94,6 +94,61 @@ def test_layer_gramians_are_of_raw_task_gradients_and_sum_to_the_gramian(x: Tens
         torch.testing.assert_close(info.cosines[0, 1], cosine)
 
 
+@pytest.mark.parametrize("weights", [[2.0, 0.0], [1.0, 1e-30]])
+def test_gradients_of_a_task_of_no_weight_are_observed_too(weights: list[float], x: Tensor) -> None:
+    net = TwoHeads(dtype=torch.float32)
+    method = recon.create_method("joint", weights=weights)
+    recon.backward(net.losses(x.float()), net.backbone, method)
+    plain = flat_grad(net)
+    net.zero_grad()
+    engine = recon.Engine(net.backbone, ["a", "b"], method, recon.ConflictAnalyzer(net.backbone, ["a", "b"]))
+    info = engine.backward(net.losses(x.float()))
+    torch.testing.assert_close(flat_grad(net), plain)
+    jacobian = task_gradients(net, x.float())
+    assert info.layer_gramians is not None
+    torch.testing.assert_close(info.layer_gramians.sum(0), jacobian @ jacobian.T)
+
+
+class Rows(nn.Module):
+    """A shared point whose K task gradients are the rows of a matrix."""
+
+    def __init__(self, jacobian: Tensor) -> None:
+        super().__init__()
+        self.jacobian, self.point = jacobian, nn.Parameter(torch.zeros(jacobian.shape[1]))
+
+    def losses(self) -> dict[str, Tensor]:
+        return {f"t{i}": row @ self.point + 1 for i, row in enumerate(self.jacobian)}
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 3e-4, 1e-4])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "name", ["mgda", "cagrad", "upgrad", "dualproj", "imtl_g", "nash_mtl", "fairgrad", "aligned_mtl"]
+)
+def test_gradients_that_nearly_depend_on_each_other_are_told_apart_in_float32(
+    name: str, sign: int, distance: float
+) -> None:
+    for seed in range(3):
+        jacobian = torch.randn(3, 20_000, generator=torch.Generator().manual_seed(seed))
+        jacobian[1] = sign * jacobian[0] + distance * jacobian[1]
+        net = Rows(jacobian)
+        recon.backward(net.losses(), net, recon.create_method(name))
+        assert net.point.grad is not None
+        expected = recon.create_method(name).combine(jacobian)
+        torch.testing.assert_close(net.point.grad, expected, rtol=0, atol=1e-4 * float(jacobian[0].norm()))
+
+
+@pytest.mark.parametrize("name", ["imtl_g", "nash_mtl", "cagrad"])
+def test_float32_inner_products_of_regular_gradients_are_taken_as_they_are(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon.engine.gramian_of", pytest.fail)
+    net = Rows(torch.randn(5, 20_000, generator=torch.Generator().manual_seed(0)))
+    recon.backward(net.losses(), net, recon.create_method(name))
+    assert net.point.grad is not None
+    torch.testing.assert_close(net.point.grad, recon.create_method(name).combine(net.jacobian), rtol=0, atol=1e-4)
+
+
 class Backwards:
     """Counts backward passes by the gradients that arrive at a tensor of the trunk."""
 
@@ -421,7 +476,7 @@ def test_known_weights_take_one_backward_and_give_the_same_gradients(
     assert method.steps == 2
 
 
-def test_known_weights_leave_branches_to_their_own_task(x: Tensor) -> None:
+def test_a_branched_network_takes_one_backward_a_task_whatever_is_known(x: Tensor) -> None:
     net = TwoHeads()
     net.backbone = recon.branch(net.backbone, ["0"], ["a", "b"]).double()
 
@@ -429,13 +484,17 @@ def test_known_weights_leave_branches_to_their_own_task(x: Tensor) -> None:
         features = net.backbone(x)
         return {task: (head(features[task]) - i).square().mean() for i, (task, head) in enumerate(net.heads.items())}
 
-    engine = recon.Engine(net.backbone, ["a", "b"], Known([0.3, 2.0]))
-    grads = []
+    method = Known([0.3, 2.0])
+    engine = recon.Engine(net.backbone, ["a", "b"], method)
+    trunk, grads = Backwards(net.backbone.shared[1].weight), []
     for _ in range(2):
         net.zero_grad()
+        trunk.count = 0
         engine.backward(losses())
         grads.append(flat_grad(net))
+        assert trunk.count == 2
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
+    assert method.steps == 2
 
 
 def test_an_observed_step_computes_the_gradients_of_known_weights_too(x: Tensor) -> None:
@@ -450,30 +509,51 @@ def test_an_observed_step_computes_the_gradients_of_known_weights_too(x: Tensor)
 # Methods that evaluate the losses several times -----------------------------------------------------------------------
 
 
-def test_a_task_gradient_fills_its_row_and_leaves_grad_of_the_shared_part(x: Tensor) -> None:
+def test_a_row_becomes_the_change_of_its_gradient_and_grad_of_the_shared_part_stays(x: Tensor) -> None:
     net = TwoHeads()
-    jacobian = task_gradients(net, x)
     engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
-    net.backbone[0].weight.grad = torch.ones_like(net.backbone[0].weight)
-    for row, task in enumerate(net.heads):
-        torch.testing.assert_close(engine.task_gradient(task, net.losses(x)[task]), jacobian[row])
-    assert torch.equal(flat_grad(net.backbone), torch.ones(27, dtype=torch.float64))
+    engine.backward(net.losses(x))
+    before, kept = task_gradients(net, x), flat_grad(net.backbone)
+    net.heads["b"].zero_grad()
+    engine.task_gradient_change("b", net.losses(2 * x))
+    jacobian = torch.stack([before[0], task_gradients(net, 2 * x)[1] - before[1]])
     torch.testing.assert_close(engine.gradients.jacobian, jacobian)
-    shapes = [piece.shape for piece in engine.like_parameters(engine.gradients.jacobian[0])]
-    assert shapes == [p.shape for p in net.backbone.parameters()]
-    own = torch.autograd.grad(net.losses(x)["b"], list(net.heads["b"].parameters()))
+    assert torch.equal(flat_grad(net.backbone), kept)
+    own = torch.autograd.grad(net.losses(2 * x)["b"], list(net.heads["b"].parameters()))
     torch.testing.assert_close([p.grad for p in net.heads["b"].parameters()], list(own))
 
 
 def test_a_combination_of_the_jacobian_is_added_to_grad_at_the_engines_scale(x: Tensor) -> None:
     net = TwoHeads()
     engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), update_scale="sum")
-    for task in net.heads:
-        engine.task_gradient(task, net.losses(x)[task])
+    engine.backward(net.losses(x))
+    before = flat_grad(net.backbone)
     for times in (1, 2):
         engine.add_combination(lambda jacobian: jacobian[0] - jacobian[1])
-        expected = times * 2 * (engine.gradients.jacobian[0] - engine.gradients.jacobian[1])
+        expected = before + times * 2 * (engine.gradients.jacobian[0] - engine.gradients.jacobian[1])
         torch.testing.assert_close(flat_grad(net.backbone), expected)
+
+
+def test_a_layer_that_ran_only_before_a_change_is_zero_again_in_the_next_step(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
+    engine.backward(net.losses(x))
+    without = {task: net.backbone[4].bias.sum() for task in net.heads}
+    engine.task_gradient_change("a", without)
+    engine.backward({task: net.backbone[4].bias.square().sum() + i for i, task in enumerate(net.heads)})
+    assert not engine.gradients.jacobian[:, engine.gradients.slices["0"]].any()
+
+
+def test_own_gradients_are_each_tasks_in_its_own_parameters_shared_heads_too(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"))
+    features, common = net.backbone(x), net.heads["a"]
+    losses = {"a": common(features).square().mean(), "b": common(features).sum()}
+    for (parameters, gradients), loss in zip(engine.own_gradients(losses), losses.values(), strict=True):
+        assert set(parameters) == set(common.parameters())
+        torch.testing.assert_close(gradients, list(torch.autograd.grad(loss, parameters, retain_graph=True)))
+    with pytest.raises(ValueError, match="no loss for"):
+        engine.own_gradients({"a": losses["a"]})
 
 
 def test_own_parameters_are_those_of_head_and_branches(x: Tensor) -> None:
@@ -548,7 +628,9 @@ def test_an_engine_checks_its_parts(x: Tensor) -> None:
 @pytest.mark.parametrize("name", ["graddrop", "moco", "trimmed_mean", "fmtl"])
 def test_a_jacobian_method_is_refused_at_the_representation_by_name(name: str) -> None:
     net, method = TwoHeads(), recon.create_method(name)
-    with pytest.raises(ValueError, match=f"{type(method).__name__} needs the Jacobian .* Gramian method: .*cagrad, .*mgda"):
+    with pytest.raises(
+        ValueError, match=f"{type(method).__name__} needs the Jacobian .* Gramian method: .*cagrad, .*mgda"
+    ):
         recon.Engine(net.backbone, ["a", "b"], method, at="representation")
 
 

@@ -14,7 +14,8 @@ negative.
 Published code and TorchJD take the eigenvalues of the Gramian and drop those below the largest times K times the
 machine's epsilon: gradients 1e-8 times shorter than others vanish, and the smallest singular value is then another.
 We decompose a K x K root of the Gramian instead, by Jacobi rotations (LAPACK's ``gejsv``) where singular values differ
-much, which keeps the digits of small ones beside large; only directions that are dependent count as rank lost.
+much, which keeps the digits of small ones beside large. Rank is lost only where directions depend on each other to
+1e-6, which is more than what rounding to float32 leaves of gradients that do.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,12 @@ from torch import Tensor
 
 from recon.methods.gramian import Array, unit_factor
 from recon.methods.method import GramianMethod
-from recon.methods.preference import check_preference, preference_of
+from recon.methods.per_task import PerTaskMethod
+from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
 
+# Singular values of unit vectors up to here are taken for rounding of the gradients themselves.
+_DEPENDENT = 1e-6
 # Smaller singular values, relative to the largest, have lost half of their digits in a plain decomposition.
 _GRADED = 1e-6
 
@@ -37,7 +41,7 @@ ScaleMode = Literal["min", "median", "rmse"]
 
 
 @register_method("aligned_mtl")
-class AlignedMTL(GramianMethod):
+class AlignedMTL(PerTaskMethod, GramianMethod):
     """The sum of task gradients that have been made orthogonal and equally long, as near to the original as can be.
 
     Args:
@@ -62,12 +66,14 @@ class AlignedMTL(GramianMethod):
             RuntimeError: The Jacobi rotations did not converge.
         """
         products: Array = gramian.numpy()
-        preference = preference_of("aligned_mtl", self.preference, len(products), default=1.0)
+        preference = preference_among(len(products), self.preference, default=1.0)
         weights = np.zeros(len(products))
         nonzero = products.diagonal() > 0
         if nonzero.any():
             norms, directions = unit_factor(products[nonzero][:, nonzero])
-            values, vectors = _singular_values(directions * norms, rank=int(directions.any(axis=1).sum()))
+            independent = np.linalg.norm(directions, axis=1) > _DEPENDENT
+            columns = np.where(independent[:, None], directions * norms, 0.0)
+            values, vectors = _singular_values(columns, rank=int(independent.sum()))
             weights[nonzero] = vectors @ (self._common(values) / values * (preference[nonzero] @ vectors))
         return torch.from_numpy(weights)
 

@@ -66,6 +66,19 @@ def check_weights(weights: Tensor, tasks: int, method: object) -> None:
         raise ValueError(f"{method} returned NaN or infinity as weight of task index {_listed(bad)}")
 
 
+def check_update(update: Tensor, parameters: int, method: object) -> None:
+    """Refuse an update that is not one finite number a parameter (on an accelerator: only look at its shape)."""
+    if not isinstance(update, Tensor):
+        raise TypeError(f"{method} returned an update as {type(update).__name__}, not as a tensor")
+    if update.shape != (parameters,):
+        raise ValueError(f"{method} returned an update of shape {tuple(update.shape)} for {parameters} parameters")
+    # As in check_jacobian.
+    if update.device.type == "cpu" and not math.isfinite(update.detach().sum().item()):
+        bad = (~update.detach().isfinite()).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(f"{method} returned NaN or infinity in the update, first at parameter {bad[0]}")
+
+
 def check_number(method: str, name: str, value: float, low: float, high: float = math.inf) -> float:
     """The hyperparameter as a float, if it is a finite number in [low, high].
 
@@ -73,8 +86,7 @@ def check_number(method: str, name: str, value: float, low: float, high: float =
         ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
     """
     if not _is_finite_number(value) or not low <= value <= high:
-        allowed = f"a finite number >= {low:g}" if math.isinf(high) else f"a number in [{low:g}, {high:g}]"
-        raise ValueError(f"{method}: {name} must be {allowed}, got {value!r}")
+        raise ValueError(f"{method}: {name} must be {_allowed(low, high)}, got {value!r}")
     return float(value)
 
 
@@ -117,6 +129,12 @@ def check_positive(method: str, losses: Tensor) -> None:
                 f"{method}: needs positive losses, got {value:g} at task index {index}; "
                 "add a constant that keeps it positive, or take a method that allows any loss"
             )
+
+
+def _allowed(low: float, high: float) -> str:
+    if math.isfinite(high):
+        return f"a number in [{low:g}, {high:g}]"
+    return f"a finite number >= {low:g}" if math.isfinite(low) else "a finite number"
 
 
 def _is_finite_number(value: object) -> bool:

@@ -59,6 +59,7 @@ class FAMO(StatefulMethod, LossMethod):
     def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
         """One step of the network, then one of w by the losses after it."""
         info = super().step(engine, closure, optimizer)
+        torch.clear_autocast_cache()  # the weights it holds are those before the step
         with torch.no_grad():
             losses = closure()
         self.update(*(torch.stack([each[task].detach() for task in engine.tasks]) for each in (info.losses, losses)))

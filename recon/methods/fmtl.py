@@ -11,15 +11,17 @@ of the same length ρ in their own gradient. ``adaptive`` takes ε = ρ θ² g /
 "ASAM", ICML 2021), as the published code does by default, with ρ = 2.
 
 Needs the Jacobian, and the losses again at each task's perturbed parameters: train with :meth:`recon.Engine.step` (as
-:class:`recon.MultiTaskModule` does). A step costs K + 1 forwards of the whole network and 2 K backwards, and memory for
-four more copies of the shared parameters. State and randomness are those of the wrapped method, of which the low-loss
-part g and the flat part h have one each, equally seeded; its scale too. A single task is trained plainly.
+:class:`recon.MultiTaskModule` does). A step costs K + 1 forwards of the whole network, 2 K backwards and K more through
+heads and branches, and memory for four more copies of the shared parameters. State and randomness are those of the
+wrapped method, of which the low-loss part g and the flat part h have one each, equally seeded; its scale too. A single
+task is trained plainly.
 
 As in the published code, perturbed forwards leave running statistics alone, and dropout draws anew in each forward. An
 analyzer sees g, the gradients at the unperturbed parameters. A gradient that is zero perturbs nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -54,10 +56,12 @@ class FMTL(JacobianMethod):
         super().__init__()
         self.method = method
         self.rho = check_above("fmtl", "rho", rho, low=0)
+        if not isinstance(adaptive, bool):
+            raise ValueError(f"fmtl: adaptive must be True or False, got {adaptive!r}")
         self.adaptive = adaptive
         self.method_options = None if method_options is None else dict(method_options)
         self.low_loss = _gradient_method(method, self.method_options)
-        self.flatness = _gradient_method(method, self.method_options)
+        self.flatness = deepcopy(self.low_loss)
         self.scale = self.low_loss.scale  # type: ignore[misc]  # elsewhere a constant of the class
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
@@ -70,18 +74,15 @@ class FMTL(JacobianMethod):
             return super().step(engine, closure, optimizer)
         optimizer.zero_grad()
         losses = closure()
-        own = [engine.own_parameters(losses[task]) for task in engine.tasks]
+        own = [(parameters, self._ascent(parameters, grads)) for parameters, grads in engine.own_gradients(losses)]
         info = engine.backward(losses)
-        own_ascents = [self._ascent(parameters, [parameter.grad for parameter in parameters]) for parameters in own]
-        for parameter in chain(*own):
+        for parameter in chain(*(parameters for parameters, _ in own)):
             parameter.grad = None  # it gets its gradient at the perturbed parameters
         shared = engine.gradients.parameters
-        tasks = zip(engine.tasks, engine.gradients.jacobian, own, own_ascents, strict=True)
-        for task, row, parameters, own_ascent in tasks:
-            low_loss = row.clone()
-            ascent = self._ascent(shared, engine.like_parameters(low_loss))
-            with engine.perturbed([*shared, *parameters], [*ascent, *own_ascent]):
-                engine.task_gradient(task, closure()[task]).sub_(low_loss)
+        for task, row, (parameters, ascent) in zip(engine.tasks, engine.gradients.jacobian, own, strict=True):
+            shared_ascent = self._ascent(shared, engine.like_parameters(row))
+            with engine.perturbed([*shared, *parameters], [*shared_ascent, *ascent]):
+                engine.task_gradient_change(task, closure())
         values = torch.stack(list(info.losses.values()))
         engine.add_combination(lambda jacobian: self.flatness.combine(jacobian, values))
         optimizer.step()
@@ -100,8 +101,9 @@ class FMTL(JacobianMethod):
         self.flatness.bind(tasks)
 
     def reseed(self, seed: int) -> None:
-        self.low_loss.reseed(seed)
-        self.flatness.reseed(seed)
+        if "seed" not in (self.method_options or {}):
+            self.low_loss.reseed(seed)
+            self.flatness.reseed(seed)
 
     def end_epoch(self) -> None:
         self.low_loss.end_epoch()

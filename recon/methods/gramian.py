@@ -15,6 +15,8 @@ _BLOCK = 1 << 18
 _ROUNDING = 1e-15
 # Part of a unit vector across all others below which half of its digits are gone.
 _DEPENDENT = 1e-5
+# The same for inner products in float32: the square of this is known to about three digits.
+_CLOSE = 0.03
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
@@ -59,6 +61,15 @@ def unit_factor(gramian: Array) -> tuple[Array, Array]:
     if failed or factor.diagonal().min() < _DEPENDENT:
         return unit_root(gramian)
     return norms, factor
+
+
+def nearly_dependent(gramian: Array) -> bool:
+    """Whether inner products in float32 say little of how some gradient stands out from the others' span."""
+    nonzero = gramian.diagonal() > 0
+    if not nonzero.any():
+        return False
+    factor, failed = dpotrf(norms_and_cosines(gramian[nonzero][:, nonzero])[1])
+    return bool(failed) or not factor.diagonal().min() > _CLOSE
 
 
 def nearest_on_simplex(vector: Array) -> Array:

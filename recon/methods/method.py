@@ -9,12 +9,12 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_weights
+from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
 from recon.methods.gramian import gramian_of
 
 
@@ -81,6 +81,16 @@ class Method(nn.Module, ABC):
 
     def reseed(self, seed: int) -> None:
         """Start the method's randomness anew; a method without randomness has nothing to do."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move with the network, but keep the precision of buffers: sums over many steps would stall in bfloat16."""
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            owner, _, own_name = name.rpartition(".")
+            module = self.get_submodule(owner)
+            setattr(module, own_name, buffer.to(module.get_buffer(own_name).device))
+        return self
 
     def extra_repr(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
@@ -176,7 +186,7 @@ class StatefulMethod(Method):
         if self.tasks is None and per_task:
             self.bind(len(per_task[0]))
         for name, buffer in self.named_buffers(recurse=False):
-            if buffer.numel() == 0 and name in saved:
+            if name in saved and 0 in (buffer.numel(), saved[name].numel()):
                 setattr(self, name, torch.zeros_like(saved[name], device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -281,7 +291,9 @@ def _checked_combine(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
         self.bind(len(jacobian))
         if losses is not None:
             check_losses(losses, tasks=jacobian.shape[0])
-        return combine(self, jacobian, losses)
+        result = combine(self, jacobian, losses)
+        check_update(result, jacobian.shape[1], self)
+        return result
 
     return checked
 

@@ -36,7 +36,8 @@ class GramianWrapper(StatefulMethod, GramianMethod):
         self.wrapped.bind(tasks)
 
     def reseed(self, seed: int) -> None:
-        self.wrapped.reseed(seed)
+        if "seed" not in (self.method_options or {}):
+            self.wrapped.reseed(seed)
 
     def end_epoch(self) -> None:
         self.wrapped.end_epoch()

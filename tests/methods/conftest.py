@@ -28,6 +28,8 @@ def _family(tasks: int) -> dict[str, Tensor]:
         rank = min(tasks // 2, PARAMETERS)
         positive = 0.1 + torch.rand(tasks - 1, generator=generator, dtype=torch.float64)
         jacobians |= {
+            "nearly identical": random[:1] + 1e-4 * random,
+            "nearly opposed": torch.cat([random[:1], 1e-4 * random[1:2] - random[:1], random[2:]]),
             "rank deficient": random[:, :rank] @ random[:rank],
             "one zero gradient": torch.cat([random[:-1], torch.zeros(1, PARAMETERS, dtype=torch.float64)]),
             "strongly stationary": torch.cat([random[:-1], -(positive @ random[:-1])[None]]),

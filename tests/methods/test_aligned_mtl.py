@@ -36,6 +36,20 @@ def test_dependent_gradients_lose_rank(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("parameters", [8, 1000])
+def test_gradients_that_depend_on_each_other_but_for_float32_rounding_lose_rank_too(mode: str, parameters: int) -> None:
+    for seed in range(10):
+        jacobian = torch.randn(4, parameters, generator=torch.Generator().manual_seed(seed))
+        jacobian[2] = jacobian[0] + jacobian[1]
+        jacobian[3] = jacobian[0] * (1 + 1e-7 * jacobian[3])
+        values = torch.linalg.svd(jacobian.double(), full_matrices=False)
+        squares = values.S[:2] ** 2
+        square = {"min": squares[1], "median": squares[1], "rmse": squares.mean()}[mode]
+        expected = (square.sqrt() * values.U[:, :2] @ values.Vh[:2]).sum(0)
+        torch.testing.assert_close(AlignedMTL(mode).combine(jacobian).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_torchjd_has_the_same_direction(
     regular: Tensor, mode: str, same_direction: Callable[[Tensor, Tensor], bool]
 ) -> None:

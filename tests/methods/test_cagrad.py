@@ -51,7 +51,9 @@ def test_optimality_conditions_hold(jacobian: Tensor, c: float) -> None:
     elif jacobian.mean(0).norm() <= 1e-9 * size:  # a ball of no radius around zero
         assert (weights @ jacobian).norm() <= 1e-8 * size
     else:
-        assert kkt_residual(jacobian, weights, c) < 1e-8
+        longest = float((weights * jacobian.norm(dim=1)).max() / jacobian.mean(0).norm())
+        # A part of 1/m of a unit vector across the others is known to 1e-16 m² from inner products.
+        assert kkt_residual(jacobian, weights, c) < 1e-8 + 3e-14 * longest**2
 
 
 @pytest.mark.parametrize("c", RADII)

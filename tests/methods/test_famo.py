@@ -75,3 +75,18 @@ def test_losses_at_their_bound_and_hyperparameters_out_of_range_are_refused() ->
         FAMO(lower_bounds=[0.0, 1.0]).loss_weights(torch.tensor([1.0, 1.0]))
     with pytest.raises(ValueError, match="famo: lr must be a finite number >= 0, got -1"):
         FAMO(lr=-1)
+
+
+def test_under_autocast_the_second_losses_are_those_of_the_stepped_network() -> None:
+    torch.manual_seed(0)
+    net, x, evaluated = nn.Linear(3, 2), torch.randn(8, 3), []
+
+    def closure(batch: object = None) -> dict[str, Tensor]:
+        losses = net(x).float().square().mean(0)
+        evaluated.append(losses.detach())
+        return {"a": losses[0], "b": losses[1]}
+
+    engine = recon.Engine(net, ["a", "b"], FAMO())
+    with torch.autocast("cpu", torch.bfloat16):
+        engine.step(closure, torch.optim.SGD(net.parameters(), lr=0.3))
+    torch.testing.assert_close(evaluated[1], net(x).square().mean(0).detach(), rtol=0.05, atol=0.01)

@@ -251,6 +251,44 @@ def test_seed_and_epochs_reach_both_parts() -> None:
     assert repr(method) == "FMTL(method='pcgrad', rho=0.05, adaptive=False, method_options=None)"
 
 
+def test_a_seed_of_the_wrapped_methods_own_is_kept() -> None:
+    method = create_method("fmtl", method="pcgrad", method_options={"seed": 5})
+    method.reseed(7)
+    assert method.low_loss.seed == method.flatness.seed == 5  # type: ignore[attr-defined]
+    inner = create_method("psmgd", method="pcgrad", method_options={"seed": 5})
+    inner.reseed(7)
+    assert inner.wrapped.seed == 5  # type: ignore[attr-defined]
+
+
+def test_each_part_has_a_torchjd_object_of_its_own() -> None:
+    method = create_method("fmtl", method="torchjd", method_options={"aggregator": "GradVac"})
+    parts = [part.aggregator for part in (method.low_loss, method.flatness)]  # type: ignore[attr-defined]
+    assert parts[0] is not parts[1]
+
+
+def test_a_missing_loss_is_named() -> None:
+    net = Quadratics()
+    engine = recon.Engine(net, [*net.tasks, "more"], create_method("fmtl"))
+    with pytest.raises(ValueError, match=r"no loss for \['more'\]"):
+        engine.step(net.losses, sgd(net))
+
+
+def test_under_autocast_the_losses_are_those_of_the_moved_parameters() -> None:
+    def gradient(enabled: bool) -> Tensor:
+        torch.manual_seed(0)
+        net, inputs = nn.Linear(8, 2), torch.randn(32, 8)
+
+        def losses(batch: object = None) -> dict[str, Tensor]:
+            return dict(zip("ab", net(inputs).float().square().mean(0), strict=True))
+
+        engine = recon.Engine(net, ["a", "b"], create_method("fmtl", method="constant", rho=5.0))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            engine.step(losses, sgd(net, 0.0))
+        return flat_grad(net)
+
+    torch.testing.assert_close(gradient(True), gradient(False), rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize("name", ["joint", "fmtl", "famo"])
 def test_only_methods_that_combine_task_gradients_can_be_wrapped(name: str) -> None:
     with pytest.raises(

@@ -173,6 +173,31 @@ def test_a_users_jacobian_method_is_checked() -> None:
         Median().combine(torch.tensor([[1.0], [5.0], [float("nan")]]))
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (torch.tensor([1.0, float("nan"), 2.0]), r"Returned\(\) returned NaN or infinity .* first at parameter 1"),
+        (torch.ones(2), r"Returned\(\) returned an update of shape \(2,\) for 3 parameters"),
+        ([1.0, 2.0, 3.0], r"Returned\(\) returned an update as list"),
+    ],
+)
+def test_what_a_users_jacobian_method_returns_is_checked(returned: Tensor, message: str) -> None:
+    class Returned(JacobianMethod):
+        def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+            return returned
+
+    with pytest.raises((ValueError, TypeError), match=message):
+        Returned().combine(torch.ones(2, 3))
+
+
+def test_an_update_too_long_to_sum_is_finite_all_the_same() -> None:
+    class Long(JacobianMethod):
+        def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+            return torch.full_like(jacobian[0], 3e38)
+
+    assert Long().combine(torch.ones(2, 3)).isfinite().all()
+
+
 @pytest.mark.parametrize("kind", [Method, GramianMethod, JacobianMethod, LossMethod])
 def test_a_method_must_say_how_it_combines(kind: type[Method]) -> None:
     class Nothing(kind):  # type: ignore[valid-type, misc]
@@ -305,3 +330,29 @@ def test_methods_without_state_serve_any_number_of_tasks_and_any_epoch() -> None
 
 def test_learned_weights_do_not_put_a_graph_on_the_update() -> None:
     assert not Learned().combine(torch.ones(2, 3), torch.ones(2)).requires_grad
+
+
+def test_state_keeps_its_precision_when_the_network_is_cast() -> None:
+    for name in ("famo", "gradnorm", "dwa", "log_stch", "sdmgrad", "gradvac", "excess_mtl"):
+        method = create_method(name)
+        method.bind(2)
+        before = {key: value.dtype for key, value in method.named_buffers()}
+        nn.ModuleDict({"method": method}).to(torch.bfloat16)
+        assert {key: value.dtype for key, value in method.named_buffers()} == before, name
+    method = create_method("famo")
+    method.bind(2)
+    method.to(torch.bfloat16)
+    for _ in range(300):
+        method.update(torch.tensor([1.0, 1.0]), torch.tensor([0.9, 0.5]))
+    assert method.loss_weights(torch.ones(2))[0] > 0.9
+
+
+@pytest.mark.parametrize("name", ["moco", "db_mtl", "excess_mtl"])
+def test_a_method_that_has_made_steps_can_be_set_back_to_its_beginning(name: str) -> None:
+    method = create_method(name)
+    method.bind(2)
+    beginning = copy.deepcopy(method.state_dict())
+    first = method.combine(torch.eye(2, 5), torch.ones(2))
+    method.combine(torch.ones(2, 5), torch.ones(2))
+    method.load_state_dict(beginning)
+    assert torch.equal(method.combine(torch.eye(2, 5), torch.ones(2)), first)
