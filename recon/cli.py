@@ -6,13 +6,12 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from pkgutil import resolve_name
 
 from recon.conflict import ConflictMap, compare, describe, read_map
-from recon.names import unknown_name
+from recon.names import import_by_name, unknown_name
 from recon.parser import CommandParser
 
 USAGE = """\
@@ -200,10 +199,7 @@ def _value(flag: str, words: Iterator[str]) -> str:
 
 
 def _import(name: str) -> None:
-    try:
-        import_module(name)
-    except (ModuleNotFoundError, ValueError) as error:
-        raise ValueError(f"cannot import {name!r} ({error}); give a module's name, as after Python's import") from error
+    import_by_name(name)
     _imported.append(name)
 
 
@@ -259,6 +255,11 @@ def _train(arguments: list[str]) -> None:
         TrainingCLI(args=arguments)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
+    except UserWarning as error:  # one that TrainingCLI does not let pass
+        raise ValueError(
+            "--ckpt_path last: there is no checkpoint of that name; begin without it, with a callback that keeps one "
+            "(ModelCheckpoint with filename: last, see configs/glyphs/fit.yaml), or give the file"
+        ) from error
 
 
 def _load_map(path: Path, severity: float | None) -> ConflictMap:

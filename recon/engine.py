@@ -1,5 +1,6 @@
 """From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from recon.representation import At, check_at, check_representation, head_gradie
 
 UpdateScale = Literal["method", "sum", "mean"]
 
-# Part of the largest weight below which the gradient of a weighted loss is not divided by its weight again.
-_SMALLEST_SHARE = 1e-3
+# Part of the largest weight below which the gradient of a weighted loss may underflow.
+_SMALLEST_SHARE = 1e-6
 
 
 class Analyzer(Protocol):
@@ -150,7 +151,8 @@ class Engine:
         self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
         if analyzer is not None:
             self._check_analyzer(analyzer)
-        method.bind(len(self.tasks))
+        if len(self.tasks) > 1:  # one is trained plainly
+            method.bind(len(self.tasks))
         method.to(next(iter(self._layers.values()))[0].device)
 
     def _check_analyzer(self, analyzer: Analyzer) -> None:
@@ -181,11 +183,21 @@ class Engine:
                 ``at="representation"`` it returns ``({task: loss}, features)``.
             optimizer: Steps on all parameters; its gradients are zeroed first.
         """
+        self._warn_of_forgotten_parameters(optimizer)
         self._stepping = True
         try:
             return self.method.step(self, self._losses_of(closure), optimizer)
         finally:
             self._stepping, self._handed = False, None
+
+    def _warn_of_forgotten_parameters(self, optimizer: torch.optim.Optimizer) -> None:
+        known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        if self.step_count == 0 and not known.issuperset(self.method.parameters()):
+            warnings.warn(
+                f"{type(self.method).__name__} has parameters that the optimizer does not train; "
+                "make the engine first, and give the optimizer *method.parameters() too",
+                stacklevel=3,
+            )
 
     def _losses_of(self, closure: Callable[..., Any]) -> Callable[..., Mapping[str, Tensor]]:
         """The closure as methods know it; the features that it hands over are kept for :meth:`backward`."""
@@ -242,6 +254,8 @@ class Engine:
         return info
 
     def _check_losses(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        if not isinstance(losses, Mapping):
+            raise TypeError(f"losses must be a mapping of tasks to scalar losses, got {type(losses).__name__}")
         missing = [task for task in self.tasks if task not in losses]
         extra = [task for task in losses if task not in self.tasks]
         if missing or extra:
@@ -283,6 +297,15 @@ class Engine:
         for watch in (self._loss_watch, self._gradient_watch, self._update_watch, self._sum_watch):
             watch.check()
 
+    @contextmanager
+    def _naming_step(self) -> Iterator[None]:
+        """Methods know tasks by their index, and no steps: say both of what they refuse."""
+        try:
+            yield
+        except ValueError as error:
+            order = ", ".join(f"{index} {task!r}" for index, task in enumerate(self.tasks))
+            raise ValueError(f"{error} (step {self.step_count}; tasks: {order})") from error
+
     def _scale(self) -> float:
         """Factor that brings the method's update to the scale asked for."""
         if self.update_scale == "method" or self.method.scale == self.update_scale:
@@ -290,7 +313,9 @@ class Engine:
         return float(len(self.tasks)) if self.update_scale == "sum" else 1.0 / len(self.tasks)
 
     def _backward_objective(self, method: LossMethod, losses: list[Tensor]) -> None:
-        (method.objective(torch.stack(losses)) * self._scale()).backward()
+        with self._naming_step():
+            objective = method.objective(torch.stack(losses))
+        (objective * self._scale()).backward()
         self._watch_sum()
 
     def _watch_sum(self) -> None:
@@ -314,7 +339,9 @@ class Engine:
     def _loss_weights(self, method: LossMethod, losses: list[Tensor]) -> Tensor:
         """Slopes of the method's objective in the losses, (K,); its own parameters receive their gradient too."""
         leaves = torch.stack([loss.detach() for loss in losses]).requires_grad_()
-        (method.objective(leaves) * self._scale()).backward()
+        with self._naming_step():
+            objective = method.objective(leaves)
+        (objective * self._scale()).backward()
         assert leaves.grad is not None
         return leaves.grad
 
@@ -328,7 +355,7 @@ class Engine:
                 loss.backward(weight, retain_graph=retain)
                 gradients.take(row)
                 gradients.jacobian[row].div_(weight)
-            else:  # the division would bring nothing back
+            else:  # the division would not bring it back
                 own = self.own_parameters(loss)
                 loss.backward(retain_graph=retain or bool(own), inputs=gradients.parameters)
                 gradients.take(row)
@@ -349,7 +376,8 @@ class Engine:
             return info.weights @ jacobian
         if isinstance(method, JacobianMethod):
             self._watch_gradients(info.layer_gramians)
-            update = method.combine(jacobian, losses) * self._scale()
+            with self._naming_step():
+                update = method.combine(jacobian, losses) * self._scale()
             self._update_watch.watch(self.step_count, torch.linalg.vector_norm(update).reshape(1))
             return update
         raise TypeError(
@@ -362,7 +390,8 @@ class Engine:
         self._gradient_watch.watch(self.step_count, gramian.diagonal())
         if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
             gramian = gramian_of(jacobian).cpu()
-        return method.weights(gramian, host_losses) * self._scale()
+        with self._naming_step():
+            return method.weights(gramian, host_losses) * self._scale()
 
     def _watch_gradients(self, layer_gramians: Tensor) -> None:
         self._gradient_watch.watch(self.step_count, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))

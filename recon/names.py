@@ -1,8 +1,9 @@
-"""Names: what a task may be called, and errors for names that do not exist, which say what comes nearest."""
+"""Names: what a task may be called, modules by name, and errors for names that do not exist, which say the nearest."""
 
 import keyword
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 
 from torch import nn
 
@@ -28,6 +29,24 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     else:
         cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
     return ValueError(f"unknown {kind} {name!r}{place}; {cure}")
+
+
+def import_by_name(name: str) -> None:
+    """Import a module of the user's own, such as one that registers methods.
+
+    Raises:
+        ValueError: There is no such module, a module that it imports is missing, or it raises an error of its own.
+    """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"cannot import {name!r}; give a module's name, as after Python's import")
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(f"cannot import {name!r} ({error}); run where it can be found, or install it") from error
+        raise ValueError(f"cannot import {name!r}: it imports {error.name!r}, which is not installed") from error
+    except Exception as error:  # a module may raise anything
+        raise ValueError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
 def check_task_names(names: Sequence[str]) -> tuple[str, ...]:

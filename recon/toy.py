@@ -28,7 +28,7 @@ from tqdm import tqdm
 from recon.engine import Engine
 from recon.files import replaced, write_atomically
 from recon.methods import Method, create_method, list_methods
-from recon.names import unknown_name
+from recon.methods.registry import method_name
 
 Array = NDArray[np.float64]
 
@@ -195,7 +195,7 @@ def toy(out: Path, methods: Sequence[str] | None = None, steps: int = STEPS) -> 
 
     Args:
         out: Folder for them.
-        methods: Names of methods; by default all that are registered.
+        methods: Names of methods, as ``create_method`` takes them; by default all that are registered.
         steps: Steps from each start.
 
     Returns:
@@ -203,14 +203,11 @@ def toy(out: Path, methods: Sequence[str] | None = None, steps: int = STEPS) -> 
 
     Raises:
         ValueError: There is no such method, none of them works here, or no step is to be taken.
+        TypeError: A name is no string.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; take at least one")
-    known = list_methods()
-    for name in methods or ():
-        if name not in known:
-            raise unknown_name("method", name, known)
-    paths = walk(known if methods is None else methods, steps)
+    paths = walk(list_methods() if methods is None else [method_name(name) for name in methods], steps)
     if not paths.taken:
         raise ValueError("; ".join(paths.left_out.values()))
     write_atomically(out / "ends.md", ends_table(paths, steps))

@@ -327,12 +327,22 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line() -> None:
         assert len(message) < 400
 
 
+def plan_of_the_glyphs() -> dict[str, Any]:
+    fit = yaml.safe_load(Path(GLYPHS).read_text())
+    del fit["seed_everything"], fit["trainer"]["callbacks"], fit["model"]["method"]
+    return {"name": "p", "severity": -0.1, "top": 1, "methods": [{"method": "joint"}], "fit": fit}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fitt"], "unknown command 'fitt'; nearest: 'fit'"),
         (["--import", "nowhere", "fit"], "cannot import 'nowhere' (No module named 'nowhere')"),
-        (["--import"], "cannot import ''"),
+        (["--import"], "cannot import ''; give a module's name"),
+        (["--import", "needy", "fit"], "cannot import 'needy': it imports 'absent_module', which is not installed"),
+        (["--import", "failing", "fit"], "cannot import 'failing': ZeroDivisionError: division by zero"),
+        (["benchmark", "importing.yaml"], "cannot import 'nope' (No module named 'nope')"),
+        (["fit", "--config", GLYPHS, "--ckpt_path=last"], "--ckpt_path last: there is no checkpoint of that name"),
         (["fit", "--config", "nowhere.yaml"], 'Parser key "config": File does not exist'),
         (["map", "show", "nowhere.json"], "there is no conflict map nowhere.json; the path is relative to"),
         (["map", "shw", "x"], "unknown command 'map shw'; nearest: 'map show'"),
@@ -345,6 +355,9 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line() -> None:
     ],
 )
 def test_a_bad_command_line_is_named(arguments: list[str], message: str) -> None:
+    Path("needy.py").write_text("import absent_module")
+    Path("failing.py").write_text("1 / 0")
+    Path("importing.yaml").write_text(yaml.safe_dump({**plan_of_the_glyphs(), "imports": ["nope"]}))
     assert error(*arguments).startswith(message)
 
 
@@ -364,10 +377,7 @@ def test_map_apply_reports_matches_and_growth_as_text_and_as_json(capsys: pytest
 def test_map_apply_asks_an_imported_map_at_its_own_severity(capsys: pytest.CaptureFixture[str]) -> None:
     Path("ranking.json").write_text(json.dumps({"bn1": 5, "conv1": 2}))
     main(["map", "import", "ranking.json", "imported.json", "--severity=-0.02"])
-    plan = {"name": "p", "severity": -0.1, "top": 1, "methods": [{"method": "joint"}]}
-    fit = yaml.safe_load(Path(GLYPHS).read_text())
-    del fit["seed_everything"], fit["trainer"]["callbacks"], fit["model"]["method"]
-    Path("plan.yaml").write_text(yaml.safe_dump({**plan, "fit": fit}))
+    Path("plan.yaml").write_text(yaml.safe_dump(plan_of_the_glyphs()))
     main(["map", "apply", "imported.json", "--config", "plan.yaml"])
     assert "severity -0.02" in capsys.readouterr().out
 

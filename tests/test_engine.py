@@ -1,5 +1,7 @@
 """The engine against naive references: separate autograd calls, one a task."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -566,6 +568,18 @@ def test_own_parameters_are_those_of_head_and_branches(x: Tensor) -> None:
         assert set(engine.own_parameters(head(features[task]).sum())) == expected
 
 
+def test_parameters_of_a_method_that_the_optimizer_lacks_are_warned_of(x: Tensor) -> None:
+    net, method = TwoHeads(), recon.create_method("uw")
+    engine = recon.Engine(net.backbone, ["a", "b"], method)
+    with pytest.warns(UserWarning, match=r"UW has parameters that the optimizer does not train; .*method.parameters"):
+        engine.step(lambda batch=None: net.losses(x), torch.optim.SGD(net.parameters(), lr=0.1))
+    engine = recon.Engine(net.backbone, ["a", "b"], method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.1)
+        engine.step(lambda batch=None: net.losses(x), optimizer)
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -672,7 +686,43 @@ def losses_past(net: TwoHeads, x: Tensor, decay: float) -> tuple[dict[str, Tenso
     return {t: head.weight.square().sum() for t, head in net.heads.items()}, features
 
 
-def test_a_method_that_evaluates_again_is_not_run_on_one_evaluation(x: Tensor) -> None:
+def test_what_a_method_refuses_is_named_by_task_and_step(x: Tensor) -> None:
     net = TwoHeads()
-    with pytest.raises(TypeError, match=r"FMTL evaluates the losses several times a step; train with engine.step"):
-        recon.backward(net.losses(x), net.backbone, recon.create_method("fmtl"))
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("gls"))
+    engine.backward(net.losses(x))
+    with pytest.raises(ValueError, match=r"gls: .* -1 at task index 1; .* \(step 1; tasks: 0 'a', 1 'b'\)"):
+        engine.backward({"a": net.losses(x)["a"], "b": net.losses(x)["b"] * 0 - 1})
+
+
+def test_losses_that_are_no_mapping_are_refused(x: Tensor) -> None:
+    net = TwoHeads()
+    for name in ("mgda", "fmtl"):
+        engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method(name))
+        with pytest.raises(TypeError, match="losses must be a mapping of tasks to scalar losses, got Tensor"):
+            engine.step(lambda batch=None: sum(net.losses(x).values()), torch.optim.SGD(net.parameters(), lr=0.1))  # type: ignore[arg-type,return-value]
+
+
+def test_at_the_representation_a_closure_of_losses_alone_is_told_what_to_return(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), at="representation")
+    with pytest.raises(TypeError, match=r"return \(losses, features\) from the closure"):
+        engine.step(lambda batch=None: net.losses(x), torch.optim.SGD(net.parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("name", ["fmtl", "famo"])
+def test_a_method_that_evaluates_again_is_not_run_on_one_evaluation(name: str, x: Tensor) -> None:
+    net, method = TwoHeads(), recon.create_method(name)
+    expected = f"{type(method).__name__} evaluates the losses several times a step; train with engine.step"
+    with pytest.raises(TypeError, match=expected):
+        recon.backward(net.losses(x), net.backbone, method)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_update_that_is_not_finite_is_named(bad: float, x: Tensor) -> None:
+    class Bad(recon.JacobianMethod):
+        def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+            return jacobian[0] * bad
+
+    net = TwoHeads()
+    with pytest.raises(ValueError, match=r"Bad\(\) returned NaN or infinity in the update.* \(step 0; tasks"):
+        recon.backward(net.losses(x), net.backbone, Bad())

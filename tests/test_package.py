@@ -18,6 +18,7 @@ HEAVY = (
     "jsonargparse",
     "torchjd",
     "h5py",
+    "torch._dynamo",
 )
 
 

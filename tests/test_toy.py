@@ -90,9 +90,19 @@ def test_figure_and_table_are_written(tmp_path: Path) -> None:
     assert imread(figure).shape[2] in (3, 4)
 
 
+def test_methods_are_named_as_anywhere_else(tmp_path: Path) -> None:
+    table, _ = toy(tmp_path, ["CAGrad", " Nash-MTL"], steps=2)
+    assert [line.split("`")[1] for line in table.read_text().splitlines() if line.startswith("| `")] == [
+        "cagrad",
+        "nash_mtl",
+    ]
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown method 'cagrd'; nearest: 'cagrad'"):
         toy(tmp_path, ["joint", "cagrd"])
+    with pytest.raises(TypeError, match="a method is wanted by name"):
+        toy(tmp_path, [3])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="at least 3 tasks"):
         toy(tmp_path, ["krum"])
     with pytest.raises(ValueError, match="steps is 0"):

@@ -108,7 +108,7 @@ class BranchedModule(nn.Module, PartlyShared):
         self._networks: dict[str, nn.Module] = {}
         self._assembled_from: list[nn.Module] = []
         for call in calls:
-            self._trace(call)
+            self._write_program(call)
         self.register_load_state_dict_post_hook(_tie_again)
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -192,9 +192,13 @@ class BranchedModule(nn.Module, PartlyShared):
         """One task's network, on the tensors of this one."""
         return assemble(self.shared, self.branches[task], self._cut)
 
-    @torch.compiler.disable
     def _trace(self, call: Call) -> None:
-        """Write the program for one way of calling the backbone; None if it cannot be traced."""
+        """Write the program for one way of calling the backbone, outside of compiled code."""
+        # Not as a decorator, which would make `import recon` load the compiler.
+        torch.compiler.disable(self._write_program)(call)
+
+    def _write_program(self, call: Call) -> None:
+        """The program for one way of calling the backbone; None if it cannot be traced."""
         try:
             self._programs[call] = write_program(self._network(self.tasks[0]), call, self._cut, self.tasks)
         except Exception as error:  # a forward may raise anything when it runs on traced values
@@ -240,7 +244,7 @@ class BranchedModule(nn.Module, PartlyShared):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "_programs": {}})
         for call in state["_programs"]:
-            self._trace(call)
+            self._write_program(call)
 
 
 def _tie_again(network: BranchedModule, _: Any) -> None:

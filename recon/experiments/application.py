@@ -8,12 +8,11 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-import yaml
 from torch import nn
 
 from recon.branching.growth import Measure
 from recon.conflict import ConflictMap
-from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape
+from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, read_yaml
 from recon.experiments.plan import Plan
 from recon.gradients import network_name
 from recon.names import unknown_name
@@ -118,10 +117,7 @@ def fit_section(path: str | Path) -> tuple[dict[str, Any], Plan | None]:
     Raises:
         ValueError: The file is no YAML of either kind.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the configuration {path}: {error}") from error
+    content = read_yaml(path, "configuration")
     if isinstance(content, dict) and "fit" in content:
         plan = Plan.load(path)
         return plan.fit, plan

@@ -3,16 +3,31 @@
 from argparse import ArgumentError
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+import yaml
+from jsonargparse import get_loader
 from torch import nn
 
 from recon.branching.growth import flops as count_flops
 from recon.parser import Parser
 
 T = TypeVar("T")
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """What a YAML file holds, read as `recon fit` reads it: to plain PyYAML 1e-2 is text.
+
+    Raises:
+        ValueError: The file cannot be read, or is no YAML; the error says what it should have been.
+    """
+    try:
+        return get_loader("yaml")(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the {what} {path}: {error}") from error
 
 
 def data_of(configuration: Mapping[str, Any]) -> pl.LightningDataModule:

@@ -20,6 +20,7 @@ from recon.experiments.building import backbone_of, count_parameters, data_of, f
 from recon.experiments.pictures import prediction_sheet
 from recon.experiments.plan import Plan, Run
 from recon.files import write_atomically, write_json
+from recon.methods import create_method
 from recon.reading import read_object
 from recon.tasks import Task
 from recon.training import ConflictCallback
@@ -103,6 +104,8 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         raise ValueError(f"{type(data).__name__} has the one task {tasks[0].name!r}; a benchmark compares two or more")
     for task in tasks:
         _ = task.higher_is_better  # delta-m needs it, hours later
+    for entry in plan.methods:
+        create_method(entry.method, **entry.options).bind(len(tasks))
     data.prepare_data()  # before a network that may ask for pretrained weights
     _check_layers(plan, branchable_layers(backbone_of(configuration)))
     runs = plan.runs([task.name for task in tasks])

@@ -6,9 +6,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
 from recon.conflict.map import severity_in_hundredths
+from recon.experiments.building import read_yaml
 from recon.methods import create_method
 from recon.names import unknown_name
 from recon.representation import At, check_weights_representations
@@ -125,10 +124,7 @@ class Plan:
         Raises:
             ValueError: The file is not a plan: a key is unknown (the nearest is named), missing or of another type.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"cannot read the plan {path}: {error}") from error
+        content = read_yaml(path, "plan")
         try:
             return cls.from_dict(content)
         except ValueError as error:

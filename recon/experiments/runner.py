@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from recon.experiments.execution import execute, finished_result, prepare, run_d
 from recon.experiments.plan import Plan, Run
 from recon.experiments.report import Report, draw_figures, write_results
 from recon.files import write_atomically, write_json
+from recon.names import import_by_name
 from recon.reading import read_object
 
 MAX_DEFAULT_JOBS = 4
@@ -49,6 +49,11 @@ def _cores() -> int:
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
+def _threads(jobs: int) -> int:
+    """Threads of a run: its share of the cores, or fewer where OMP_NUM_THREADS has said so to torch."""
+    return max(1, min(_cores() // jobs, torch.get_num_threads()))
+
+
 def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None = None) -> Report:
     """Carry out a plan. Finished runs are never repeated, interrupted ones resume from their last epoch.
 
@@ -69,7 +74,7 @@ def benchmark(plan: Plan, out: Path, root: str | None = None, jobs: int | None =
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     for name in plan.imports:
-        import_module(name)
+        import_by_name(name)
     plan.check()
     tasks = prepare(plan, root)
     runs = plan.runs([task.name for task in tasks])
@@ -193,9 +198,8 @@ def _workers(
     """
     context = multiprocessing.get_context("spawn")
     queue: SimpleQueue[tuple[str, int]] = context.SimpleQueue()
-    threads = max(1, _cores() // jobs)
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (queue, threads, plan.imports))
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (queue, _threads(jobs), plan.imports))
     with _progress(plan, runs, results, queue):
         try:
             yield pool
@@ -247,7 +251,7 @@ def _start_worker(queue: "SimpleQueue[tuple[str, int]]", threads: int, imports: 
     _queue.set(queue)
     torch.set_num_threads(threads)
     for name in imports:
-        import_module(name)
+        import_by_name(name)
 
 
 def _end_with_parent() -> None:

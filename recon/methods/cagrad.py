@@ -50,9 +50,9 @@ class CAGrad(GramianMethod):
     def __init__(self, c: float = 0.5, rescale: Literal[0, 1, 2] = 1) -> None:
         super().__init__()
         self.c = check_number("cagrad", "c", c, low=0)
-        if rescale not in (0, 1, 2):
+        if type(rescale) is not int or rescale not in (0, 1, 2):
             raise ValueError(f"cagrad: rescale must be 0, 1 or 2, got {rescale!r}")
-        self.rescale = rescale
+        self.rescale: Literal[0, 1, 2] = rescale
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the task gradients in the update, (K,). A single task has nothing to avert: its weight is 1.

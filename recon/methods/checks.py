@@ -5,7 +5,9 @@ losses on an accelerator are not, because reading them would stall every step; N
 """
 
 import math
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,6 +115,19 @@ def check_count(method: str, name: str, value: int, low: int) -> int:
     if type(value) is not int or value < low:
         raise ValueError(f"{method}: {name} must be a whole number >= {low}, got {value!r}")
     return value
+
+
+def check_options(method: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The hyperparameters for a wrapped method as a dictionary; ``None`` stays ``None``.
+
+    Raises:
+        ValueError: They are no mapping; the error names the method that wraps, and the value.
+    """
+    if options is None:
+        return None
+    if not isinstance(options, Mapping):
+        raise ValueError(f"{method}: method_options must map names of hyperparameters to values, got {options!r}")
+    return dict(options)
 
 
 def check_positive(method: str, losses: Tensor) -> None:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from recon.methods.gramian import Array, unit_root
 from recon.methods.method import GramianMethod
-from recon.methods.per_task import numbers_like
-from recon.methods.preference import check_preference
+from recon.methods.per_task import PerTaskMethod
+from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
 
 # Of squared singular values relative to the largest, and of squared cosines relative to the wanted ones.
@@ -32,7 +32,7 @@ _DEPENDENT = 1e-6
 
 
 @register_method("config")
-class ConFIG(GramianMethod):
+class ConFIG(PerTaskMethod, GramianMethod):
     """The direction in which all task gradients have the same cosine.
 
     Args:
@@ -51,7 +51,7 @@ class ConFIG(GramianMethod):
         weights = np.zeros(len(products))
         nonzero = products.diagonal() > 0
         if nonzero.any():
-            cosines = numbers_like(gramian[0], "config", "preference", self.preference, default=1).numpy()[nonzero]
+            cosines = preference_among(len(products), self.preference, default=1.0)[nonzero]
             weights[nonzero] = _weights(*unit_root(products[nonzero][:, nonzero]), cosines)
         return torch.from_numpy(weights)
 

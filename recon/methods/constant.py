@@ -13,12 +13,12 @@ from math import inf
 from torch import Tensor
 
 from recon.methods.method import GramianMethod
-from recon.methods.per_task import check_numbers, numbers_like
+from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.registry import register_method
 
 
 @register_method("constant")
-class Constant(GramianMethod):
+class Constant(PerTaskMethod, GramianMethod):
     """The sum of the task gradients, each times a fixed number.
 
     Args:
@@ -26,6 +26,7 @@ class Constant(GramianMethod):
     """
 
     scale = "sum"
+    per_task = ("factors",)
 
     def __init__(self, factors: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -33,4 +34,4 @@ class Constant(GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The fixed numbers, (K,)."""
-        return numbers_like(gramian.diagonal(), "constant", "factors", self.factors, default=1)
+        return numbers_like(gramian.diagonal(), self.factors, default=1)

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from recon.methods.checks import check_number
 from recon.methods.method import LossMethod
-from recon.methods.per_task import preference_like
+from recon.methods.per_task import PerTaskMethod, numbers_like
 from recon.methods.preference import check_preference
 from recon.methods.registry import register_method
 
 
 @register_method("cosmos")
-class COSMOS(LossMethod):
+class COSMOS(PerTaskMethod, LossMethod):
     """The preferred sum of the losses, less the cosine between them and the preference.
 
     Args:
@@ -38,7 +38,7 @@ class COSMOS(LossMethod):
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Slopes of the objective, (K,); where all losses are 0 the cosine counts as constant."""
-        preference = preference_like(losses, "cosmos", self.preference)
+        preference = numbers_like(losses, self.preference, default=1 / len(losses))
         size = losses.norm()
         direction = losses / size
         aim = preference / preference.norm()

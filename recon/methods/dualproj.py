@@ -21,12 +21,13 @@ from torch import Tensor
 from recon.methods.dual_cone import lift_into_dual_cone
 from recon.methods.gramian import Array, unit_factor
 from recon.methods.method import GramianMethod
-from recon.methods.preference import check_preference, preference_of
+from recon.methods.per_task import PerTaskMethod
+from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
 
 
 @register_method("dualproj")
-class DualProj(GramianMethod):
+class DualProj(PerTaskMethod, GramianMethod):
     """The update nearest to the mean of the task gradients that harms no task.
 
     Args:
@@ -40,7 +41,7 @@ class DualProj(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights, (K,), none below its preference."""
         products: Array = gramian.numpy()
-        weights = preference_of("dualproj", self.preference, len(products), default=1 / len(products))
+        weights = preference_among(len(products), self.preference, default=1 / len(products))
         nonzero = products.diagonal() > 0
         if nonzero.any():
             norms, directions = unit_factor(products[nonzero][:, nonzero])

@@ -14,7 +14,7 @@ A task whose mean loss was 0 has no rate; its r counts as 1.
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_above
+from recon.methods.checks import check_number
 from recon.methods.method import LossMethod, StatefulMethod
 from recon.methods.registry import register_method
 
@@ -24,7 +24,8 @@ class DWA(StatefulMethod, LossMethod):
     """The losses, weighted by how slowly each has fallen over the last two epochs.
 
     Args:
-        temperature: T > 0; the larger, the more alike the weights. The default is the paper's.
+        temperature: T, at least 1e-30, which float32 still divides by; the larger, the more alike the weights. The
+            default is the paper's.
     """
 
     scale = "sum"
@@ -36,7 +37,7 @@ class DWA(StatefulMethod, LossMethod):
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
-        self.temperature = check_above("dwa", "temperature", temperature, low=0)
+        self.temperature = check_number("dwa", "temperature", temperature, low=1e-30)
 
     def make_state(self, tasks: int) -> None:
         self.register_buffer("loss_sum", torch.zeros(tasks))
@@ -50,7 +51,7 @@ class DWA(StatefulMethod, LossMethod):
         self.loss_sum += losses.to(self.loss_sum)
         self.steps += 1
         rates = torch.where(self.earlier_mean == 0, 1, self.last_mean / self.earlier_mean)
-        return len(losses) * (rates / self.temperature).softmax(0).to(losses)
+        return len(losses) * ((rates - rates.max()) / self.temperature).softmax(0).to(losses)
 
     def end_epoch(self) -> None:
         """Take the mean losses of the epoch that ends; an epoch without a step changes nothing."""

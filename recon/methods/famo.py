@@ -7,8 +7,9 @@ Liu, Feng, Stone & Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 20
         w descends along J_z'δ,  δ_i = log(L_i - b_i) - log(L'_i - b_i)
 
 Needs only the losses, which must stay above b, and one backward; and the losses once more after the step, without a
-backward: train with :meth:`recon.Engine.step` (as :class:`recon.MultiTaskModule` does), or call :meth:`FAMO.update`
-yourself. The state is w and its Adam. The update is a convex combination of task gradients (mean scale).
+backward: train with :meth:`recon.Engine.step` (as :class:`recon.MultiTaskModule` does), or without an engine and call
+:meth:`FAMO.update` yourself. The state is w and its Adam. The update is a convex combination of task gradients (mean
+scale).
 
 As in the published code, the second forward runs in training mode and on the whole batch, so batch statistics are
 updated twice. That code adds 1e-8 to each L_i - b_i; we refuse losses that are not above b.
@@ -23,13 +24,13 @@ from torch import Tensor
 
 from recon.methods.checks import check_number, check_positive
 from recon.methods.method import LossMethod, StatefulMethod
-from recon.methods.per_task import check_numbers, numbers_like
+from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.registry import register_method
 from recon.methods.simplex import LearnedWeights
 
 
 @register_method("famo")
-class FAMO(StatefulMethod, LossMethod):
+class FAMO(PerTaskMethod, StatefulMethod, LossMethod):
     """The losses, weighted so that all of them fall at the same relative rate.
 
     Args:
@@ -38,6 +39,8 @@ class FAMO(StatefulMethod, LossMethod):
         lower_bounds: b, below each loss, in task order; zeros if left out.
     """
 
+    evaluates_again = True
+    per_task = ("lower_bounds",)
     simplex: LearnedWeights
 
     def __init__(
@@ -71,6 +74,6 @@ class FAMO(StatefulMethod, LossMethod):
         self.simplex.descend(self._above_bounds(before).log() - self._above_bounds(after).log())
 
     def _above_bounds(self, losses: Tensor) -> Tensor:
-        differences = losses - numbers_like(losses, "famo", "lower_bounds", self.lower_bounds, default=0)
+        differences = losses - numbers_like(losses, self.lower_bounds, default=0)
         check_positive("famo", differences)
         return differences

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recon.methods.checks import check_above
+from recon.methods.checks import check_above, check_options
 from recon.methods.method import GramianMethod, JacobianMethod, Method
 from recon.methods.registry import create_method, register_method
 
@@ -59,7 +59,7 @@ class FMTL(JacobianMethod):
         if not isinstance(adaptive, bool):
             raise ValueError(f"fmtl: adaptive must be True or False, got {adaptive!r}")
         self.adaptive = adaptive
-        self.method_options = None if method_options is None else dict(method_options)
+        self.method_options = check_options("fmtl", method_options)
         self.low_loss = _gradient_method(method, self.method_options)
         self.flatness = deepcopy(self.low_loss)
         self.scale = self.low_loss.scale  # type: ignore[misc]  # elsewhere a constant of the class

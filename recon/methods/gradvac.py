@@ -11,6 +11,10 @@ Multilingual Models", ICLR 2021, algorithm 1, on the whole model.
 Needs the Gramian: each p_i is a combination of task gradients. State: the targets t, (K, K), from zero (PCGrad's); and
 the generator of the orders, one permutation a task. The update is a sum over tasks (sum scale).
 
+A turned gradient is sqrt((1 - φ²) / (1 - t²)) times as long as before. A target near 1, as many steps of agreeing
+gradients leave it, so makes the next disagreement lengthen the update greatly, as published: two equal gradients for 10
+steps at β = 0.5, then two of that length at right angles, give an update 33 times as long as either.
+
 As published and in TorchJD every target moves at each step; LibMTL moves only those that were missed. Nor do we add
 constants to denominators: zero gradients meet no target and move none, and a target stops short of 1, which no finite
 multiple of g_j reaches.

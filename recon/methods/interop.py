@@ -3,10 +3,13 @@
 Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; https://torchjd.org. An optional extra:
 ``pip install 'recon-mtl[torchjd]'``; it is imported when first used.
 
-Needs the Gramian if TorchJD's object does, else the Jacobian. State is in the checkpoint as far as TorchJD's
+Needs the Gramian if TorchJD's object does, else the Jacobian. ``SDMGradWeighting`` and ``MoDoWeighting``, made for
+J_1 J_2' of two independent batches, get the Gramian of the batch at hand. An object that holds floating-point tensors,
+such as a preference, gets the Gramian in their dtype, others in float64. State is in the checkpoint as far as TorchJD's
 ``state_dict`` has it; random methods of TorchJD draw from torch's global generator.
 """
 
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -30,7 +33,7 @@ class TorchJD(Method):
 
     Raises:
         ImportError: TorchJD is not installed.
-        TypeError: The object is neither.
+        TypeError: The object is neither, or the one of that name cannot be made without arguments.
 
     Example:
         >>> from torchjd.aggregation import UPGrad
@@ -61,7 +64,8 @@ class TorchJD(Method):
 class _TorchJDGramian(TorchJD, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            return getattr(self.aggregator, "gramian_weighting", self.aggregator)(gramian)
+            weighting = getattr(self.aggregator, "gramian_weighting", self.aggregator)
+            return weighting(gramian.to(_dtype(weighting)))
 
 
 class _TorchJDJacobian(TorchJD, JacobianMethod):
@@ -84,11 +88,17 @@ def to_torchjd(method: Method) -> Any:
 
     Raises:
         ImportError: TorchJD is not installed.
-        TypeError: The method is of none of these kinds.
+        TypeError: The method is of none of these kinds, or works through :meth:`recon.Method.step`, which evaluates
+            the losses again; TorchJD has no such step.
     """
     _torchjd()
     from recon.methods import adapters
 
+    if type(method).step is not Method.step:
+        raise TypeError(
+            f"{method!r} works by a step of its own, which evaluates the losses again and which TorchJD does not call; "
+            "train with recon.Engine.step"
+        )
     if isinstance(method, GramianMethod):
         return adapters.ReconAggregator(method)
     if isinstance(method, JacobianMethod):
@@ -112,7 +122,7 @@ def _resolved(aggregator: object) -> nn.Module:
     if isinstance(aggregator, str):
         if aggregator not in torchjd.__all__:
             raise unknown_name("aggregator", aggregator, torchjd.__all__, where="torchjd.aggregation")
-        aggregator = getattr(torchjd, aggregator)()
+        aggregator = _made_without_arguments(aggregator)
     if not isinstance(aggregator, torchjd.Aggregator | torchjd.Weighting):
         raise TypeError(
             f"torchjd: aggregator must be an Aggregator or Weighting of torchjd.aggregation, or the name of one, "
@@ -122,8 +132,29 @@ def _resolved(aggregator: object) -> nn.Module:
     return aggregator
 
 
+def _made_without_arguments(name: str) -> object:
+    try:
+        return getattr(_torchjd(), name)()
+    except TypeError as error:
+        raise TypeError(
+            f"torchjd: aggregator {name!r} cannot be made without arguments ({error}); pass the object itself, "
+            f"aggregator=torchjd.aggregation.{name}(...)"
+        ) from error
+
+
+def _dtype(weighting: nn.Module) -> torch.dtype:
+    """That of the floating-point tensors that a weighting holds, be they buffers or not; float64 if there are none."""
+    for module in weighting.modules():
+        for value in chain(vars(module).values(), module.buffers(recurse=False)):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                return value.dtype
+    return torch.float64
+
+
 def _needs_gramian(aggregator: nn.Module) -> bool:
     torchjd = _torchjd()
+    if isinstance(aggregator, torchjd.SDMGradWeighting | torchjd.MoDoWeighting):
+        return True  # of the general K x K matrices that they are written for, the one at hand
     if isinstance(aggregator, torchjd.Aggregator):
         return isinstance(aggregator, torchjd.GramianWeightedAggregator)
     if isinstance(aggregator, torchjd.CRMOGMWeighting):

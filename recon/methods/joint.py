@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from recon.methods.method import LossMethod
-from recon.methods.per_task import check_numbers, numbers_like
+from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.registry import register_method
 
 
 @register_method("joint")
-class Joint(LossMethod):
+class Joint(PerTaskMethod, LossMethod):
     """The sum of the losses, each times a fixed weight.
 
     Args:
@@ -23,6 +23,7 @@ class Joint(LossMethod):
     """
 
     scale = "sum"
+    per_task = ("weights",)
 
     def __init__(self, weights: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -30,7 +31,7 @@ class Joint(LossMethod):
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """The fixed weights, (K,)."""
-        return numbers_like(losses, "joint", "weights", self.weights, default=1)
+        return numbers_like(losses, self.weights, default=1)
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,); losses are not needed."""

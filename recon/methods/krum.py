@@ -36,19 +36,23 @@ class Krum(GramianMethod):
         self.n_byzantine = check_count("krum", "n_byzantine", n_byzantine, low=0)
         self.n_selected = check_count("krum", "n_selected", n_selected, low=1)
 
-    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """1/m for the chosen tasks, (K,).
+    def bind(self, tasks: int) -> None:
+        """Learn the number of tasks.
 
         Raises:
             ValueError: There are fewer than f + 3 or m tasks.
         """
-        products: Array = gramian.numpy()
         least = max(self.n_byzantine + 3, self.n_selected)
-        if len(products) < least:
+        if tasks < least:
             raise ValueError(
                 f"krum: n_byzantine={self.n_byzantine} and n_selected={self.n_selected} need at least {least} tasks, "
-                f"got {len(products)}"
+                f"got {tasks}"
             )
+        super().bind(tasks)
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """1/m for the chosen tasks, (K,)."""
+        products: Array = gramian.numpy()
         squares = products.diagonal()
         distances = (squares + squares[:, None] - 2 * products).clip(min=0.0)
         np.fill_diagonal(distances, np.inf)

@@ -13,7 +13,7 @@ and n. Sum scale, of gradients of logarithms.
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_above, check_count, check_positive
+from recon.methods.checks import check_count, check_number, check_positive
 from recon.methods.method import LossMethod, StatefulMethod
 from recon.methods.registry import register_method
 
@@ -23,7 +23,7 @@ class LogSTCH(StatefulMethod, LossMethod):
     """A smooth maximum of how large each loss is beside its size after a warm-up.
 
     Args:
-        mu: µ > 0; the smaller, the nearer to the maximum.
+        mu: µ, at least 1e-30, which float32 still divides by; the smaller, the nearer to the maximum.
         warmup_epochs: Number of epochs that train the sum of the logarithms, >= 1. The default is the published code's.
     """
 
@@ -35,7 +35,7 @@ class LogSTCH(StatefulMethod, LossMethod):
 
     def __init__(self, mu: float = 1.0, warmup_epochs: int = 5) -> None:
         super().__init__()
-        self.mu = check_above("log_stch", "mu", mu, low=0)
+        self.mu = check_number("log_stch", "mu", mu, low=1e-30)
         self.warmup_epochs = check_count("log_stch", "warmup_epochs", warmup_epochs, low=1)
 
     def make_state(self, tasks: int) -> None:

@@ -5,10 +5,13 @@ Convergent Approach", ICLR 2023, equations 7 and 8.
 
     y_i ← y_i - β_t (y_i - g_i),   λ ← Π(λ - γ_t (YY' + ρI) λ),   update Y'λ;   β_t = β / √t,  γ_t = γ / √t
 
-Π is the nearest point of the simplex. λ follows the weights of MGDA for the tracked gradients Y, which are less noisy
-than those of one batch. Needs the Jacobian. The state is Y, from 0, as large as the Jacobian, also in the checkpoint,
-and λ, from 1/K. Mean scale, shorter in the first steps, while Y grows from 0. The step on λ is not free of the
-gradients' unit.
+Π is the nearest point of the simplex. The tracked gradients Y are less noisy than those of one batch. λ follows
+the weights of MGDA for them (for ρ = 0) while γ_t is below 2 over the largest eigenvalue of YY' + ρI; above that it can
+jump between corners of the simplex, until γ_t has fallen. γ has the unit of one over squared gradients: the longer they
+are, the smaller it must be.
+
+Needs the Jacobian. The state is Y, from 0, as large as the Jacobian, also in the checkpoint, and λ, from 1/K. Mean
+scale, shorter in the first steps, while Y grows from 0.
 
 The published code differs from the paper, and we follow the paper: it replaces Π by a softmax, which never leaves the
 neighbourhood of equal weights, and each gradient by its direction times its loss. As there, the update takes the Y and
@@ -27,11 +30,11 @@ from recon.methods.simplex import nearest_on_simplex
 
 @register_method("moco")
 class MoCo(StatefulMethod, JacobianMethod):
-    """The shortest combination of tracked task gradients, followed step by step.
+    """A convex combination of tracked task gradients, moved in each step towards the shortest.
 
     Args:
         beta: How fast the tracked gradients follow, in [0, 1].
-        gamma: How fast the weights follow, >= 0.
+        gamma: How fast the weights follow, >= 0; they settle below 2 over the largest eigenvalue of YY' + ρI.
         rho: Pulls the weights towards equal ones, >= 0.
     """
 

@@ -6,7 +6,9 @@ Conflict-Avoidance", NeurIPS 2023, JMLR 2024, eq. 2.9.
     λ <- the nearest point of the simplex to λ - γ (G λ + ρ λ);   update λ'J
 
 Needs the Gramian. State: λ, from 1/K. No randomness. The update is a convex combination of task gradients (mean scale).
-γ has the unit of 1 / G: the weights move faster for longer gradients.
+γ has the unit of 1 / G, one over squared gradients: the weights move faster for longer gradients. Of gradients that
+stay, the combination gets shorter from step to step, down to the shortest (for ρ = 0), if γ is below 2 over the largest
+eigenvalue of G + ρI; above that λ can jump between corners of the simplex.
 
 Published: G = J_1 J_2' from two independent batches (hence the name), and the update from the mean of both or from a
 third, which makes the gradient of λ unbiased at two or three times the cost of a step. Here all are the batch at
@@ -24,10 +26,11 @@ from recon.methods.registry import register_method
 
 @register_method("modo")
 class MoDo(StatefulMethod, GramianMethod):
-    """A convex combination of task gradients that gets shorter from step to step.
+    """A convex combination of task gradients, moved in each step towards the shortest.
 
     Args:
-        gamma: Learning rate of the weights, finite and >= 0. The default is the published code's (LibMTL: 0.001).
+        gamma: Learning rate of the weights, finite and >= 0; it settles below 2 over the largest eigenvalue of G + ρI.
+            The default is the published code's (LibMTL: 0.001).
         rho: Pull toward equal weights, finite and >= 0.
     """
 

@@ -120,7 +120,7 @@ def _shown(default: object) -> str:
 def _state(name: str) -> str:
     """How large what it keeps is."""
     method = create_method(name)
-    method.bind(2)
+    method.bind(4)
     if list(method.parameters()):
         return "learned"
     buffers = list(method.buffers())

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from recon.methods.checks import check_number
 from recon.methods.method import LossMethod
-from recon.methods.per_task import check_numbers, numbers_like, preference_like
+from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.preference import check_preference
 from recon.methods.registry import register_method
 
 
 @register_method("pbi")
-class PBI(LossMethod):
+class PBI(PerTaskMethod, LossMethod):
     """The losses along a preferred ratio, and a penalty for leaving that ratio.
 
     Args:
@@ -33,6 +33,8 @@ class PBI(LossMethod):
         preference: λ, the ratio in which losses should stand, a number >= 0 for each task; equal if left out.
         ideal: z, the best value of each loss, in task order; zeros if left out.
     """
+
+    per_task = ("preference", "ideal")
 
     def __init__(
         self, theta: float = 5.0, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None
@@ -44,9 +46,9 @@ class PBI(LossMethod):
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Slopes of the objective, (K,)."""
-        direction = preference_like(losses, "pbi", self.preference)
+        direction = numbers_like(losses, self.preference, default=1 / len(losses))
         direction = direction / direction.norm()
-        regrets = losses - numbers_like(losses, "pbi", "ideal", self.ideal, default=0)
+        regrets = losses - numbers_like(losses, self.ideal, default=0)
         aside = regrets - (regrets @ direction) * direction
         aside = aside - (aside @ direction) * direction  # once more, for rounding: exactly across where it is tiny
         distance = aside.norm()

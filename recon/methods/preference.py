@@ -20,14 +20,6 @@ def check_preference(method: str, preference: Sequence[float] | None) -> list[fl
     return checked
 
 
-def preference_of(method: str, preference: list[float] | None, tasks: int, default: float) -> Array:
-    """The preference among K tasks as an array, (K,); the default for each task if there is none.
-
-    Raises:
-        ValueError: It is a preference among another number of tasks.
-    """
-    if preference is None:
-        return np.full(tasks, default)
-    if len(preference) != tasks:
-        raise ValueError(f"{method}: preference of {len(preference)} numbers for {tasks} tasks; give one number a task")
-    return np.array(preference)
+def preference_among(tasks: int, preference: list[float] | None, default: float) -> Array:
+    """The preference of a ``PerTaskMethod`` as an array, (K,); the default for each task if there is none."""
+    return np.full(tasks, default) if preference is None else np.array(preference)

@@ -50,14 +50,13 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
     Raises:
         ValueError: There is no such method, it has no such hyperparameter (both errors suggest the nearest), or a
             value is out of range.
+        TypeError: The name is no string.
 
     Example:
         >>> create_method("CAGrad", c=0.4)
         CAGrad(c=0.4, rescale=1)
     """
-    if _key(name) not in _registered:
-        raise unknown_name("method", name, list_methods())
-    registered, cls = _registered[_key(name)]
+    registered, cls = _find(name)
     parameters = inspect.signature(cls).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for hyperparameter in hyperparameters:
@@ -69,6 +68,29 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
 def list_methods(kind: type[object] = Method) -> list[str]:
     """Names of all registered methods, sorted; or of those derived from a class such as ``GramianMethod``."""
     return sorted(name for name, cls in _registered.values() if issubclass(cls, kind))
+
+
+def method_name(name: str) -> str:
+    """A method's name as :func:`list_methods` has it.
+
+    Raises:
+        ValueError: There is no such method; the error suggests the nearest.
+        TypeError: The name is no string.
+    """
+    return _find(name)[0]
+
+
+def registered_name(cls: type[Method]) -> str:
+    """The name of a method class: the registered one, or that of the class if it is not registered."""
+    return next((name for name, registered in _registered.values() if registered is cls), cls.__name__)
+
+
+def _find(name: str) -> tuple[str, type[Method]]:
+    if not isinstance(name, str):
+        raise TypeError(f"a method is wanted by name, such as 'cagrad', got {name!r}")
+    if _key(name) not in _registered:
+        raise unknown_name("method", name, list_methods())
+    return _registered[_key(name)]
 
 
 def _key(name: str) -> str:

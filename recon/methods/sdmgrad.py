@@ -7,8 +7,13 @@ algorithm 1.
     update (w + λ p)'J / (1 + λ),   p_i = 1/K unless preferred otherwise
 
 Needs the Gramian. State: w, from 1/K. No randomness. The update is a convex combination of task gradients (mean scale).
-As in the published code, G is first divided by the square of the mean norm of the task gradients (not where all
-are zero; the published code adds 1e-8 instead).
+As in the published code, G is first divided by the square of the mean norm of the task gradients (not where all are
+zero; LibMTL and TorchJD add 1e-8 to that square instead, the authors' code 1e-4 to each squared norm).
+
+The descent settles where lr is below 2 (1 + momentum) over the largest eigenvalue of the divided G, which is 1 for
+gradients at right angles and of equal norms, K for equal ones, and larger where norms differ much. The published lr,
+our default, is above that for any gradients: w ends near a corner of the simplex, and the objective mostly above that
+of equal weights. With lr = 0.5 it comes to the minimum (where the eigenvalue is below 6).
 
 Published: G = J_1 J_2' from two independent batches, and the update from a third, which makes the gradient of w
 unbiased at three times the cost of a step. Here all three are the batch at hand: G is its Gramian.
@@ -23,17 +28,18 @@ from torch import Tensor
 from recon.methods.checks import check_count, check_number
 from recon.methods.gramian import Array, nearest_on_simplex
 from recon.methods.method import GramianMethod, StatefulMethod
-from recon.methods.preference import check_preference, preference_of
+from recon.methods.per_task import PerTaskMethod
+from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
 
 
 @register_method("sdmgrad")
-class SDMGrad(StatefulMethod, GramianMethod):
+class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
     """A compromise of the shortest convex combination of task gradients with their mean.
 
     Args:
         lambda_: Pull toward the preferred combination, finite and >= 0. The default is that of the paper's experiments.
-        lr: Learning rate of w, >= 0. The default is the published code's (LibMTL: 5).
+        lr: Learning rate of w, >= 0. The default is the published code's (LibMTL: 5), at which w does not settle.
         momentum: Momentum of w, in [0, 1].
         iterations: Steps of w at each update, >= 1.
         preference: A finite number >= 0 for each task, in task order; 1/K if left out.
@@ -63,7 +69,7 @@ class SDMGrad(StatefulMethod, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights >= 0, (K,); they sum to one if the preference does."""
         products: Array = gramian.numpy()
-        preferred = self.lambda_ * preference_of("sdmgrad", self.preference, len(products), default=1 / len(products))
+        preferred = self.lambda_ * preference_among(len(products), self.preference, default=1 / len(products))
         w = self.simplex_weights.to("cpu", torch.float64).numpy()
         mean_norm = np.sqrt(products.diagonal()).mean()
         if mean_norm > 0:

@@ -16,33 +16,35 @@ from math import inf
 
 from torch import Tensor
 
-from recon.methods.checks import check_above
+from recon.methods.checks import check_number
 from recon.methods.method import LossMethod
-from recon.methods.per_task import check_numbers, numbers_like, preference_like
+from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.preference import check_preference
 from recon.methods.registry import register_method
 
 
 @register_method("stch")
-class STCH(LossMethod):
+class STCH(PerTaskMethod, LossMethod):
     """A smooth maximum of the losses.
 
     Args:
-        mu: µ > 0; the smaller, the nearer to the maximum.
+        mu: µ, at least 1e-30, which float32 still divides by; the smaller, the nearer to the maximum.
         preference: λ, a number >= 0 for each task, in task order; 1/K each if left out.
         ideal: z, the best value of each loss, in task order; zeros if left out.
     """
+
+    per_task = ("preference", "ideal")
 
     def __init__(
         self, mu: float = 1.0, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        self.mu = check_above("stch", "mu", mu, low=0)
+        self.mu = check_number("stch", "mu", mu, low=1e-30)
         self.preference = check_preference("stch", preference)
         self.ideal = check_numbers("stch", "ideal", ideal, low=-inf)
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """K times the slopes of the smooth maximum, (K,)."""
-        preference = preference_like(losses, "stch", self.preference)
-        regrets = preference * (losses - numbers_like(losses, "stch", "ideal", self.ideal, default=0))
+        preference = numbers_like(losses, self.preference, default=1 / len(losses))
+        regrets = preference * (losses - numbers_like(losses, self.ideal, default=0))
         return len(losses) * preference * ((regrets - regrets.max()) / self.mu).softmax(0)

@@ -14,19 +14,21 @@ from math import inf
 from torch import Tensor
 
 from recon.methods.method import LossMethod
-from recon.methods.per_task import check_numbers, numbers_like, preference_like
+from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.preference import check_preference
 from recon.methods.registry import register_method
 
 
 @register_method("tchebycheff")
-class Tchebycheff(LossMethod):
+class Tchebycheff(PerTaskMethod, LossMethod):
     """The loss of the task that is worst.
 
     Args:
         preference: λ, a number >= 0 for each task, in task order; 1/K each if left out.
         ideal: z, the best value of each loss, in task order; zeros if left out.
     """
+
+    per_task = ("preference", "ideal")
 
     def __init__(self, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class Tchebycheff(LossMethod):
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """K times the preference of the worst task, zero for the others, (K,)."""
-        preference = preference_like(losses, "tchebycheff", self.preference)
-        regrets = preference * (losses - numbers_like(losses, "tchebycheff", "ideal", self.ideal, default=0))
+        preference = numbers_like(losses, self.preference, default=1 / len(losses))
+        regrets = preference * (losses - numbers_like(losses, self.ideal, default=0))
         worst = (regrets == regrets.max()).to(losses.dtype)
         return len(losses) * preference * worst / worst.sum()

@@ -32,7 +32,7 @@ class TrimmedMean(JacobianMethod):
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The trimmed mean of the rows of the (K, P) Jacobian, (P,)."""
         tasks = jacobian.shape[0]
-        trimmed = int(self.fraction * tasks + 1e-9)  # 1/3 of 3 is 1
+        trimmed = min(int(self.fraction * tasks + 1e-9), (tasks - 1) // 2)  # 1/3 of 3 is 1; one always stays
         update = jacobian.new_empty(jacobian.shape[1])
         # In blocks, which keeps the sorted copy small beside the Jacobian.
         for block, result in zip(jacobian.split(_BLOCK, 1), update.split(_BLOCK), strict=True):

@@ -19,12 +19,13 @@ from torch import Tensor
 from recon.methods.dual_cone import lifts_into_dual_cone
 from recon.methods.gramian import Array, unit_factor
 from recon.methods.method import GramianMethod
-from recon.methods.preference import check_preference, preference_of
+from recon.methods.per_task import PerTaskMethod
+from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
 
 
 @register_method("upgrad")
-class UPGrad(GramianMethod):
+class UPGrad(PerTaskMethod, GramianMethod):
     """The mean of the task gradients, each projected to where it harms no task.
 
     Args:
@@ -38,7 +39,7 @@ class UPGrad(GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the original task gradients in the mean of the projected ones, (K,), none below its preference."""
         products: Array = gramian.numpy()
-        weights = preference_of("upgrad", self.preference, len(products), default=1 / len(products))
+        weights = preference_among(len(products), self.preference, default=1 / len(products))
         nonzero = products.diagonal() > 0
         if nonzero.any():
             norms, directions = unit_factor(products[nonzero][:, nonzero])

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from recon.methods.checks import check_options
 from recon.methods.method import GramianMethod, StatefulMethod
-from recon.methods.registry import create_method
+from recon.methods.registry import create_method, registered_name
 
 
 class GramianWrapper(StatefulMethod, GramianMethod):
@@ -21,13 +22,13 @@ class GramianWrapper(StatefulMethod, GramianMethod):
 
     def __init__(self, method: str, method_options: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        wrapped = create_method(method, **(method_options or {}))
+        self.method_options = check_options(registered_name(type(self)), method_options)
+        wrapped = create_method(method, **(self.method_options or {}))
         if not isinstance(wrapped, GramianMethod):
             raise ValueError(
                 f"{type(self).__name__} wraps methods that weight task gradients by their Gramian; {method!r} does not"
             )
         self.method = method
-        self.method_options = None if method_options is None else dict(method_options)
         self.wrapped = wrapped
         self.scale = wrapped.scale  # type: ignore[misc]
 

@@ -81,7 +81,8 @@ class MultiTaskModule(pl.LightningModule):
         self.backbone = branched(backbone, names, branch)
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)
-        self.method.bind(len(names))  # before the optimizer and a checkpoint ask for what it learns and remembers
+        if len(names) > 1:  # one is trained plainly
+            self.method.bind(len(names))  # before the optimizer and a checkpoint ask for what it learns and remembers
         check_at(at, self.backbone, self.method, len(names))
         self.at: At = at
         self._seeds_method = not isinstance(method, Method) and "seed" not in options

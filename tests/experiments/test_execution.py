@@ -261,6 +261,11 @@ def test_a_root_for_data_that_read_none_is_refused(tiny: PlanFactory) -> None:
         prepare(tiny(), "some/folder")
 
 
+def test_methods_for_another_number_of_tasks_are_refused(tiny: PlanFactory) -> None:
+    with pytest.raises(ValueError, match="joint: weights holds 3 numbers for 2 tasks"):
+        prepare(tiny(methods=[{"method": "joint", "options": {"weights": [1, 1, 1]}, "variants": ["plain"]}]), None)
+
+
 def test_data_are_looked_at_before_pretrained_weights_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,3 +170,12 @@ def test_a_map_that_no_variant_uses_is_refused() -> None:
     content = {**CONTENT, "methods": [{"method": "joint", "variants": ["plain"], "map": "map.json"}]}
     with pytest.raises(ValueError, match="method joint has a map and no variant 'recon'"):
         Plan.from_dict(content).check()
+
+
+def test_numbers_are_read_as_recon_fit_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    famo = {"method": "famo", "options": {"lr": "LR"}, "variants": ["plain"]}
+    path.write_text(yaml.safe_dump({**CONTENT, "methods": [famo]}).replace("LR", "1e-2"))
+    plan = Plan.load(path)
+    assert plan.methods[0].options == {"lr": 0.01}
+    plan.check()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from recon.cli import main
-from recon.experiments import Plan, RunsFailed, benchmark
+from recon.experiments import Plan, RunsFailed, benchmark, runner
 from recon.experiments.execution import RESULT, execute
 from recon.experiments.runner import _folder_of, _identity, default_jobs
 
@@ -373,3 +373,12 @@ def test_ctrl_c_while_the_workers_start_is_as_quiet(tiny_file: FileFactory, tmp_
 
 def test_jobs_are_one_a_core_and_four_at_most() -> None:
     assert 1 <= default_jobs() <= 4
+
+
+@pytest.mark.parametrize(("cores", "jobs", "allowed", "threads"), [(8, 2, 8, 4), (8, 2, 1, 1), (2, 4, 2, 1)])
+def test_runs_share_the_cores_and_take_no_more_threads_than_torch_may(
+    cores: int, jobs: int, allowed: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: allowed)
+    assert runner._threads(jobs) == threads

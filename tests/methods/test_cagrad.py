@@ -192,7 +192,7 @@ def test_a_radius_out_of_range_is_refused(c: float) -> None:
         CAGrad(c=c)
 
 
-@pytest.mark.parametrize("rescale", [3, -1, "1", None])
+@pytest.mark.parametrize("rescale", [3, -1, "1", None, 1.0, True])
 def test_an_unknown_rescaling_is_refused(rescale: int) -> None:
     with pytest.raises(ValueError, match="cagrad: rescale must be 0, 1 or 2, got"):
         CAGrad(rescale=rescale)

@@ -59,7 +59,14 @@ def test_a_task_without_loss_has_no_rate() -> None:
     assert method.loss_weights(torch.tensor([0.0, 2.0])).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("temperature", [0, -1, float("nan")])
+def test_the_lowest_temperature_leaves_the_slowest_task() -> None:
+    method = DWA(temperature=1e-30)
+    for losses in (torch.tensor([1e-4, 2.0]), torch.tensor([1e6, 2.0])):
+        assert epoch(method, [losses])[0].tolist() == [1, 1]
+    assert method.loss_weights(torch.ones(2)).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("temperature", [0, -1, 1e-50, float("nan")])
 def test_a_temperature_out_of_range_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match="dwa: temperature must be a finite number > 0, got"):
+    with pytest.raises(ValueError, match="dwa: temperature must be a finite number >= 1e-30, got"):
         DWA(temperature=temperature)

@@ -301,3 +301,16 @@ def test_only_methods_that_combine_task_gradients_can_be_wrapped(name: str) -> N
 def test_rho_out_of_range_names_the_range(rho: Any) -> None:
     with pytest.raises(ValueError, match=r"fmtl: rho must be a finite number > 0, got"):
         create_method("fmtl", rho=rho)
+
+
+@pytest.mark.parametrize("adaptive", ["false", 1, None])
+def test_adaptive_is_true_or_false(adaptive: Any) -> None:
+    with pytest.raises(ValueError, match="fmtl: adaptive must be True or False, got"):
+        create_method("fmtl", adaptive=adaptive)
+
+
+def test_options_are_a_mapping() -> None:
+    with pytest.raises(
+        ValueError, match=r"fmtl: method_options must map names of hyperparameters to values, got \[1\]"
+    ):
+        create_method("fmtl", method_options=[1])

@@ -70,6 +70,20 @@ def test_targets_come_to_the_usual_cosine_and_are_then_met() -> None:
     )
 
 
+def test_a_disagreement_after_long_agreement_lengthens_the_update_greatly() -> None:
+    first, second = torch.eye(2, dtype=torch.float64)
+    method = GradVac(beta=0.5)
+    for _ in range(10):
+        method.combine(torch.stack([first, first]))
+    target = 1 - 0.5**10
+    assert method.targets[0, 1].item() == pytest.approx(target)
+    update = method.combine(torch.stack([first, second]))
+    # Each is as long as 1 / sqrt(1 - t²) and turned to the cosine t with the other: (1, t/√) and (t/√, 1).
+    expected = 1 + target / (1 - target**2) ** 0.5
+    torch.testing.assert_close(update, torch.full((2,), expected, dtype=torch.float64))
+    assert 33 < update.norm() < 34
+
+
 def test_a_cosine_of_one_does_not_make_later_updates_infinite() -> None:
     method, gradient = GradVac(beta=1.0), normal(0, 1)
     method.combine(gradient.repeat(3, 1))

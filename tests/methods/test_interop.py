@@ -31,6 +31,8 @@ GRAMIAN = [
     theirs.UPGradWeighting(),
     theirs.MGDA(),
     theirs.CRMOGMWeighting(theirs.MGDAWeighting()),
+    theirs.SDMGradWeighting(),
+    theirs.MoDoWeighting(),
     Halves(),
 ]
 JACOBIAN = [theirs.TrimmedMean(1), theirs.ConFIG(), theirs.Mean(), theirs.MeanWeighting(), theirs.NashMTL(3)]
@@ -47,6 +49,26 @@ def test_an_object_of_torchjd_gives_its_own_update(aggregator: nn.Module, jacobi
         else:
             update = expected(jacobian @ jacobian.T if aggregator in GRAMIAN else jacobian) @ jacobian
         torch.testing.assert_close(method.combine(jacobian), update)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("theirs_of", [theirs.AlignedMTL, theirs.UPGrad, theirs.DualProj])
+def test_a_preference_is_taken_in_its_own_precision(
+    theirs_of: type[theirs.Aggregator], dtype: torch.dtype, jacobian: Tensor
+) -> None:
+    preference = torch.tensor([1.0, 2.0, 0.5], dtype=dtype)
+    method = create_method("torchjd", aggregator=theirs_of(pref_vector=preference))  # type: ignore[call-arg]
+    expected = theirs_of(pref_vector=preference)(jacobian.to(dtype))  # type: ignore[call-arg]
+    torch.testing.assert_close(method.combine(jacobian.to(dtype)), expected)
+    torch.testing.assert_close(method.combine(jacobian), expected.double(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Constant", "NashMTL", "TrimmedMean"])
+def test_a_name_that_needs_arguments_says_to_pass_the_object(name: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"torchjd: aggregator '{name}' cannot .* aggregator=torchjd\.aggregation\.{name}\("
+    ):
+        create_method("torchjd", aggregator=name)
 
 
 def test_a_composed_weighting_takes_the_jacobian(jacobian: Tensor) -> None:
@@ -187,6 +209,12 @@ def test_there_and_back_is_the_same_method(jacobian: Tensor) -> None:
         torch.testing.assert_close(
             create_method("torchjd", aggregator=there).combine(jacobian), create_method(name).combine(jacobian)
         )
+
+
+@pytest.mark.parametrize("name", ["fmtl", "famo"])
+def test_a_method_with_a_step_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=r"F.*\(.*\) works by a step of its own, which evaluates the losses again"):
+        to_torchjd(create_method(name))
 
 
 def test_only_the_three_kinds_can_be_handed_on() -> None:

@@ -54,6 +54,8 @@ def test_equal_scores_go_to_the_first_task() -> None:
 @pytest.mark.parametrize(("options", "least"), [({}, 3), ({"n_byzantine": 2}, 5), ({"n_selected": 4}, 4)])
 def test_too_few_tasks_are_refused(options: dict[str, int], least: int) -> None:
     with pytest.raises(ValueError, match=f"krum: .* need at least {least} tasks, got 2"):
+        Krum(**options).bind(2)
+    with pytest.raises(ValueError, match=f"krum: .* need at least {least} tasks, got 2"):
         Krum(**options).weights(torch.eye(2))
 
 

@@ -36,10 +36,18 @@ def test_equals_the_published_code_over_five_epochs(mu: float, warmup_epochs: in
         method.end_epoch()
 
 
+def test_the_smallest_mu_leaves_the_task_that_grew_most() -> None:
+    method = LogSTCH(mu=1e-30, warmup_epochs=1)
+    method.loss_weights(torch.tensor([1.0, 4.0]))
+    method.end_epoch()
+    assert method.loss_weights(torch.tensor([2.0, 4.0])).tolist() == [1, 0]
+
+
 def test_hyperparameters_and_losses_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="log_stch: warmup_epochs must be a whole number >= 1, got 0"):
         LogSTCH(warmup_epochs=0)
-    with pytest.raises(ValueError, match="log_stch: mu must be a finite number > 0, got 0"):
-        LogSTCH(mu=0)
+    for mu in (0, 1e-50):
+        with pytest.raises(ValueError, match=f"log_stch: mu must be a finite number >= 1e-30, got {mu}"):
+            LogSTCH(mu=mu)
     with pytest.raises(ValueError, match="log_stch: needs positive losses, got 0 at task index 1"):
         LogSTCH().loss_weights(torch.tensor([1.0, 0.0]))

@@ -32,6 +32,18 @@ def test_finds_the_shortest_combination_of_gradients_that_stay() -> None:
     torch.testing.assert_close(update, MGDA().combine(jacobian), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize(("factor", "settles"), [(0.95, True), (20.0, False)])
+def test_weights_settle_below_the_stated_rate(factor: float, settles: bool) -> None:
+    shortens = []
+    for seed in range(5):
+        jacobian = normal(seed)
+        gamma = factor * 2 / float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1])
+        method = MoCo(beta=1.0, gamma=gamma)  # what it tracks is the gradients themselves from the first step
+        lengths = torch.stack([jacobian.mean(0).norm(), *(method.combine(jacobian).norm() for _ in range(20))])
+        shortens.append(bool((lengths.diff() <= 1e-12).all()))
+    assert all(shortens) if settles else not any(shortens)
+
+
 def test_tracked_gradients_average_the_noise_of_batches() -> None:
     mean, noise = normal(0), 3.0
     method = MoCo(beta=0.5, gamma=0.0)

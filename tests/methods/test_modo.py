@@ -27,6 +27,17 @@ def test_comes_to_the_shortest_combination_if_gradients_stay() -> None:
     torch.testing.assert_close(update, MGDA().combine(jacobian), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("factor", "settles"), [(0.95, True), (5.0, False)])
+def test_the_combination_gets_shorter_below_the_stated_rate(factor: float, settles: bool) -> None:
+    shortens = []
+    for seed in range(5):
+        jacobian = normal(seed, 4)
+        method = MoDo(gamma=factor * 2 / float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1]), rho=0.0)
+        lengths = torch.stack([jacobian.mean(0).norm(), *(method.combine(jacobian).norm() for _ in range(200))])
+        shortens.append(bool((lengths.diff() <= 1e-12).all()))
+    assert all(shortens) if settles else not any(shortens)
+
+
 def test_weights_go_on_from_a_checkpoint() -> None:
     jacobian, method = normal(0, 5), MoDo(gamma=0.01)
     method.combine(jacobian)

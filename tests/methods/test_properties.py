@@ -17,14 +17,19 @@ from recon.methods.properties import ENTRIES, MEANING, Entry, Property
 by_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)
 
 
+def build(entry: Entry) -> Method:
+    return create_method(entry.method, **entry.options)
+
+
+by_gramian_entry = pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if isinstance(build(entry), GramianMethod)], ids=lambda entry: entry.label
+)
+
+
 def declaring(declared: Property) -> pytest.MarkDecorator:
     """Parametrize a test over the entries that declare a property."""
     chosen = [entry for entry in ENTRIES if declared in entry.properties]
     return pytest.mark.parametrize("entry", chosen, ids=lambda entry: entry.label)
-
-
-def build(entry: Entry) -> Method:
-    return create_method(entry.method, **entry.options)
 
 
 def losses_of(jacobian: Tensor) -> Tensor:
@@ -121,11 +126,12 @@ def test_no_parameters_are_no_trouble(entry: Entry) -> None:
     assert update_of(entry, torch.zeros(3, 0)).shape == (0,)
 
 
-@by_entry
+@by_gramian_entry
 def test_gramian_method_combines_by_its_weights(entry: Entry, family: dict[str, Tensor]) -> None:
     for name, jacobian in family.items():
         method = build(entry)
-        if not isinstance(method, GramianMethod) or len(jacobian) < entry.least_tasks:
+        assert isinstance(method, GramianMethod)
+        if len(jacobian) < entry.least_tasks:
             continue
         weights = method.weights(jacobian @ jacobian.T, losses_of(jacobian))
         assert weights.dtype == torch.float64, name
@@ -150,8 +156,8 @@ def test_a_bad_gradient_is_refused_by_its_task(entry: Entry, bad: float) -> None
 @by_entry
 def test_large_finite_gradients_are_not_taken_for_bad_ones(entry: Entry) -> None:
     jacobian = torch.full((3, 40), 1e37)  # sums to more than float32 holds
-    assert isinstance(update_of(entry, jacobian.double()), Tensor)
-    update_of(entry, jacobian)
+    assert update_of(entry, jacobian.double()).isfinite().all()
+    assert update_of(entry, jacobian).isfinite().all()
 
 
 @by_entry
@@ -173,11 +179,10 @@ def test_bad_losses_are_refused_by_their_task(entry: Entry) -> None:
         build(entry).combine(torch.ones(3, 5), torch.tensor([float("nan"), 1.0, float("inf")]))
 
 
-@by_entry
+@by_gramian_entry
 def test_a_bad_gramian_is_refused(entry: Entry) -> None:
     method = build(entry)
-    if not isinstance(method, GramianMethod):
-        return
+    assert isinstance(method, GramianMethod)
     spoiled = torch.eye(3, dtype=torch.float64)
     spoiled[1, :] = spoiled[:, 1] = float("nan")
     with pytest.raises(ValueError, match=r"Gramian holds NaN or infinity.* task index 1$"):
@@ -286,6 +291,26 @@ def test_update_harms_no_task_of_the_family(entry: Entry, family: dict[str, Tens
         if len(jacobian) >= entry.least_tasks:
             update, norms = update_of(entry, jacobian), jacobian.norm(dim=1)
             assert (jacobian @ update >= -1e-7 * norms * rounding(entry, jacobian)).all(), name
+
+
+def longest_allowed(entry: Entry, jacobian: Tensor) -> float:
+    factor = len(jacobian) if build(entry).scale == "sum" else 1
+    return (1 + 1e-6) * factor * float(jacobian.norm(dim=1).max())
+
+
+@declaring("bounded")
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_update_is_no_longer_than_the_gradients(entry: Entry, data: st.DataObject) -> None:
+    jacobian = data.draw(any_jacobian(entry.least_tasks))
+    assert update_of(entry, jacobian).norm() <= longest_allowed(entry, jacobian)
+
+
+@declaring("bounded")
+def test_update_is_no_longer_than_the_gradients_of_the_family(entry: Entry, family: dict[str, Tensor]) -> None:
+    for name, jacobian in family.items():
+        if len(jacobian) >= entry.least_tasks:
+            assert update_of(entry, jacobian).norm() <= longest_allowed(entry, jacobian), name
 
 
 @declaring("homogeneous")

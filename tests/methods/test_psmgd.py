@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.methods import MGDA, PSMGD
+from recon.methods import MGDA, PSMGD, create_method
 
 
 def gramian(seed: int, tasks: int = 4) -> Tensor:
@@ -47,3 +47,11 @@ def test_what_a_user_does_with_the_weights_leaves_the_kept_ones_alone() -> None:
 def test_a_period_out_of_range_is_refused(every: int) -> None:
     with pytest.raises(ValueError, match="psmgd: every must be a whole number >= 1, got"):
         PSMGD(every=every)
+
+
+@pytest.mark.parametrize("name", ["psmgd", "cr_mogm", "fmtl"])
+def test_options_of_the_wrapped_method_that_are_no_mapping_are_refused(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{name}: method_options must map names of hyperparameters to values, got \[1\]"
+    ):
+        create_method(name, method_options=[1])

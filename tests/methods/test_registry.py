@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recon.methods import CAGrad, GramianMethod, create_method, list_methods, register_method, registry
+from recon.methods.registry import method_name, registered_name
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +40,22 @@ def test_hyperparameters_reach_the_method() -> None:
 def test_an_unknown_method_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown method 'cagrat'; nearest: 'cagrad'"):
         create_method("cagrat")
+
+
+@pytest.mark.parametrize("name", [3, None, CAGrad()])
+def test_a_name_that_is_no_string_is_refused(name: object) -> None:
+    with pytest.raises(TypeError, match="a method is wanted by name, such as 'cagrad', got"):
+        create_method(name)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a method is wanted by name"):
+        create_method("psmgd", method=name)
+
+
+def test_names_are_given_as_registered() -> None:
+    register_method("First-Task")(cls := first_task())
+    assert method_name(" first task") == registered_name(cls) == "First-Task"
+    assert registered_name(first_task()) == "FirstTask"
+    with pytest.raises(ValueError, match="unknown method 'cagrat'; nearest: 'cagrad'"):
+        method_name("cagrat")
 
 
 def test_an_unknown_hyperparameter_names_the_method_and_suggests_the_nearest() -> None:

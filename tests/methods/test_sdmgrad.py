@@ -32,6 +32,53 @@ def test_a_strong_pull_comes_to_the_preferred_combination() -> None:
     torch.testing.assert_close(SDMGrad(lambda_=1e9, preference=[0, 1, 0]).combine(jacobian), jacobian[1])
 
 
+def objective(gramian: Tensor, weights: Tensor, lambda_: float = 0.3) -> float:
+    """What SDMGrad minimises, of the divided Gramian, for equal preferences."""
+    divided = gramian / gramian.diagonal().sqrt().mean() ** 2
+    return float(weights @ divided @ (weights / 2 + lambda_ / len(weights)))
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 5, 10])
+def test_at_half_the_objective_comes_to_its_minimum(tasks: int) -> None:
+    for seed in range(10):
+        gramian = normal(seed, tasks) @ normal(seed, tasks).T
+        method, exact = SDMGrad(lr=0.5), SDMGrad(lr=0.1, iterations=5000)
+        for _ in range(5):
+            method.weights(gramian)
+        exact.weights(gramian)
+        least = objective(gramian, exact.simplex_weights)
+        assert objective(gramian, method.simplex_weights) <= least + 1e-3
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 5, 10])
+def test_at_the_published_learning_rate_weights_end_near_a_corner_and_mostly_above_equal_ones(tasks: int) -> None:
+    worse, largest = 0, []
+    for seed in range(20):
+        method, gramian = SDMGrad(), normal(seed, tasks) @ normal(seed, tasks).T
+        for _ in range(5):
+            method.weights(gramian)
+        weights = method.simplex_weights
+        assert weights.isfinite().all()
+        assert (weights >= 0).all()
+        assert weights.sum().item() == pytest.approx(1)
+        largest.append(weights.max().item())
+        worse += objective(gramian, weights) > objective(gramian, torch.full_like(weights, 1 / tasks))
+    assert worse > 10
+    assert sorted(largest)[10] > 0.9
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize(("factor", "settles"), [(0.9, True), (1.2, False)])
+def test_weights_settle_below_the_stated_learning_rate(momentum: float, factor: float, settles: bool) -> None:
+    """For two tasks the largest eigenvalue has its eigenvector in the simplex if it is (1, -1) / sqrt(2)."""
+    gramian = torch.tensor([[1.0, -0.5], [-0.5, 1.0]], dtype=torch.float64)  # eigenvalue 1.5; at norms of 1
+    method = SDMGrad(lr=factor * 2 * (1 + momentum) / 1.5, momentum=momentum, iterations=500)
+    method.bind(2)
+    method.simplex_weights = torch.tensor([0.51, 0.49], dtype=torch.float64)
+    method.weights(gramian)
+    assert ((method.simplex_weights - 0.5).abs().max() < 1e-6) == settles
+
+
 def test_weights_go_on_from_the_last_step_also_after_a_checkpoint() -> None:
     jacobian, method = normal(0, 5), SDMGrad(lr=0.1, iterations=1)
     first = method.combine(jacobian)

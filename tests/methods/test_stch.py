@@ -23,12 +23,13 @@ def test_preference_and_ideal_enter_as_in_the_paper() -> None:
 
 
 def test_large_losses_over_a_small_mu_stay_finite() -> None:
-    assert STCH(mu=1e-6).loss_weights(torch.tensor([1e6, 2e6])).tolist() == [0, 1]
+    for mu in (1e-6, 1e-30):
+        assert STCH(mu=mu).loss_weights(torch.tensor([1e6, 2e6])).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("mu", [0, -1, float("inf")])
+@pytest.mark.parametrize("mu", [0, -1, 1e-50, float("inf")])
 def test_mu_out_of_range_is_refused(mu: float) -> None:
-    with pytest.raises(ValueError, match="stch: mu must be a finite number > 0, got"):
+    with pytest.raises(ValueError, match="stch: mu must be a finite number >= 1e-30, got"):
         STCH(mu=mu)
 
 

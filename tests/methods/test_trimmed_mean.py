@@ -40,6 +40,13 @@ def test_few_tasks_are_averaged(tasks: int) -> None:
     torch.testing.assert_close(TrimmedMean().combine(jacobian), jacobian.mean(0))
 
 
+@pytest.mark.parametrize("tasks", [2, 4])
+def test_one_gradient_always_stays(tasks: int) -> None:
+    jacobian = torch.randn(tasks, 50)
+    middle = jacobian.sort(dim=0).values[tasks // 2 - 1 : tasks // 2 + 1].mean(0)
+    torch.testing.assert_close(TrimmedMean(0.4999999999).combine(jacobian), middle)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 0.5, float("nan"), "1"])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"trimmed_mean: fraction must be a number in \[0, 0.5\), got"):

@@ -86,5 +86,5 @@ def test_a_preference_out_of_range_is_refused(preference: list[float]) -> None:
 def test_a_preference_for_none_or_for_other_tasks_is_refused() -> None:
     with pytest.raises(ValueError, match="upgrad: preference must prefer at least one task"):
         UPGrad(preference=[0, 0])
-    with pytest.raises(ValueError, match="upgrad: preference of 2 numbers for 3 tasks"):
+    with pytest.raises(ValueError, match="upgrad: preference holds 2 numbers for 3 tasks"):
         UPGrad(preference=[1, 1]).weights(torch.eye(3))
