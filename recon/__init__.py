@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recon.branching import branch
 from recon.conflict import ConflictAnalyzer, ConflictMap
-from recon.engine import Engine, StepInfo, backward
+from recon.engine import Engine, backward
 from recon.methods import (
     GramianMethod,
     JacobianMethod,
@@ -18,6 +18,7 @@ from recon.methods import (
     list_methods,
     register_method,
 )
+from recon.step_info import StepInfo
 from recon.tasks import Task
 from recon.version import __version__
 

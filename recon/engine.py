@@ -3,8 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -19,6 +17,7 @@ from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.names import check_task_names
 from recon.perturbation import perturbed
 from recon.representation import At, check_at, check_representation, head_gradients
+from recon.step_info import StepInfo
 
 UpdateScale = Literal["method", "sum", "mean"]
 
@@ -45,50 +44,6 @@ class KnowsWeights(Protocol):
 
     def known_weights(self) -> Tensor | None:
         """The (K,) weights of the step that begins, which it then counts; ``None`` if they need the Gramian."""
-
-
-@dataclass
-class StepInfo:
-    """What one backward knew. Tensors stay on their device; nothing here forces a transfer until it is read.
-
-    Attributes:
-        step: Number of the step, counted by the engine from 0.
-        losses: Task -> detached loss.
-        weights: (K,) weights that multiplied the task gradients; ``None`` for methods that have no such weights.
-        layer_gramians: (L, K, K) of the raw task gradients in the parameters, layers in forward order; ``None`` when
-            the step did not compute those. A task that a loss method weights by zero has no gradient.
-    """
-
-    step: int
-    losses: dict[str, Tensor]
-    weights: Tensor | None = None
-    layer_gramians: Tensor | None = None
-
-    @cached_property
-    def cosines(self) -> Tensor | None:
-        """(K, K) cosines of the task gradients over all shared parameters; NaN where a gradient is zero."""
-        return None if self.layer_gramians is None else _cosines(self.layer_gramians.double().sum(0))
-
-    @cached_property
-    def layer_cosines(self) -> Tensor | None:
-        """(L, K, K) cosines of the task gradients layer by layer; NaN where a gradient is zero."""
-        return None if self.layer_gramians is None else _cosines(self.layer_gramians.double())
-
-    @cached_property
-    def conflict_rate(self) -> Tensor | None:
-        """Fraction of (layer, task pair) with negative cosine, among those that have a cosine."""
-        if self.layer_cosines is None:
-            return None
-        tasks = self.layer_cosines.shape[-1]
-        first, second = torch.triu_indices(tasks, tasks, offset=1, device=self.layer_cosines.device)
-        pairs = self.layer_cosines[:, first, second]
-        return (pairs < 0).sum() / (~pairs.isnan()).sum()
-
-
-def _cosines(gramian: Tensor) -> Tensor:
-    squares = gramian.diagonal(dim1=-2, dim2=-1)
-    # One root of the product, as the analyzer takes it: exact where the cosine is rational.
-    return (gramian / (squares.unsqueeze(-1) * squares.unsqueeze(-2)).sqrt()).clamp(-1, 1)
 
 
 class Engine:

@@ -12,11 +12,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from recon.conflict import ConflictAnalyzer
-from recon.engine import Engine, StepInfo, UpdateScale
+from recon.engine import Engine, UpdateScale
 from recon.methods import Method, create_method
 from recon.models import heads_for
 from recon.names import check_task_names, unknown_name
 from recon.representation import At, check_at
+from recon.step_info import StepInfo
 from recon.tasks import Task
 from recon.training.branching import Branching, branched
 
