@@ -9,6 +9,9 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
     Args:
         loss: A tensor with a graph.
         short_of: A tensor within that graph; what the loss reaches only through it is left out.
+
+    Raises:
+        ValueError: A part of the network is checkpointed in a way that hides its parameters from the graph.
     """
     end = None if short_of is None else (short_of.grad_fn, short_of.output_nr)
     leaves, seen = [], set()
@@ -19,6 +22,11 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
         if node is None or node in seen or edge == end:
             continue
         seen.add(node)
+        if node.name() == "CheckpointFunctionBackward":
+            raise ValueError(
+                "the graph does not show the parameters that torch.utils.checkpoint holds with use_reentrant=True; "
+                "give it use_reentrant=False"
+            )
         if hasattr(node, "variable"):
             leaves.append(node.variable)
         waiting.extend(node.next_functions)

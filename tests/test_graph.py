@@ -1,7 +1,9 @@
 """What a loss reaches, against what its backward gives a gradient."""
 
+import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from recon.graph import reached_leaves
 
@@ -30,3 +32,11 @@ def test_what_is_reached_only_through_a_tensor_can_be_left_out() -> None:
 def test_a_parameter_as_loss_reaches_itself() -> None:
     parameter = nn.Parameter(torch.ones(()))
     assert reached_leaves(parameter * 1) == [parameter]
+
+
+def test_a_checkpoint_that_hides_its_parameters_is_refused() -> None:
+    layer, x = nn.Linear(2, 2), torch.ones(1, 2, requires_grad=True)
+    loss = checkpoint(layer, x, use_reentrant=True).sum()
+    with pytest.raises(ValueError, match="give it use_reentrant=False"):
+        reached_leaves(loss)
+    assert set(reached_leaves(checkpoint(layer, x, use_reentrant=False).sum())) == {x, *layer.parameters()}

@@ -89,7 +89,10 @@ def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: 
     layers = branchable_layers(backbone)
     matched = [layer for layer in layers if layer in set(conflict_map.layers)]
     if not matched:
-        raise unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
+        nearest = unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
+        raise ValueError(f"none of the map's {len(conflict_map.layers)} layers is in the network: {nearest}")
+    if len(layers) < 2:
+        raise ValueError(f"the network shares the one layer {layers[0]!r}, and a branch of it would leave none shared")
     if not 1 <= top < len(layers) or top > len(matched):
         raise ValueError(
             f"top={top} of {len(matched)} matched layers, of {len(layers)} that the network shares; "

@@ -82,8 +82,19 @@ def test_neither_data_nor_pretrained_weights_are_needed(tmp_path: Path, monkeypa
 
 
 def test_a_map_without_a_common_layer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown layer 'conv11' in LeNet; nearest: 'conv1'"):
+    message = "none of the map's 1 layers is in the network: unknown layer 'conv11' in LeNet; nearest: 'conv1'"
+    with pytest.raises(ValueError, match=message):
         apply_map(ranking(tmp_path / "map.json", "conv11"), fit(), top=1, severity=-0.1)
+
+
+def test_a_network_of_one_layer_has_none_to_branch(tmp_path: Path) -> None:
+    configuration = fit()
+    configuration["model"]["backbone"] = {
+        "class_path": "torch.nn.Linear",
+        "init_args": {"in_features": 4, "out_features": 4},
+    }
+    with pytest.raises(ValueError, match="the network shares the one layer 'Linear'"):
+        apply_map(ranking(tmp_path / "map.json", "Linear"), configuration, top=1, severity=-0.1)
 
 
 @pytest.mark.parametrize("top", [0, 2, 3])
