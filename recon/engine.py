@@ -257,9 +257,11 @@ class Engine:
         """Methods know tasks by their index, and no steps: say both of what they refuse."""
         try:
             yield
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
+            if type(error) not in (ValueError, RuntimeError):  # such as torch's, of exhausted memory
+                raise
             order = ", ".join(f"{index} {task!r}" for index, task in enumerate(self.tasks))
-            raise ValueError(f"{error} (step {self.step_count}; tasks: {order})") from error
+            raise type(error)(f"{error} (step {self.step_count}; tasks: {order})") from error
 
     def _scale(self) -> float:
         """Factor that brings the method's update to the scale asked for."""
@@ -289,7 +291,12 @@ class Engine:
                     loss.backward(retain_graph=row < len(losses) - 1)
                     gradients.take(row)
         with _full_precision(gradients.jacobian.device.type):
-            gradients.add_to_grad(self._update(gradients, info))
+            update = self._update(gradients, info)
+            self._watch_update(self.step_count, update)
+            gradients.add_to_grad(update)
+
+    def _watch_update(self, step: int, update: Tensor) -> None:
+        self._update_watch.watch(step, torch.linalg.vector_norm(update).reshape(1))
 
     def _loss_weights(self, method: LossMethod, losses: list[Tensor]) -> Tensor:
         """Slopes of the method's objective in the losses, (K,); its own parameters receive their gradient too."""
@@ -332,9 +339,7 @@ class Engine:
         if isinstance(method, JacobianMethod):
             self._watch_gradients(info.layer_gramians)
             with self._naming_step():
-                update = method.combine(jacobian, losses) * self._scale()
-            self._update_watch.watch(self.step_count, torch.linalg.vector_norm(update).reshape(1))
-            return update
+                return method.combine(jacobian, losses) * self._scale()
         raise TypeError(
             f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
         )
@@ -434,7 +439,7 @@ class Engine:
             gradients.take_change(row)
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
-        """A (P,) row, such as :meth:`task_gradient` returns, as views in the shapes of ``gradients.parameters``."""
+        """A (P,) row of the Jacobian as views in the shapes of ``gradients.parameters``."""
         return self.gradients.like_parameters(flat)
 
     def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
@@ -450,7 +455,9 @@ class Engine:
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
         self._gradient_watch.watch(self.step_count - 1, norms)  # backward has counted the step
         with _full_precision(gradients.jacobian.device.type):
-            gradients.add_to_grad(combine(gradients.jacobian) * self._scale())
+            update = combine(gradients.jacobian) * self._scale()
+            self._watch_update(self.step_count - 1, update)
+            gradients.add_to_grad(update)
 
 
 def _to_host(layer_gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:

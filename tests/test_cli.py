@@ -343,6 +343,7 @@ def plan_of_the_glyphs() -> dict[str, Any]:
         (["--import", "failing", "fit"], "cannot import 'failing': ZeroDivisionError: division by zero"),
         (["benchmark", "importing.yaml"], "cannot import 'nope' (No module named 'nope')"),
         (["fit", "--config", GLYPHS, "--ckpt_path=last"], "--ckpt_path last: there is no checkpoint of that name"),
+        (["test", "--config", GLYPHS, "--ckpt_path=last"], "--ckpt_path last: there is no checkpoint of that name"),
         (["fit", "--config", "nowhere.yaml"], 'Parser key "config": File does not exist'),
         (["map", "show", "nowhere.json"], "there is no conflict map nowhere.json; the path is relative to"),
         (["map", "shw", "x"], "unknown command 'map shw'; nearest: 'map show'"),

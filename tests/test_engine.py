@@ -717,6 +717,26 @@ def test_a_method_that_evaluates_again_is_not_run_on_one_evaluation(name: str, x
         recon.backward(net.losses(x), net.backbone, method)
 
 
+def test_a_weight_that_is_not_finite_is_named_in_observed_steps_too(x: Tensor) -> None:
+    class Logarithms(recon.LossMethod):
+        def loss_weights(self, losses: Tensor) -> Tensor:
+            return 1 / losses
+
+        def objective(self, losses: Tensor) -> Tensor:
+            return losses.log().sum()
+
+    net = TwoHeads()
+    for analyzer in (None, recon.ConflictAnalyzer(net.backbone, ["a", "b"])):
+        with pytest.raises(ValueError, match="is not finite in step 0"):
+            recon.backward(net.losses(x) | {"a": net.losses(x)["a"] * 0}, net.backbone, Logarithms(), analyzer)
+
+
+def test_weights_beyond_the_parameters_precision_are_named(x: Tensor) -> None:
+    net = TwoHeads(dtype=torch.float32)
+    with pytest.raises(ValueError, match="the update of Known is not finite in step 0"):
+        recon.backward(net.losses(x.float()), net.backbone, Known([1e39, 1.0]))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_an_update_that_is_not_finite_is_named(bad: float, x: Tensor) -> None:
     class Bad(recon.JacobianMethod):

@@ -114,9 +114,9 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
         refuse_unsupported(cli.trainer)
         flops(cli.model, input_shape(data))
-        for run in runs:
-            if run.entry.at == "representation":  # networks with task-specific layers refuse it
-                _instantiate(fit_configuration(plan, run, Path(), root))
+        elsewhere = next((run for run in runs if run.entry.at == "representation"), None)
+        if elsewhere is not None:  # networks with task-specific layers refuse it
+            _instantiate(fit_configuration(plan, elsewhere, Path(), root))
     return tasks
 
 

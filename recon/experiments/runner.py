@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import fields
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -176,13 +177,22 @@ def _claim(identity: dict[str, Any], out: Path) -> None:
         other = read_object(path)
     except ValueError as error:
         raise ValueError(f"{error}; or give another --out") from error
-    own = json.loads(json.dumps(identity))
+    own, other = json.loads(json.dumps(identity)), _completed(other)
     differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
     if differing:
         raise ValueError(
             f"{out} holds the results of another plan, {other.get('name')!r} (what differs: {', '.join(differing)}); "
             "give another --out, or remove that folder"
         )
+
+
+def _completed(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity that an earlier version wrote, with what was not to be chosen then."""
+    plan = {key: value for key, value in identity.items() if key in {each.name for each in fields(Plan)}}
+    try:
+        return {**identity, **json.loads(json.dumps(Plan.from_dict(plan).to_dict()))}
+    except ValueError:
+        return identity
 
 
 # Worker processes -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The convex problem of Nash-MTL and FairGrad: weights that balance what each task gains."""
 
+from math import exp, log
+
 import numpy as np
 from scipy.linalg.lapack import dposv
 
@@ -63,19 +65,12 @@ def _shares(cosines: Array, log_heights: Array, power: float) -> Array | None:
             if amount == 0 and _is_stationary(cosines):
                 return None
             continue
-        if log_b is None or (_nearly_cancels(cosines, log_b) and _is_stationary(cosines)):
-            return None
-        return np.exp(log_b + highest / (1 + power))
+        return None if log_b is None else np.exp(log_b + highest / (1 + power))
     raise RuntimeError(f"fair weights of {len(cosines)} tasks were not found in {_MAX_ITERATIONS} Newton iterations")
 
 
 def _is_stationary(cosines: Array) -> bool:
     return hull_contains_zero(unit_root(cosines)[1], _RESOLUTION)
-
-
-def _nearly_cancels(cosines: Array, log_b: Array) -> bool:
-    b = np.exp(log_b - log_b.max())
-    return bool(b @ cosines @ b <= (_SUSPICIOUS * b.sum()) ** 2)
 
 
 def _raised(matrix: Array, amount: float | Array) -> Array:
@@ -86,7 +81,7 @@ def _raised(matrix: Array, amount: float | Array) -> Array:
 
 
 def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
-    """Logarithms of b. Each iteration scales b to the best point of its ray and takes a Newton step from there.
+    """Logarithms of b, or ``None``. Each iteration scales b to the best point of its ray and takes a Newton step there.
 
     Everything is relative to b: ``parts`` are b_i cosines_ij b_j, and the equations say that their rows have the sums
     ``values``. Nothing depends on the units of b.
@@ -95,24 +90,27 @@ def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
     for _ in range(_MAX_ITERATIONS):
         b = np.exp(log_b)
         parts = cosines * b * b[:, None]
-        total = parts.sum()
-        if total <= (_RESOLUTION * b.sum()) ** 2:
+        total, sum_b = float(parts.sum()), float(b.sum())
+        if total <= (_RESOLUTION * sum_b) ** 2:
             return None
         values = np.exp(log_heights + (1 - power) * log_b)
-        log_scale = np.log(values.sum() / total) / (1 + power)
-        log_b, parts = log_b + log_scale, np.exp(2 * log_scale) * parts
-        values *= np.exp((1 - power) * log_scale)
+        log_scale = log(float(values.sum()) / total) / (1 + power)
+        log_b, parts = log_b + log_scale, exp(2 * log_scale) * parts
+        values *= exp((1 - power) * log_scale)
         missing = values - parts.sum(axis=1)
-        if (np.abs(missing) <= _TOLERANCE * values + 10 * _ROUNDING * np.abs(parts).sum(axis=1)).all():
-            return log_b
-        change = _newton_step(parts, missing, power * values)
-        largest = np.abs(change).max()
-        if largest <= 1e-3 and largest <= _noise(parts, values) / power:
-            return log_b
+        converged = (np.abs(missing) <= _TOLERANCE * values + 10 * _ROUNDING * np.abs(parts).sum(axis=1)).all()
+        if not converged:
+            change = _newton_step(parts, missing, power * values)
+            largest = np.abs(change).max()
+            converged = largest <= 1e-3 and largest <= _noise(parts, values) / power
+        if converged:
+            break
         log_b = log_b + (np.log1p(change) if largest <= _SMALL else _damped(change, parts, values, missing, power))
-    if missing @ change <= 1e-12 * values.sum():  # the square of a step's length beside that of the update
-        return log_b
-    raise _NotConverged
+    else:
+        if missing @ change > 1e-12 * values.sum():  # the square of a step's length beside that of the update
+            raise _NotConverged
+    suspicious = total <= (_SUSPICIOUS * sum_b) ** 2
+    return None if suspicious and _is_stationary(cosines) else log_b
 
 
 def _newton_step(parts: Array, missing: Array, curvature: Array) -> Array:

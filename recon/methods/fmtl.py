@@ -16,7 +16,8 @@ heads and branches, and memory for four more copies of the shared parameters. St
 wrapped method, of which the low-loss part g and the flat part h have one each, equally seeded; its scale too. A single
 task is trained plainly.
 
-As in the published code, perturbed forwards leave running statistics alone, and dropout draws anew in each forward. An
+As in the published code, perturbed forwards leave running statistics alone (but for those of heads inside a function
+compiled with them), and dropout draws anew in each forward. An
 analyzer sees g, the gradients at the unperturbed parameters. A gradient that is zero perturbs nothing.
 """
 

@@ -5,8 +5,8 @@ Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; https:
 
 Needs the Gramian if TorchJD's object does, else the Jacobian. ``SDMGradWeighting`` and ``MoDoWeighting``, made for
 J_1 J_2' of two independent batches, get the Gramian of the batch at hand. An object that holds floating-point tensors,
-such as a preference, gets the Gramian in their dtype, others in float64. State is in the checkpoint as far as TorchJD's
-``state_dict`` has it; random methods of TorchJD draw from torch's global generator.
+such as a preference, gets what it needs in their dtype; others get the Gramian in float64. State is in the checkpoint
+as far as TorchJD's ``state_dict`` has it; random methods of TorchJD draw from torch's global generator.
 """
 
 from itertools import chain
@@ -65,13 +65,13 @@ class _TorchJDGramian(TorchJD, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         with torch.no_grad():
             weighting = getattr(self.aggregator, "gramian_weighting", self.aggregator)
-            return weighting(gramian.to(_dtype(weighting)))
+            return weighting(gramian.to(_dtype(weighting, otherwise=torch.float64)))
 
 
 class _TorchJDJacobian(TorchJD, JacobianMethod):
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            result = self.aggregator(jacobian)
+            result = self.aggregator(jacobian.to(_dtype(self.aggregator, otherwise=jacobian.dtype))).to(jacobian)
             return result @ jacobian if isinstance(self.aggregator, _torchjd().Weighting) else result
 
 
@@ -142,13 +142,13 @@ def _made_without_arguments(name: str) -> object:
         ) from error
 
 
-def _dtype(weighting: nn.Module) -> torch.dtype:
-    """That of the floating-point tensors that a weighting holds, be they buffers or not; float64 if there are none."""
-    for module in weighting.modules():
+def _dtype(aggregator: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    """That of the floating-point tensors that an object of TorchJD's holds, buffers or not, if there are any."""
+    for module in aggregator.modules():
         for value in chain(vars(module).values(), module.buffers(recurse=False)):
             if isinstance(value, Tensor) and value.is_floating_point():
                 return value.dtype
-    return torch.float64
+    return otherwise
 
 
 def _needs_gramian(aggregator: nn.Module) -> bool:

@@ -89,7 +89,9 @@ class Method(nn.Module, ABC):
         for name, buffer in before.items():
             owner, _, own_name = name.rpartition(".")
             module = self.get_submodule(owner)
-            setattr(module, own_name, buffer.to(module.get_buffer(own_name).device))
+            moved = module.get_buffer(own_name)
+            if moved.dtype != buffer.dtype:
+                setattr(module, own_name, buffer.to(moved.device))
         return self
 
     def extra_repr(self) -> str:

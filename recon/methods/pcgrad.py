@@ -18,9 +18,6 @@ from recon.methods.method import GramianMethod, RandomMethod
 from recon.methods.orders import orders_of_others
 from recon.methods.registry import register_method
 
-# Stands for the squared norm of a zero gradient, with which every overlap is exactly 0.
-_SMALLEST = np.finfo(np.float64).tiny
-
 
 @register_method("pcgrad")
 class PCGrad(RandomMethod, GramianMethod):
@@ -35,7 +32,7 @@ class PCGrad(RandomMethod, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the original task gradients in the sum of the projected ones, (K,)."""
         products: Array = gramian.numpy()
-        squared_norms = np.maximum(products.diagonal(), _SMALLEST)
+        squared_norms = np.where(products.diagonal() > 0, products.diagonal(), np.inf)  # a zero gradient opposes none
         tasks = np.arange(len(products))
         projected = np.eye(len(products))  # row i: p_i in terms of the original gradients
         for other in orders_of_others(len(products), self.generator).T:

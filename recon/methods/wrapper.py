@@ -33,8 +33,8 @@ class GramianWrapper(StatefulMethod, GramianMethod):
         self.scale = wrapped.scale  # type: ignore[misc]
 
     def bind(self, tasks: int) -> None:
+        self.wrapped.bind(tasks)  # first, since it may refuse
         super().bind(tasks)
-        self.wrapped.bind(tasks)
 
     def reseed(self, seed: int) -> None:
         if "seed" not in (self.method_options or {}):

@@ -81,12 +81,6 @@ class TrainingCLI(LightningCLI):
             run=run,
         )
 
-    def before_fit(self) -> None:
-        """Refuse to begin anew where a run was to be resumed: Lightning would only warn, and overwrite."""
-        warnings.filterwarnings("error", message=".*there is no last checkpoint available")
-
-    before_search = before_fit
-
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that raises its errors, for the caller to word; by itself it prints two pages of usage."""
         return super().init_parser(**{"exit_on_error": False, **kwargs})

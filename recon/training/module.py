@@ -238,9 +238,16 @@ def _check_same_network(saved: list[str], own: list[str]) -> None:
     """Refuse the checkpoint of another network in one line; torch would list all of its weights."""
     missing, strange = [name for name in own if name not in saved], [name for name in saved if name not in own]
     if missing or strange:
+        differences = [
+            f"{what} ({', '.join(names[:2])}, ...)"
+            for what, names in (
+                (f"it lacks {len(missing)} tensors of this one", missing),
+                (f"it has {len(strange)} that this one has not", strange),
+            )
+            if names
+        ]
         raise ValueError(
-            f"the checkpoint is of another network or method: it lacks {len(missing)} tensors of this one "
-            f"({', '.join(missing[:2])}, ...) and has {len(strange)} others ({', '.join(strange[:2])}, ...); "
+            f"the checkpoint is of another network or method: {' and '.join(differences)}; "
             "give the backbone, branch and method that it was trained with"
         )
 

@@ -382,3 +382,19 @@ def test_runs_share_the_cores_and_take_no_more_threads_than_torch_may(
     monkeypatch.setattr(runner, "_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: allowed)
     assert runner._threads(jobs) == threads
+
+
+def test_results_of_a_plan_from_before_a_key_was_there_are_those_of_the_plan(
+    tiny: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = tiny()
+    with _folder_of(_identity(plan, None), tmp_path):
+        pass
+    record = json.loads((tmp_path / "plan.json").read_text())
+    for entry in record["methods"]:
+        del entry["at"]
+    (tmp_path / "plan.json").write_text(json.dumps(record))
+    with _folder_of(_identity(plan, None), tmp_path):
+        pass
+    with pytest.raises(ValueError, match=r"what differs: top\)"), _folder_of(_identity(tiny(top=1), None), tmp_path):
+        pass

@@ -225,3 +225,10 @@ def test_only_the_three_kinds_can_be_handed_on() -> None:
     assert not isinstance(Other(), GramianMethod | JacobianMethod | LossMethod)
     with pytest.raises(TypeError, match=r"Other\(\) is neither a loss, a Gramian nor a Jacobian method"):
         to_torchjd(Other())
+
+
+def test_a_torchjd_object_of_the_jacobian_gets_it_in_the_dtype_of_its_tensors() -> None:
+    aggregator = theirs.ConFIG(pref_vector=torch.tensor([1.0, 2.0]))
+    jacobian = torch.eye(2, 5, dtype=torch.float64)
+    update = create_method("torchjd", aggregator=aggregator).combine(jacobian)
+    torch.testing.assert_close(update, aggregator(jacobian.float()).double())

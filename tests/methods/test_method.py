@@ -356,3 +356,10 @@ def test_a_method_that_has_made_steps_can_be_set_back_to_its_beginning(name: str
     method.combine(torch.ones(2, 5), torch.ones(2))
     method.load_state_dict(beginning)
     assert torch.equal(method.combine(torch.eye(2, 5), torch.ones(2)), first)
+
+
+def test_state_follows_the_module_where_only_the_place_changes() -> None:
+    method = create_method("famo")
+    method.bind(2)
+    empty = copy.deepcopy(method).to("meta").to_empty(device="cpu")
+    assert {name: b.dtype for name, b in empty.named_buffers()} == {name: b.dtype for name, b in method.named_buffers()}

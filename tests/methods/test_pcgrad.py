@@ -63,3 +63,8 @@ def test_seed_decides_the_order() -> None:
     gramian = jacobian @ jacobian.T
     assert torch.equal(PCGrad(seed=1).weights(gramian), PCGrad(seed=1).weights(gramian))
     assert not torch.equal(PCGrad(seed=1).weights(gramian), PCGrad(seed=2).weights(gramian))
+
+
+def test_a_gradient_whose_square_has_vanished_opposes_none() -> None:
+    gramian = torch.tensor([[0.0, -1e-20], [-1e-20, 4.0]], dtype=torch.float64)
+    torch.testing.assert_close(PCGrad().weights(gramian), torch.tensor([1.0, 1.0], dtype=torch.float64))

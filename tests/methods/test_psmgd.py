@@ -55,3 +55,10 @@ def test_options_of_the_wrapped_method_that_are_no_mapping_are_refused(name: str
         ValueError, match=rf"{name}: method_options must map names of hyperparameters to values, got \[1\]"
     ):
         create_method(name, method_options=[1])
+
+
+def test_a_refusal_of_the_wrapped_method_leaves_the_wrapper_unbound() -> None:
+    method = create_method("psmgd", method="krum")
+    with pytest.raises(ValueError, match=r"krum: .* need at least 3 tasks, got 2"):
+        method.bind(2)
+    method.bind(3)
