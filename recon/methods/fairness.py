@@ -49,7 +49,7 @@ def fair_weights(gramian: Array, power: float) -> Array:
     if nonzero.any():
         norms, cosines = norms_and_cosines(gramian[nonzero][:, nonzero])
         log_norms = np.log(norms)
-        shares = _shares(cosines, (power - 1) * log_norms.clip(min=log_norms.max() - _WIDEST), power)
+        shares = _shares(cosines, (power - 1) * np.maximum(log_norms, log_norms.max() - _WIDEST), power)
         if shares is not None:
             weights[nonzero] = shares / norms
     return weights

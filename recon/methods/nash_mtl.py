@@ -51,7 +51,7 @@ class NashMTL(GramianMethod):
         products: Array = gramian.numpy()
         weights = fair_weights(products, power=1)  # with these the update is sqrt(tasks) long
         tasks = int(np.count_nonzero(weights)) or 1
-        length = sqrt(tasks * float(np.linalg.norm(products)))
+        length = sqrt(tasks * sqrt(np.vdot(products, products)))
         if self.max_norm is not None:
             length = min(length, self.max_norm)
         return torch.from_numpy(weights * (length / sqrt(tasks)))
