@@ -146,8 +146,10 @@ class Engine:
             self._stepping, self._handed = False, None
 
     def _warn_of_forgotten_parameters(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.step_count > 0:
+            return
         known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        if self.step_count == 0 and not known.issuperset(self.method.parameters()):
+        if not known.issuperset(self.method.parameters()):
             warnings.warn(
                 f"{type(self.method).__name__} has parameters that the optimizer does not train; "
                 "make the engine first, and give the optimizer *method.parameters() too",
