@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recon.finite import FiniteWatch
 from recon.gradients import PartlyShared, TaskGradients, shared_layers, uncompiled
-from recon.graph import reached_leaves
+from recon.graph import accumulate, reached_leaves
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
 from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.names import check_task_names
@@ -20,9 +20,6 @@ from recon.representation import At, check_at, check_representation, head_gradie
 from recon.step_info import StepInfo
 
 UpdateScale = Literal["method", "sum", "mean"]
-
-# Part of the largest weight below which the gradient of a weighted loss may underflow.
-_SMALLEST_SHARE = 1e-6
 
 
 class Analyzer(Protocol):
@@ -311,20 +308,14 @@ class Engine:
 
     def _backward_weighted_tasks(self, losses: list[Tensor], weights: Tensor) -> None:
         """Plain task gradients into the buffer, and each task's own parameters their weighted one."""
-        gradients = self.gradients
-        large = (weights.abs() > _SMALLEST_SHARE * weights.abs().max()).tolist()
-        for row, (loss, weight) in enumerate(zip(losses, weights.to(losses[0].dtype), strict=True)):
-            retain = row < len(losses) - 1
-            if large[row]:
-                loss.backward(weight, retain_graph=retain)
-                gradients.take(row)
-                gradients.jacobian[row].div_(weight)
-            else:  # the division would not bring it back
-                own = self.own_parameters(loss)
-                loss.backward(retain_graph=retain or bool(own), inputs=gradients.parameters)
-                gradients.take(row)
-                if own:
-                    loss.backward(weight, retain_graph=retain, inputs=own)
+        for row, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
+            own = self._own_leaves(loss)
+            with _without_grad(own):
+                loss.backward(retain_graph=row < len(losses) - 1)
+                self.gradients.take(row)
+                plain = [leaf.grad for leaf in own]
+            for leaf, gradient in zip(own, plain, strict=True):
+                accumulate(leaf, None if gradient is None else weight * gradient)
 
     def _update(self, gradients: TaskGradients, info: StepInfo) -> Tensor:
         """The method's update direction (P,) from the filled buffer; notes weights and Gramians in ``info``."""
@@ -408,12 +399,15 @@ class Engine:
     def _shared_parameters(self) -> set[Tensor]:
         return {parameter for layer in shared_layers(self.shared).values() for parameter in layer}
 
+    def _own_leaves(self, loss: Tensor) -> list[Tensor]:
+        shared = self._shared_parameters()
+        return [leaf for leaf in reached_leaves(loss) if leaf not in shared]
+
     # For methods that evaluate the losses several times a step ------------------------------------------------------
 
     def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
         """Parameters outside the shared layers that a loss reaches: those of its task's head and branches."""
-        shared = self._shared_parameters()
-        return [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter) and leaf not in shared]
+        return [leaf for leaf in self._own_leaves(loss) if isinstance(leaf, nn.Parameter)]
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
         """For each task the parameters outside the shared layers that its loss reaches, and its gradients in them."""
@@ -496,7 +490,7 @@ def backward(
 
 
 @contextmanager
-def _without_grad(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def _without_grad(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Set ``.grad`` aside for a ``with`` block."""
     held = [parameter.grad for parameter in parameters]
     try:

@@ -1,5 +1,6 @@
-"""What a loss reaches, read from autograd's graph without a backward."""
+"""What a loss reaches, read from autograd's graph without a backward; and what a backward does to a leaf."""
 
+import torch
 from torch import Tensor
 
 
@@ -31,3 +32,13 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
             leaves.append(node.variable)
         waiting.extend(node.next_functions)
     return leaves
+
+
+def accumulate(leaf: Tensor, gradient: Tensor | None) -> None:
+    """What ``backward`` does to ``.grad`` of a leaf; the memory of an ``autograd.grad`` may not be its own."""
+    if gradient is None:
+        return
+    if leaf.grad is None:
+        leaf.grad = torch.empty_like(leaf, requires_grad=False).copy_(gradient)
+    else:
+        leaf.grad.add_(gradient)

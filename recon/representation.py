@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.gradients import PartlyShared, uncompiled
-from recon.graph import reached_leaves
+from recon.graph import accumulate, reached_leaves
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
 
 At = Literal["parameters", "representation"]
@@ -106,19 +106,9 @@ def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: Abs
         row, *gradients = torch.autograd.grad(loss, [representation, *own], retain_graph=retain, allow_unused=True)
         rows.append(row)
         for leaf, gradient in zip(own, gradients, strict=True):
-            _accumulate(leaf, gradient)
+            accumulate(leaf, gradient)
     if all(row is None for row in rows):
         raise ValueError("no loss reaches the representation; hand over the very tensor that the heads take")
     zero = torch.zeros_like(representation)
     jacobian = torch.stack([zero if row is None else row for row in rows]).flatten(1)
     return jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
-
-
-def _accumulate(leaf: Tensor, gradient: Tensor | None) -> None:
-    """What ``backward`` does to ``.grad`` of a leaf; the memory of an ``autograd.grad`` may not be its own."""
-    if gradient is None:
-        return
-    if leaf.grad is None:
-        leaf.grad = torch.empty_like(leaf, requires_grad=False).copy_(gradient)
-    else:
-        leaf.grad.add_(gradient)

@@ -89,10 +89,12 @@ class Method(nn.Module, ABC):
         for name, buffer in before.items():
             owner, _, own_name = name.rpartition(".")
             module = self.get_submodule(owner)
-            moved = module.get_buffer(own_name)
-            if moved.dtype != buffer.dtype:
-                setattr(module, own_name, buffer.to(moved.device))
+            setattr(module, own_name, self._kept(buffer, module.get_buffer(own_name)))
         return self
+
+    def _kept(self, buffer: Tensor, moved: Tensor) -> Tensor:
+        """What becomes of a buffer that has been moved and cast."""
+        return moved if moved.dtype == buffer.dtype else buffer.to(moved.device)
 
     def extra_repr(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
@@ -196,6 +198,8 @@ class StatefulMethod(Method):
 class GramianMethod(Method):
     """A method that needs only the inner products of the task gradients: subclasses write :meth:`weights`.
 
+    It is solved on the CPU, and its buffers stay there: to read them from an accelerator would stall the step.
+
     Example:
         >>> class Mean(GramianMethod):
         ...     def weights(self, gramian, losses=None):
@@ -223,6 +227,9 @@ class GramianMethod(Method):
         Raises:
             ValueError: The Gramian or the losses are not of these shapes, or not finite.
         """
+
+    def _kept(self, buffer: Tensor, moved: Tensor) -> Tensor:
+        return buffer
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""

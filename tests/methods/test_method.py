@@ -363,3 +363,12 @@ def test_state_follows_the_module_where_only_the_place_changes() -> None:
     method.bind(2)
     empty = copy.deepcopy(method).to("meta").to_empty(device="cpu")
     assert {name: b.dtype for name, b in empty.named_buffers()} == {name: b.dtype for name, b in method.named_buffers()}
+
+
+@pytest.mark.parametrize("name", ["psmgd", "cr_mogm", "gradvac", "sdmgrad", "modo", "gradnorm"])
+def test_state_of_what_is_solved_on_the_host_stays_there(name: str) -> None:
+    method = create_method(name)
+    method.bind(2)
+    nn.ModuleDict({"method": method}).to("meta")  # stands for any other device
+    assert {buffer.device.type for buffer in method.buffers()} == {"cpu"}
+    assert method.combine(torch.eye(2), torch.ones(2)).isfinite().all()
