@@ -1,7 +1,11 @@
-"""What `import recon` costs, and what it gives."""
+"""What `import recon` costs and gives, and what an editable install finds."""
 
+import os
 import subprocess
 import sys
+import sysconfig
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +42,74 @@ def test_every_public_name_is_there_and_no_other() -> None:
     assert all(getattr(recon, name) is not None for name in recon.__all__)
     with pytest.raises(AttributeError, match="module 'recon' has no attribute 'MultitaskModule'"):
         _ = recon.MultitaskModule
+
+
+CHECKOUT = Path(__file__).parents[1]
+
+TYPED_SCRIPT = """\
+import recon
+from recon.version import __version__
+
+reveal_type(__version__)
+"""
+
+ONLY_RECON = """\
+[mypy]
+follow_imports = skip
+
+[mypy-recon.*]
+follow_imports = silent
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A checkout in a folder of the package's own name."""
+    clone = tmp_path / "recon"
+    clone.mkdir()
+    for name in ("recon", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        (clone / name).symlink_to(CHECKOUT / name)
+    return clone
+
+
+def editable_wheel(clone: Path, out: Path) -> Path:
+    """What `pip install -e .` would unpack into site-packages."""
+    build = f"from setuptools import build_meta; build_meta.build_editable({str(out)!r})"
+    out.mkdir()
+    subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
+    (wheel,) = out.iterdir()
+    return wheel
+
+
+def test_an_editable_install_writes_the_path_of_the_checkout(clone: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(editable_wheel(clone, tmp_path / "wheel")) as wheel:
+        written = {name: wheel.read(name).decode().strip() for name in wheel.namelist() if ".dist-info/" not in name}
+    (name,) = written
+    assert name.endswith(".pth")
+    assert Path(written[name]).resolve() == clone.resolve()
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_found_beside_the_checkout_by_python_and_by_mypy(clone: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    site_packages = next(environment.glob("lib/python*/site-packages"))
+    with zipfile.ZipFile(editable_wheel(clone, tmp_path / "wheel")) as wheel:
+        wheel.extractall(site_packages)
+    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    python = environment / "bin" / "python"
+    (tmp_path / "script.py").write_text("import recon\nprint(recon.create_method('cagrad'))\n")
+    (tmp_path / "typed.py").write_text(TYPED_SCRIPT)
+    (tmp_path / "mypy.ini").write_text(ONLY_RECON)
+
+    def output(*command: str | Path) -> str:
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        process = subprocess.run(
+            command, check=False, cwd=tmp_path, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        return process.stdout.decode()
+
+    assert output(python, "script.py") == f"{recon.create_method('cagrad')}\n"
+    types = output(sys.executable, "-m", "mypy", "--python-executable", python, "typed.py")
+    assert 'Revealed type is "str"' in types
+    assert "Success" in types
