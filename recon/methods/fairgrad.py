@@ -4,7 +4,7 @@ Ban & Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024, eq. 4.
 
     max_d Σ (g_i·d)^(1 - α) / (1 - α)  in a ball around 0:   G a = a^(-1/α),  a > 0   (element by element),   update J'a
 
-α = 1 is proportional fairness (Nash-MTL's direction), α = 2 minimises the potential delay, large α serves the
+α = 1 is proportional fairness (Nash-MTL without its limit), α = 2 minimises the potential delay, large α serves the
 worst-served task.
 
 Needs the Gramian. No state, no randomness. As published the equations are solved in the gradients' own units, so the

@@ -5,14 +5,17 @@ algorithm 1.
 
     max_d Σ log(g_i·d)  in a ball around 0:   G a = 1/a,  a > 0   (element by element; G is the Gramian),   update J'a
 
-Needs the Gramian. No state, no randomness. As in the published code G is divided by its Frobenius norm |G| first, which
-makes the update sqrt(K |G|) long: K g for K equal gradients g (sum scale). It is then cut to the length `max_norm`.
+Needs the Gramian. No state, no randomness. Multiplied by a_i, each equation reads a_i g_i·d = 1: the update is sqrt(K)
+long, whatever the length of the gradients. It is then cut to the length `max_norm`: with the default limit of 1 it is
+exactly 1 long at every step. Such a length stands at learning rates as it is (called sum scale here: never multiplied
+by K).
 
-The published code takes up to 20 steps of a convex-concave procedure, each a cone program, and keeps the last weights
-where the solver fails. With a_i = b_i / |g_i| the equations read C b = 1/b in the cosines C of the gradients, which we
-solve by Newton's method to a relative residual of 1e-10. At a Pareto-stationary point no step serves all tasks and
-there is no solution: the update is zero. Tasks with a zero gradient have nothing to gain and take no part.
-Weights that are kept for several steps are another method's business: ``psmgd``.
+The published code divides G by its Frobenius norm for the solver's sake and multiplies it back in the constraints, so
+its weights are those of G itself. It takes up to 20 steps of a convex-concave procedure, each a cone program, and
+keeps the last weights where the solver fails. With a_i = b_i / |g_i| the equations read C b = 1/b in the cosines C of
+the gradients, which we solve by Newton's method to a relative residual of 1e-10. At a Pareto-stationary point no step
+serves all tasks and there is no solution: the update is zero. Tasks with a zero gradient have nothing to gain and take
+no part. Weights that are kept for several steps are another method's business: ``psmgd``.
 """
 
 from math import sqrt
@@ -23,7 +26,6 @@ from torch import Tensor
 
 from recon.methods.checks import check_number
 from recon.methods.fairness import fair_weights
-from recon.methods.gramian import Array
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
 
@@ -48,10 +50,8 @@ class NashMTL(GramianMethod):
         Raises:
             RuntimeError: The equations were not solved.
         """
-        products: Array = gramian.numpy()
-        weights = fair_weights(products, power=1)  # with these the update is sqrt(tasks) long
-        tasks = int(np.count_nonzero(weights)) or 1
-        length = sqrt(tasks * sqrt(np.vdot(products, products)))
-        if self.max_norm is not None:
-            length = min(length, self.max_norm)
-        return torch.from_numpy(weights * (length / sqrt(tasks)))
+        weights = fair_weights(gramian.numpy(), power=1)
+        length = sqrt(np.count_nonzero(weights))
+        if self.max_norm is not None and length > self.max_norm:
+            weights *= self.max_norm / length
+        return torch.from_numpy(weights)

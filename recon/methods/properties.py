@@ -116,7 +116,7 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("imtl", *_PLAIN, "order-free", "stops", "stops early"),
     _entry("gradvac", *_PLAIN, "non-negative", "linear"),
     _entry("nash_mtl", "agreeing", *_FAIR),
-    _entry("nash_mtl", *_PLAIN, *_FAIR, max_norm=None),
+    _entry("nash_mtl", "agreeing", *_FAIR, max_norm=None),
     _entry("fairgrad", "agreeing", *_FAIR),
     _entry("fairgrad", "agreeing", *(p for p in _FAIR if p != "impartial"), alpha=0.5),
     _entry("fairgrad", "agreeing", *(p for p in _FAIR if p != "impartial"), alpha=2.0),

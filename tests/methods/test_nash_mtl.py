@@ -6,7 +6,7 @@ from torch import Tensor
 from torchjd.aggregation import NashMTL as TorchjdNashMTL
 
 import recon.methods.fairness
-from recon.methods import NashMTL
+from recon.methods import FairGrad, NashMTL
 
 
 def residual(jacobian: Tensor, weights: Tensor) -> float:
@@ -53,11 +53,29 @@ def test_no_other_update_of_its_length_has_a_larger_product_of_gains() -> None:
     assert gains.log().sum(1).max() <= (jacobian @ update).log().sum() + 1e-9
 
 
-def test_update_is_as_long_as_published_until_the_limit() -> None:
-    jacobian = torch.randn(3, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    length = (3 * (jacobian @ jacobian.T).norm()).sqrt()
-    torch.testing.assert_close(NashMTL(max_norm=None).combine(jacobian).norm(), length)
+@pytest.mark.parametrize("size", [1e-8, 1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("tasks", [2, 3, 7])
+def test_update_is_as_long_at_any_scale_of_the_gradients(tasks: int, size: float) -> None:
+    jacobian = size * torch.randn(tasks, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert NashMTL(max_norm=None).combine(jacobian).norm().item() == pytest.approx(tasks**0.5)
+    assert NashMTL().combine(jacobian).norm().item() == pytest.approx(1)
     assert NashMTL(max_norm=0.5).combine(jacobian).norm().item() == pytest.approx(0.5)
+    assert NashMTL(max_norm=4.0).combine(jacobian).norm().item() == pytest.approx(tasks**0.5)
+
+
+@pytest.mark.parametrize("size", [1e-2, 1.0, 1e2])
+def test_without_a_limit_it_is_as_long_as_torchjds(size: float) -> None:
+    """Right angles, where the published procedure converges: the weights are 1 / |g_i|."""
+    jacobian = size * torch.diag(torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64))
+    theirs = TorchjdNashMTL(n_tasks=3, max_norm=0.0, update_weights_every=1, optim_niter=20)
+    ours = NashMTL(max_norm=None).combine(jacobian)
+    torch.testing.assert_close(ours, torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(theirs(jacobian), ours, rtol=1e-2, atol=0)
+
+
+def test_without_a_limit_it_is_proportional_fairness() -> None:
+    jacobian = torch.randn(4, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(NashMTL(max_norm=None).combine(jacobian), FairGrad(alpha=1.0).combine(jacobian))
 
 
 @pytest.mark.parametrize("seed", range(3))
