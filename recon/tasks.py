@@ -28,7 +28,8 @@ class Task:
         metrics: Builds the metrics, freshly at each call, by name. Each says through torchmetrics'
             ``higher_is_better`` which direction is better.
         outputs: Number of output channels of the task's head.
-        estimate: For pictures: a head's prediction in the form of the target.
+        estimate: A head's prediction in the form of the target, for pictures and ``trainer.predict``; ``None`` if it is
+            in that form already.
         paint: For pictures: the values and the truth of one sample, both in the form of the target, without the batch
             dimension, to the values as RGB, (3, H, W) in [0, 1]; black where there is no value.
 
@@ -47,6 +48,10 @@ class Task:
         check_task_names([self.name])
         if self.outputs < 1:
             raise ValueError(f"task {self.name!r} has outputs={self.outputs}; a head needs at least one")
+
+    def estimated(self, prediction: Tensor) -> Tensor:
+        """A head's prediction in the form of the target."""
+        return prediction if self.estimate is None else self.estimate(prediction)
 
     @property
     def higher_is_better(self) -> dict[str, bool]:
@@ -70,7 +75,7 @@ def classification(name: str, classes: int) -> Task:
     """A task of one label in ``classes`` per sample.
 
     The loss is the mean cross-entropy of logits ``(B, classes)`` with labels ``(B,)``; the metric ``accuracy`` is
-    the fraction of all samples that are right, in [0, 1].
+    the fraction of all samples that are right, in [0, 1]; an estimate is the likeliest label.
 
     Args:
         name: The task's name.
@@ -81,7 +86,7 @@ def classification(name: str, classes: int) -> Task:
     """
     if classes < 2:
         raise ValueError(f"task {name!r} has classes={classes}; classification needs at least two")
-    return Task(name, nn.functional.cross_entropy, partial(_accuracy, classes), classes)
+    return Task(name, nn.functional.cross_entropy, partial(_accuracy, classes), classes, _most_likely)
 
 
 def segmentation(name: str, classes: int, aggregation: Aggregation = "dataset") -> Task:

@@ -26,7 +26,7 @@ from recon.tasks import Task
 from recon.training import ConflictCallback
 from recon.training.branching import branchable_layers, branched
 from recon.training.configuration import TrainingCLI, WholeCheckpoints, last_epoch_checkpoint, tasks_of
-from recon.training.module import refuse_unsupported
+from recon.training.refusals import refuse_unsupported
 
 Report = Callable[[str, int], None]
 

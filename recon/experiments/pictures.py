@@ -40,7 +40,7 @@ def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
 def _painted(task: Task, predictions: Tensor, truths: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Pictures of the truths, and of the predictions in the truths' colours."""
     assert task.paint is not None
-    values = predictions if task.estimate is None else task.estimate(predictions)
+    values = task.estimated(predictions)
     return (
         [task.paint(truth, truth) for truth in truths],
         [task.paint(value, truth) for value, truth in zip(values, truths, strict=True)],

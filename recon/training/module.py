@@ -19,9 +19,10 @@ from recon.names import check_task_names, unknown_name
 from recon.representation import At, check_at
 from recon.step_info import StepInfo
 from recon.tasks import Task
+from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branching import Branching, branched
-
-Batch = tuple[Tensor, Mapping[str, Tensor]]
+from recon.training.naming import naming
+from recon.training.refusals import check_same_network, refuse_unsupported
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -31,7 +32,9 @@ def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
 class MultiTaskModule(pl.LightningModule):
     """A shared backbone, a head per task, and a multi-task optimizer, trained by manual optimisation.
 
-    Batches are ``(inputs, {task: target})``. The learning-rate scheduler steps at the end of each epoch.
+    Batches are ``(inputs, {task: target})``. Inputs that are a mapping are spread into the backbone's keyword
+    arguments if it takes arguments of these names, and given as they are otherwise. The learning-rate scheduler steps
+    at the end of each epoch.
 
     Args:
         backbone: The shared network; maps inputs to features. It needs ``num_features`` or ``task_head`` (see
@@ -96,9 +99,14 @@ class MultiTaskModule(pl.LightningModule):
         self.run_seed: int | None = None
         self.metrics = nn.ModuleDict({stage: _metrics(stage, self.tasks) for stage in ("val", "test")})
 
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
         """Predictions of every task: ``{task: head(features)}``; the backbone's features may differ by task."""
-        return self._predictions(self.backbone(inputs))
+        return self._predictions(self._features(inputs))
+
+    def _features(self, inputs: Any) -> Any:
+        if isinstance(inputs, Mapping) and takes_keywords(self.backbone, inputs):
+            return self.backbone(**inputs)
+        return self.backbone(inputs)
 
     def _predictions(self, features: Any) -> dict[str, Tensor]:
         names = [task.name for task in self.tasks]
@@ -107,24 +115,29 @@ class MultiTaskModule(pl.LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """``{task: scalar loss}`` of a batch."""
-        inputs, targets = batch
-        self._check_targets(targets)
+        inputs, targets = self._parts(batch)
         return self._losses(self(inputs), targets)
 
     def losses_and_features(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """``{task: scalar loss}`` of a batch, and the backbone's features, which the heads have taken."""
-        inputs, targets = batch
-        self._check_targets(targets)
-        features = self.backbone(inputs)
+        inputs, targets = self._parts(batch)
+        features = self._features(inputs)
         return self._losses(self._predictions(features), targets), features
 
     def _losses(self, predictions: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {task.name: task.loss(predictions[task.name], targets[task.name]) for task in self.tasks}
+        losses = {}
+        for task in self.tasks:
+            prediction, target = predictions[task.name], targets[task.name]
+            with naming(f"the loss of task {task.name!r}", prediction, target):
+                losses[task.name] = task.loss(prediction, target)
+        return losses
 
-    def _check_targets(self, targets: Mapping[str, Tensor]) -> None:
+    def _parts(self, batch: Batch) -> Batch:
+        inputs, targets = inputs_and_targets(batch)
         missing = [task.name for task in self.tasks if task.name not in targets]
         if missing:
             raise ValueError(f"the batch has no targets for tasks {missing}; it has {list(targets)}")
+        return inputs, targets
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -155,7 +168,7 @@ class MultiTaskModule(pl.LightningModule):
         checkpoint["run_seed"] = self.run_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        _check_same_network(list(checkpoint["state_dict"]), list(self.state_dict()))
+        check_same_network(list(checkpoint["state_dict"]), list(self.state_dict()))
         self.run_seed = checkpoint["run_seed"]
 
     def on_train_start(self) -> None:
@@ -206,14 +219,24 @@ class MultiTaskModule(pl.LightningModule):
         self._evaluate("test", batch)
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
-        inputs, targets = batch
-        self._check_targets(targets)
+        inputs, targets = self._parts(batch)
         predictions = self(inputs)
         for task in self.tasks:
             metrics = cast(MetricCollection, self.metrics.get_submodule(f"{stage}.{task.name}"))
-            metrics.update(predictions[task.name], targets[task.name])
+            prediction, target = predictions[task.name], targets[task.name]
+            with naming(f"a metric of task {task.name!r}", prediction, target):
+                metrics.update(prediction, target)
             # Lightning computes the metric once, over the whole set, at the end of the epoch.
             self.log_dict(metrics, prog_bar=stage == "val", on_epoch=True, on_step=False)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """``{task: estimate}`` of a batch of inputs, which may come with targets or without.
+
+        Estimates have the form of the target (labels, depths, unit vectors) where the task knows how to bring a
+        prediction into it (``Task.estimate``), and are what the head gives otherwise.
+        """
+        predictions = self(inputs_of(batch))
+        return {task.name: task.estimated(predictions[task.name]) for task in self.tasks}
 
 
 def _select(tasks: list[Task], only: list[str] | None) -> list[Task]:
@@ -232,41 +255,3 @@ def _metrics(stage: str, tasks: list[Task]) -> nn.ModuleDict:
     return nn.ModuleDict(
         {task.name: MetricCollection({**task.metrics()}, prefix=f"{stage}/{task.name}/") for task in tasks}
     )
-
-
-def _check_same_network(saved: list[str], own: list[str]) -> None:
-    """Refuse the checkpoint of another network in one line; torch would list all of its weights."""
-    missing, strange = [name for name in own if name not in saved], [name for name in saved if name not in own]
-    if missing or strange:
-        differences = [
-            f"{what} ({', '.join(names[:2])}, ...)"
-            for what, names in (
-                (f"it lacks {len(missing)} tensors of this one", missing),
-                (f"it has {len(strange)} that this one has not", strange),
-            )
-            if names
-        ]
-        raise ValueError(
-            f"the checkpoint is of another network or method: {' and '.join(differences)}; "
-            "give the backbone, branch and method that it was trained with"
-        )
-
-
-def refuse_unsupported(trainer: pl.Trainer) -> None:
-    """Refuse what manual optimisation of task gradients cannot honour, naming the cure."""
-    if trainer.world_size > 1:
-        raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")
-    if trainer.precision == "16-mixed":
-        raise ValueError(
-            "precision '16-mixed' scales losses, which recon does not support yet; use 'bf16-mixed' or '32-true'"
-        )
-    if trainer.gradient_clip_val:
-        raise ValueError(
-            f"Trainer(gradient_clip_val={trainer.gradient_clip_val:g}) cannot act on task gradients; "
-            "give gradient_clip_val to MultiTaskModule instead, it clips after the method"
-        )
-    if trainer.accumulate_grad_batches != 1:
-        raise ValueError(
-            f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) is not supported: methods see one "
-            "batch's task gradients; raise the batch size instead"
-        )

@@ -1,0 +1,40 @@
+"""Errors of a task's loss and metrics that name the task: torch's own name neither it nor what it was given."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+_KINDS = (ValueError, RuntimeError, IndexError, TypeError)
+
+
+@contextmanager
+def naming(what: str, prediction: Any, target: Any) -> Iterator[None]:
+    """Add what was computed, and from what, to an error.
+
+    Args:
+        what: What is computed, such as ``the loss of task 'digit'``.
+        prediction: What the task's head gave.
+        target: The batch's target.
+
+    Raises:
+        ValueError: The block raised one of Python's plain errors. Others pass, such as torch's of exhausted memory.
+    """
+    try:
+        yield
+    except _KINDS as error:
+        if type(error) not in _KINDS:
+            raise
+        given = f"prediction: {_form(prediction)}; target: {_form(target, values=True)}"
+        raise ValueError(f"{what} cannot be computed: {error} ({given})") from error
+
+
+def _form(value: Any, values: bool = False) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    form = f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    # On an accelerator a failed kernel makes every later look at a tensor fail too.
+    if values and value.numel() and value.device.type == "cpu" and not value.is_complex():
+        form += f", values from {value.min().item():g} to {value.max().item():g}"
+    return form

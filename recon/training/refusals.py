@@ -1,0 +1,41 @@
+"""What MultiTaskModule refuses before any work, in one line that names the cure."""
+
+import pytorch_lightning as pl
+
+
+def refuse_unsupported(trainer: pl.Trainer) -> None:
+    """Refuse what manual optimisation of task gradients cannot honour, naming the cure."""
+    if trainer.world_size > 1:
+        raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")
+    if trainer.precision == "16-mixed":
+        raise ValueError(
+            "precision '16-mixed' scales losses, which recon does not support yet; use 'bf16-mixed' or '32-true'"
+        )
+    if trainer.gradient_clip_val:
+        raise ValueError(
+            f"Trainer(gradient_clip_val={trainer.gradient_clip_val:g}) cannot act on task gradients; "
+            "give gradient_clip_val to MultiTaskModule instead, it clips after the method"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) is not supported: methods see one "
+            "batch's task gradients; raise the batch size instead"
+        )
+
+
+def check_same_network(saved: list[str], own: list[str]) -> None:
+    """Refuse the checkpoint of another network in one line; torch would list all of its weights."""
+    missing, strange = [name for name in own if name not in saved], [name for name in saved if name not in own]
+    if missing or strange:
+        differences = [
+            f"{what} ({', '.join(names[:2])}, ...)"
+            for what, names in (
+                (f"it lacks {len(missing)} tensors of this one", missing),
+                (f"it has {len(strange)} that this one has not", strange),
+            )
+            if names
+        ]
+        raise ValueError(
+            f"the checkpoint is of another network or method: {' and '.join(differences)}; "
+            "give the backbone, branch and method that it was trained with"
+        )
