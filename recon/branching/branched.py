@@ -1,6 +1,5 @@
 """Layers of any network, one copy per task."""
 
-import copy
 import inspect
 import textwrap
 import warnings
@@ -10,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import nn
 
+from recon.branching.copying import deep_copy
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
 from recon.branching.program import Program, write_program
@@ -134,7 +134,7 @@ class BranchedModule(nn.Module, PartlyShared):
         """An unbranched copy of the backbone, of its own class, with the weights and statistics of one task."""
         if task not in self.tasks:
             raise unknown_name("task", task, self.tasks)
-        return copy.deepcopy(self._network(task))
+        return deep_copy(self._network(task))
 
     @property
     def network_name(self) -> str:

@@ -1,6 +1,5 @@
 """What branching costs, beside the plain backbone."""
 
-import copy
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recon.branching.branched import BranchedModule
+from recon.branching.copying import deep_copy
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def growth(branched: BranchedModule, *inputs: Any, repeats: int = 10) -> Growth:
         *inputs: An example of its inputs, on its device.
         repeats: Forwards timed of each network, in turn.
     """
-    networks = (copy.deepcopy(branched).eval(), branched.extract(branched.tasks[0]).eval())
+    networks = (deep_copy(branched).eval(), branched.extract(branched.tasks[0]).eval())
     with torch.no_grad():
         operations = [flops(network, *inputs) for network in networks]
         pairs = [[_seconds(network, inputs) for network in networks] for _ in range(repeats)]

@@ -1,6 +1,5 @@
 """Where the copies of a branched layer start from."""
 
-import copy
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from recon.branching.copying import deep_copy
 from recon.branching.layers import join, own_tensors
 
 Init = Literal["copy", "reset"] | Callable[[], nn.Module]
@@ -51,7 +51,7 @@ def _of_layers(backbone: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
     fresh: dict[str, Tensor] = {}
     for path in paths:
         # A copy, because a layer may hold tensors that are not its own: tied ones, and those of modules inside it.
-        layer = copy.deepcopy(backbone.get_submodule(path))
+        layer = deep_copy(backbone.get_submodule(path))
         layer.reset_parameters()  # type: ignore[operator]
         fresh |= {join(path, name): tensor for name, tensor in own_tensors(layer).items()}
     return fresh

@@ -1,16 +1,16 @@
 """A backbone's tensors, parted into those that tasks share and one branch per task, and put together again.
 
-All of it is ``copy.deepcopy`` with a memo that says what a module, a tensor or a module's dictionary of tensors
+All of it is :func:`deep_copy` with a memo that says what a module, a tensor or a module's dictionary of tensors
 becomes. Where a module is copied but tensors in it stay shared, the copy holds these very tensors. What replaces
 tensors later (``.to(device)`` replaces buffers) does so module by module, and :func:`tie` is called after it.
 """
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from recon.branching.copying import deep_copy
 from recon.branching.layers import Cut, own_tensors
 
 
@@ -40,7 +40,7 @@ def part(backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]) -> tuple[nn.Modu
             memo[id(module)] = Absent(path)
         elif path in owning.difference(cut.entered):
             memo[id(module)] = _rest(module, path, memo)
-    shared = copy.deepcopy(backbone, memo)
+    shared = deep_copy(backbone, memo)
     tied: dict[int, Any] = {}
     for path, module in modules.items():
         keep: list[Any] = [tensor for tensor in _held(module) if id(tensor) not in own]
@@ -73,7 +73,7 @@ def assemble(shared: nn.Module, branch: nn.Module, cut: Cut) -> nn.Module:
             memo |= {id(module._parameters): home._parameters, id(module._buffers): home._buffers}
         else:
             memo[id(module)] = branch.get_submodule(path)
-    return copy.deepcopy(shared, memo)
+    return deep_copy(shared, memo)
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -92,9 +92,9 @@ def _held(module: nn.Module) -> Collection[Tensor]:
 def _rest(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
     """What stays shared of a module that every task has for itself."""
     rest = Absent(path)
-    rest._parameters = copy.deepcopy(module._parameters, memo)
-    rest._buffers = copy.deepcopy(module._buffers, memo)
-    rest._modules = copy.deepcopy(module._modules, memo)
+    rest._parameters = deep_copy(module._parameters, memo)
+    rest._buffers = deep_copy(module._buffers, memo)
+    rest._modules = deep_copy(module._modules, memo)
     rest._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
     return rest
 
@@ -103,11 +103,11 @@ def _branch(modules: dict[str, nn.Module], cut: Cut, memo: dict[int, Any]) -> nn
     root = nn.Module()
     for path, module in modules.items():
         if path in cut.leaves:
-            _place(root, path, copy.deepcopy(module, memo))
+            _place(root, path, deep_copy(module, memo))
         elif path in cut.holders:
             holder = _place(root, path, nn.Module()) if path else root
-            holder._parameters = copy.deepcopy(module._parameters, memo)
-            holder._buffers = copy.deepcopy(module._buffers, memo)
+            holder._parameters = deep_copy(module._parameters, memo)
+            holder._buffers = deep_copy(module._buffers, memo)
             holder._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
     return root
 

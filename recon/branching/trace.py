@@ -5,7 +5,6 @@ a string. So there is one trace for training, one for evaluation, and one more f
 Numbers that the backbone keeps as attributes are baked in too: after changing one, branch again.
 """
 
-import copy
 import operator
 import random
 import sys
@@ -18,6 +17,7 @@ from unittest.mock import patch
 import torch
 from torch import fx, nn
 
+from recon.branching.copying import deep_copy
 from recon.branching.layers import all_tensors, join
 from recon.branching.leaves import is_leaf, wrapped_functions, wrapped_modules
 
@@ -169,7 +169,7 @@ def trace(network: nn.Module, call: Call) -> Trace:
         Exception: Whatever the forward raises when it runs on traced values.
     """
     # Tracing sets flags, and leaves traced values behind in modules that remember what they have seen.
-    root = copy.deepcopy(network, {id(tensor): tensor for tensor in all_tensors(network)})
+    root = deep_copy(network, {id(tensor): tensor for tensor in all_tensors(network)})
     root.train(call.training)
     before, draws = _attributes(root), _random_state()
     tracer = _Tracer(call)
