@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from recon.finite import FiniteWatch
-from recon.gradients import PartlyShared, TaskGradients, shared_layers, uncompiled
+from recon.gradients import TaskGradients, shared_layers
 from recon.graph import accumulate, reached_leaves
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
 from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.names import check_task_names
+from recon.parts import Shared, as_one_module
 from recon.perturbation import perturbed
 from recon.representation import At, check_at, check_representation, head_gradients
 from recon.step_info import StepInfo
+from recon.wrappers import is_partly_shared
 
 UpdateScale = Literal["method", "sum", "mean"]
 
@@ -55,7 +57,8 @@ class Engine:
     costs K backwards through the shared part besides.
 
     Args:
-        shared: The shared part of the network, plain or branched.
+        shared: The shared part of the network, plain or branched; or several modules, in a list (their layers are then
+            named ``0.conv1``) or by keys (``encoder.conv1``).
         tasks: Names of the K tasks, in the order of the Jacobian's rows.
         method: A multi-task optimizer (:func:`recon.create_method`).
         analyzer: Observes conflicts; ``None`` for none.
@@ -70,7 +73,7 @@ class Engine:
 
     def __init__(
         self,
-        shared: nn.Module,
+        shared: Shared,
         tasks: Sequence[str],
         method: Method,
         analyzer: Analyzer | None = None,
@@ -84,8 +87,8 @@ class Engine:
         self.tasks = check_task_names(tasks)
         if not self.tasks:
             raise ValueError("there are no tasks; name at least one")
-        check_at(at, shared, method, len(self.tasks))
-        self.shared = shared
+        self.shared = as_one_module(shared)
+        check_at(at, self.shared, method, len(self.tasks))
         self.method = method
         self.analyzer = analyzer
         self.update_scale = update_scale
@@ -93,7 +96,7 @@ class Engine:
         self.step_count = 0
         self._stepping = False
         self._handed: Tensor | None = None
-        self._layers = shared_layers(shared)
+        self._layers = shared_layers(self.shared)
         if not self._layers:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         self._gradients: TaskGradients | None = None
@@ -356,7 +359,7 @@ class Engine:
 
         Where early layers are branched, a task's own parameters take a backward through all of the network anyway.
         """
-        if isinstance(uncompiled(self.shared), PartlyShared) or not isinstance(self.method, KnowsWeights):
+        if not isinstance(self.method, KnowsWeights) or is_partly_shared(self.shared):
             return None
         return self.method.known_weights()
 
@@ -465,7 +468,7 @@ def _to_host(layer_gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
 
 def backward(
     losses: Mapping[str, Tensor],
-    shared: nn.Module,
+    shared: Shared,
     method: Method,
     analyzer: Analyzer | None = None,
     update_scale: UpdateScale = "method",
@@ -476,7 +479,7 @@ def backward(
 
     Args:
         losses: Task -> scalar loss with a graph.
-        shared: The shared part of the network.
+        shared: The shared part of the network, or several; see :class:`Engine`.
         method: A multi-task optimizer (:func:`recon.create_method`).
         analyzer: Observes conflicts; ``None`` for none.
         update_scale: See :class:`Engine`.

@@ -6,60 +6,56 @@ out of the same matrix products.
 """
 
 import operator
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-
-class PartlyShared(ABC):
-    """A network that says itself which of its layers the tasks share; what :func:`recon.branch` makes is one."""
-
-    @property
-    @abstractmethod
-    def network_name(self) -> str:
-        """Class name of the network that it was made of."""
-
-    @abstractmethod
-    def shared_layers(self) -> dict[str, list[nn.Parameter]]:
-        """Layer name -> the trainable parameters of it that all tasks share, in forward order."""
-
-
-def uncompiled(module: nn.Module) -> nn.Module:
-    """The module itself: ``torch.compile`` wraps it and prefixes every name."""
-    return getattr(module, "_orig_mod", module)
+from recon.wrappers import shared_modules, shared_part
 
 
 def network_name(module: nn.Module) -> str:
     """Class name of a network, of a branched one that of its backbone."""
-    module = uncompiled(module)
-    return module.network_name if isinstance(module, PartlyShared) else type(module).__name__
+    return type(shared_part(module)).__name__
+
+
+def root_name(network: nn.Module) -> str:
+    """The name of the layer of parameters that a network itself holds, whose path is empty: that of its class.
+
+    If a child of the network is called so, ``_root`` is put after it.
+    """
+    name = network_name(network)
+    while name in shared_part(network)._modules:
+        name += "_root"
+    return name
+
+
+def all_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """As :func:`shared_layers`, with the parameters that are frozen."""
+    layers: dict[str, list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for path, layer in shared_modules(module):
+        parameters = [p for p in layer._parameters.values() if p is not None and p not in seen]
+        if parameters:
+            seen.update(parameters)
+            layers[path or root_name(module)] = list(dict.fromkeys(parameters))
+    return layers
 
 
 def shared_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Layers of a module: the modules that own trainable parameters directly, by name.
 
     Args:
-        module: The shared part of the network. A network made by :func:`recon.branch` answers for itself: only what
-            its tasks still share.
+        module: The shared part of the network. Of a network made by :func:`recon.branch` only what its tasks still
+            share counts. Wrappers such as ``torch.compile`` and ``DataParallel`` are looked through.
 
     Returns:
-        Layer name -> its parameters, in the order of ``named_modules()``. A tied parameter belongs to the first layer
-        that holds it. The root module's own parameters stand under its class name, since its path is empty.
+        Layer name -> its trainable parameters, in the order of ``named_modules()``. A tied parameter belongs to the
+        first layer that holds it. The root module's own parameters stand under its :func:`root_name`.
     """
-    module = uncompiled(module)
-    if isinstance(module, PartlyShared):
-        return module.shared_layers()
-    layers: dict[str, list[nn.Parameter]] = {}
-    seen: set[nn.Parameter] = set()
-    for name, layer in module.named_modules():
-        parameters = [p for p in layer.parameters(recurse=False) if p.requires_grad and p not in seen]
-        if parameters:
-            seen.update(parameters)
-            layers[name or type(module).__name__] = parameters
-    return layers
+    layers = {name: [p for p in own if p.requires_grad] for name, own in all_layers(module).items()}
+    return {name: own for name, own in layers.items() if own}
 
 
 class TaskGradients:

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recon.gradients import PartlyShared, uncompiled
 from recon.graph import accumulate, reached_leaves
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
+from recon.wrappers import is_partly_shared
 
 At = Literal["parameters", "representation"]
 
@@ -31,7 +31,7 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
     if at == "parameters" or tasks == 1:
         return
     check_weights_representations(method)
-    if isinstance(uncompiled(shared), PartlyShared):
+    if is_partly_shared(shared):
         raise ValueError(
             "a branched network has features for each task and no single representation; "
             "use at='parameters', or the network without branches"

@@ -16,8 +16,9 @@ from recon.branching.program import Program, write_program
 from recon.branching.running_statistics import per_task_statistics
 from recon.branching.state import assemble, part, tie
 from recon.branching.trace import Call, Untraceable, Variable, variables
-from recon.gradients import PartlyShared, shared_layers, uncompiled
+from recon.gradients import shared_layers
 from recon.names import check_task_names, unknown_name
+from recon.wrappers import PartlyShared, without_wrappers
 
 Statistics = Literal["shared", "per_task"]
 
@@ -32,8 +33,10 @@ def branch(
     """Give layers of a network one copy per task.
 
     Args:
-        backbone: Any module; it is copied, not altered.
-        layers: The layers to branch, by their paths in ``backbone.named_modules()``; the root by its class name.
+        backbone: Any module with a forward; it is copied, not altered. Wrappers around it or in it, such as those of
+            ``torch.compile``, are left out of the copy: compile what this function returns.
+        layers: The layers to branch, by their paths in ``backbone.named_modules()`` without wrappers; the root by its
+            :func:`recon.gradients.root_name`, which is that of its class.
         tasks: Two tasks or more.
         init: Where the copies start: ``"copy"``, from the backbone's weights and statistics; ``"reset"``, from each
             layer's own ``reset_parameters`` (a layer without one is copied, with a warning); or a function without
@@ -47,8 +50,8 @@ def branch(
         A module whose forward takes the backbone's arguments and returns ``{task: the backbone's output}``.
 
     Raises:
-        ValueError: For unknown or repeated layers, modules without parameters, task names that cannot be used, or an
-            unknown `init` or `statistics`.
+        ValueError: For unknown or repeated layers, modules without parameters, task names that cannot be used, an
+            unknown `init` or `statistics`, or a container of modules, which has no forward.
     """
     return BranchedModule(backbone, layers, tasks, init, statistics)
 
@@ -90,10 +93,11 @@ class BranchedModule(nn.Module, PartlyShared):
         super().__init__()
         if statistics not in get_args(Statistics):
             raise ValueError(f"statistics is {statistics!r}; it must be 'shared' or 'per_task'")
-        backbone = uncompiled(backbone)
+        backbone = without_wrappers(backbone)
         self.tasks = check_task_names(tasks)
         if len(self.tasks) < 2:
             raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
+        _refuse_containers(backbone)
         self.layers = tuple(layers)
         paths = layer_paths(backbone, self.layers)
         self.statistics = statistics
@@ -135,11 +139,6 @@ class BranchedModule(nn.Module, PartlyShared):
         if task not in self.tasks:
             raise unknown_name("task", task, self.tasks)
         return deep_copy(self._network(task))
-
-    @property
-    def network_name(self) -> str:
-        """Class name of the backbone."""
-        return type(self.shared).__name__
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
         """Layer -> the trainable parameters of it that all tasks share, named as in the backbone."""
@@ -245,6 +244,14 @@ class BranchedModule(nn.Module, PartlyShared):
         super().__setstate__({**state, "_programs": {}})
         for call in state["_programs"]:
             self._write_program(call)
+
+
+def _refuse_containers(backbone: nn.Module) -> None:
+    if type(backbone).forward is nn.Module.forward and "forward" not in vars(backbone):
+        raise ValueError(
+            f"{type(backbone).__name__} has no forward, so there is nothing to branch: put its parts into one module "
+            "whose forward runs them, and name layers by their paths in it; or branch the part that has the layers"
+        )
 
 
 def _tie_again(network: BranchedModule, _: Any) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from recon.branching.copying import deep_copy
 from recon.branching.layers import join, own_tensors
+from recon.gradients import root_name
+from recon.wrappers import without_wrappers
 
 Init = Literal["copy", "reset"] | Callable[[], nn.Module]
 
@@ -32,7 +34,7 @@ def initialise(
         raise ValueError(f"init is {init!r}; it must be 'copy', 'reset' or a function that makes a fresh backbone")
     resettable = [] if callable(init) else [path for path in paths if _can_be_reset(backbone, path)]
     for branch in branches.values():
-        fresh = _of_network(init(), tensors) if callable(init) else _of_layers(backbone, resettable)
+        fresh = _of_network(without_wrappers(init()), tensors) if callable(init) else _of_layers(backbone, resettable)
         for name, tensor in (*branch.named_parameters(), *branch.named_buffers()):
             if name in tensors and name in fresh:
                 _set(name, tensor, fresh[name])
@@ -42,7 +44,7 @@ def _can_be_reset(backbone: nn.Module, path: str) -> bool:
     layer = backbone.get_submodule(path)
     resets = callable(getattr(layer, "reset_parameters", None))
     if not resets:
-        name = path or type(backbone).__name__
+        name = path or root_name(backbone)
         warnings.warn(f"layer {name!r} ({type(layer).__name__}) has no reset_parameters; copied", stacklevel=6)
     return resets
 

@@ -1,6 +1,6 @@
 """Which tensors a layer owns, and which modules must be copied to give every task its own.
 
-A layer is a module that owns parameters directly; it is named by its path in the backbone, the root by its class name.
+A layer is a module that owns parameters directly; it is named by its path in the backbone, the root by its `root_name`.
 A tensor that several modules hold (a tied parameter) belongs to the first of them, in the order of ``named_modules()``.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from recon.branching.leaves import is_leaf
+from recon.gradients import root_name
 from recon.names import unknown_name
 
 
@@ -38,12 +39,13 @@ def layer_paths(backbone: nn.Module, layers: Sequence[str]) -> list[str]:
     """
     modules = dict(backbone.named_modules())
     owner = _owners(backbone)
-    root_name = type(backbone).__name__
+    root = root_name(backbone)
     owners = {owner[id(parameter)] for parameter in backbone.parameters()}
-    paths = ["" if name == root_name and name not in modules else name for name in layers]
+    paths = ["" if name == root else name for name in layers]
     for name, path in zip(layers, paths, strict=True):
         if path not in modules:
-            raise unknown_name("layer", name, [known or root_name for known in modules if known in owners], root_name)
+            known = [known or root for known in modules if known in owners]
+            raise unknown_name("layer", name, known, type(backbone).__name__)
         if paths.count(path) > 1:
             raise ValueError(f"layer {name!r} is given {paths.count(path)} times; name every layer to branch once")
         if path not in owners:

@@ -13,11 +13,12 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recon.conflict.map import BIN_EDGES, BINS, MeasuredMap, now
 from recon.gradients import network_name, shared_layers
 from recon.names import check_task_names, unknown_name
+from recon.parts import Shared, as_one_module
 from recon.version import __version__
 
 # Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
@@ -35,7 +36,8 @@ class ConflictAnalyzer:
         ('0', '2')
 
     Args:
-        shared: The module that the tasks share; its layers are those of `recon.gradients.shared_layers`.
+        shared: The module that the tasks share, or several, as :class:`recon.Engine` takes them; its layers are those
+            of `recon.gradients.shared_layers`.
         tasks: The names of the K >= 2 tasks, in the order of the Gramians' rows.
         every: Observe each ``every``-th step, the first included.
 
@@ -47,12 +49,13 @@ class ConflictAnalyzer:
         ValueError: Fewer than two tasks, a task name that is not allowed, no shared parameters, or ``every`` below 1.
     """
 
-    def __init__(self, shared: nn.Module, tasks: Sequence[str], every: int = 1) -> None:
+    def __init__(self, shared: Shared, tasks: Sequence[str], every: int = 1) -> None:
         self.tasks = check_task_names(tasks)
         if len(self.tasks) < 2:
             raise ValueError(f"tasks={tasks!r}; a conflict takes two or more tasks")
         if type(every) is not int or every < 1:
             raise ValueError(f"every={every!r}; give a whole number of steps from 1")
+        shared = as_one_module(shared)
         self.network = network_name(shared)
         self.parameters = {name: sum(p.numel() for p in own) for name, own in shared_layers(shared).items()}
         if not self.parameters:

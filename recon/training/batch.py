@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from recon.branching import BranchedModule
-from recon.gradients import uncompiled
+from recon.wrappers import unwrapped
 
 Batch = tuple[Any, Mapping[str, Tensor]]
 """Inputs, a tensor or a mapping of a network's keyword arguments; and each task's target."""
@@ -48,7 +48,7 @@ def takes_keywords(network: nn.Module, names: Iterable[str]) -> bool:
         network: Any module, also compiled or branched: then it is the backbone's forward that counts.
         names: Names of keyword arguments.
     """
-    network = uncompiled(network)
+    network = unwrapped(network)
     forward = network.shared.forward if isinstance(network, BranchedModule) else network.forward
     try:
         inspect.signature(forward).bind(**dict.fromkeys(names))

@@ -1,0 +1,88 @@
+"""Networks without what is wrapped around them: ``torch.compile``, ``DataParallel``, Lightning Fabric, ...
+
+A wrapper runs another module and puts a prefix of its own before the names of everything in it (``module.conv1``,
+``_orig_mod.conv1``). Layers are named as in the network itself, so that a conflict map does not depend on how the
+network was run.
+"""
+
+import copy
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from torch import nn
+
+# Where torch.compile, Fabric, activation checkpoints and fully sharded training keep the module that they wrap. Looked
+# for by name, since to import the wrappers' classes would load a compiler and Lightning.
+_WRAPPED = ("_orig_mod", "_forward_module", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+
+
+class PartlyShared:
+    """Base of networks of which the tasks share a part; what :func:`recon.branch` makes is one.
+
+    Attributes:
+        shared: The network without what is each task's own; layers in it have the names that they have in the network.
+    """
+
+    shared: nn.Module
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module that a wrapper runs, however often it is wrapped; any other module itself."""
+    while (inner := _wrapped(module)) is not None:
+        module = inner
+    return module
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    held = module._modules
+    for name in _WRAPPED:
+        if name in held:
+            return held[name]
+    # Many networks call a child "module", so the name alone does not tell.
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return held["module"]
+    return None
+
+
+def without_wrappers(network: nn.Module) -> nn.Module:
+    """The network with neither itself nor any module in it wrapped.
+
+    Returns:
+        The very network if nothing in it is wrapped; else a copy of its modules that holds the same tensors.
+    """
+    network = unwrapped(network)
+    wrappers = [module for module in network.modules() if _wrapped(module) is not None]
+    if not wrappers:
+        return network
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
+    for wrapper in reversed(wrappers):  # those inside others come after them
+        memo[id(wrapper)] = copy.deepcopy(unwrapped(wrapper), memo)
+    return copy.deepcopy(network, memo)
+
+
+def is_partly_shared(network: nn.Module) -> bool:
+    """Whether tasks have layers of their own somewhere in the network."""
+    return any(isinstance(module, PartlyShared) for module in network.modules())
+
+
+def shared_part(module: nn.Module) -> nn.Module:
+    """The module without wrappers, and of a partly shared one what is shared."""
+    module = unwrapped(module)
+    return shared_part(module.shared) if isinstance(module, PartlyShared) else module
+
+
+def shared_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """As ``network.named_modules()``, without wrappers, their prefixes, and what is a task's own."""
+    seen: set[nn.Module] = set()
+    waiting = [("", network)]
+    while waiting:
+        path, module = waiting.pop()
+        module = shared_part(module)
+        if module in seen:
+            continue
+        seen.add(module)
+        yield path, module
+        prefix = f"{path}." if path else ""
+        children = [(prefix + name, child) for name, child in module._modules.items() if child is not None]
+        waiting.extend(reversed(children))
