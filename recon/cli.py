@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from pkgutil import resolve_name
 
-from recon.conflict import ConflictMap, compare, describe, read_map
+from recon.conflict import DEFAULT_SEVERITY, ConflictMap, ImportedMap, compare, describe, read_map
 from recon.names import import_by_name, unknown_name
 from recon.parser import CommandParser
 
@@ -27,9 +27,6 @@ usage: recon [--import MODULE] COMMAND ...
 
 recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
 """
-
-DEFAULT_SEVERITY = -0.1
-"""Severity S at which maps are shown and compared unless one is asked for."""
 
 TRAINING = ("fit", "validate", "test", "search")
 HELP = ("-h", "--help", "help")
@@ -84,26 +81,29 @@ def show(path: Path, severity: float | None = None) -> None:
     """Print a conflict map as a table, the worst layer first.
 
     Args:
-        path: File of a conflict map, or a published {layer: score} file.
-        severity: Severity S of the scores; for a published file the one it was made at. By default that of an imported
-            map, and -0.1 otherwise.
+        path: File of a conflict map, or of a {layer: score} ranking; or the name of a published ranking: nyuv2-mtan,
+            cityscapes-segnet, multi-fashion-mnist-resnet18.
+        severity: Severity S of the scores; of a {layer: score} ranking the one it was counted at. By default that of a
+            published or imported map, and -0.1 otherwise.
     """
     conflict_map = _load_map(path, severity)
-    print(describe(conflict_map, _severity(severity, conflict_map)))
+    print(describe(conflict_map, _severity(severity, conflict_map.severity)))
 
 
 def compare_maps(first: Path, second: Path, severity: float | None = None, top: int = 25) -> None:
     """Print how far two conflict maps agree: rank correlation, and what their top layers share.
 
     Args:
-        first: File of a conflict map, or a published {layer: score} file.
+        first: File of a conflict map, or of a {layer: score} ranking; or the name of a published ranking: nyuv2-mtan,
+            cityscapes-segnet, multi-fashion-mnist-resnet18.
         second: Another.
-        severity: Severity S of the scores; for a published file the one it was made at. By default that of an imported
-            map, and -0.1 otherwise.
+        severity: Severity S of the scores; of a {layer: score} ranking the one it was counted at. By default that of a
+            published or imported map, and -0.1 otherwise.
         top: How many top layers of each to compare.
     """
     maps = _load_map(first, severity), _load_map(second, severity)
-    print(compare(*maps, _severity(severity, *maps), top))
+    imported = any(conflict_map.severity is not None for conflict_map in maps)
+    print(compare(*maps, DEFAULT_SEVERITY if severity is None and not imported else severity, top))
 
 
 def apply(
@@ -114,11 +114,12 @@ def apply(
     Reports the layers matched by name, those that only one of the two has, and the growth in parameters and FLOPs.
 
     Args:
-        path: File of a conflict map, or a published {layer: score} file.
+        path: File of a conflict map, or of a {layer: score} ranking; or the name of a published ranking: nyuv2-mtan,
+            cityscapes-segnet, multi-fashion-mnist-resnet18.
         config: Fit configuration or benchmark plan of the network.
         top: How many layers to branch; by default the plan's number.
-        severity: Severity S of the scores; for a published file the one it was made at. By default that of an imported
-            map, else the plan's, else -0.1.
+        severity: Severity S of the scores; of a {layer: score} ranking the one it was counted at. By default that of a
+            published or imported map, else the plan's, else -0.1.
         json: Whether to print JSON.
     """
     from json import dumps
@@ -126,24 +127,26 @@ def apply(
     from recon.experiments.application import apply_map, fit_section
 
     fit, plan = fit_section(config)
-    otherwise = DEFAULT_SEVERITY if plan is None else plan.severity
-    conflict_map = read_map(path, otherwise if severity is None else severity)
+    planned = None if plan is None else plan.severity
+    conflict_map = _load_map(path, planned if severity is None else severity)
     count = top if top is not None else None if plan is None else plan.top
     if count is None:
         raise ValueError(f"{config} is no plan, and does not say how many layers to branch; give --top K")
-    application = apply_map(conflict_map, fit, count, _severity(severity, conflict_map, otherwise=otherwise))
+    application = apply_map(conflict_map, fit, count, _severity(severity, conflict_map.severity, planned))
     print(dumps(application.to_dict(), indent=2) if json else application)
 
 
-def import_map(path: Path, out: Path, severity: float = DEFAULT_SEVERITY) -> None:
-    """Turn a published {layer: score} file into a conflict map.
+def import_map(path: Path, out: Path, severity: float | None = None) -> None:
+    """Turn a {layer: score} ranking into a conflict map.
 
     Args:
-        path: The published file.
+        path: File of the ranking.
         out: Where the map is written.
-        severity: Severity S at which the scores were counted.
+        severity: Severity S at which the scores were counted. Without it -0.1 is assumed, and the map says so.
     """
-    ConflictMap.import_scores(path, severity).save(out)
+    conflict_map = ConflictMap.import_scores(path, severity)
+    _tell_if_assumed(conflict_map)
+    conflict_map.save(out)
     print(out)
 
 
@@ -270,10 +273,20 @@ def _train(arguments: list[str]) -> None:
 
 
 def _load_map(path: Path, severity: float | None) -> ConflictMap:
-    return read_map(path, DEFAULT_SEVERITY if severity is None else severity)
+    conflict_map = read_map(path, severity)
+    _tell_if_assumed(conflict_map)
+    return conflict_map
 
 
-def _severity(asked: float | None, *maps: ConflictMap, otherwise: float = DEFAULT_SEVERITY) -> float:
-    """The severity asked for, else the one that an imported map knows, else another."""
-    known = [conflict_map.severity for conflict_map in maps]
-    return next((severity for severity in (asked, *known) if severity is not None), otherwise)
+def _tell_if_assumed(conflict_map: ConflictMap) -> None:
+    if isinstance(conflict_map, ImportedMap) and conflict_map.severity_is_assumed:
+        print(
+            f"{conflict_map.provenance['source']} does not say at which severity its scores were counted: "
+            f"{conflict_map.severity} is assumed; --severity=S tells it",
+            file=sys.stderr,
+        )
+
+
+def _severity(*candidates: float | None) -> float:
+    """The first severity that is told, of those asked for, known to a map, and planned."""
+    return next((severity for severity in candidates if severity is not None), DEFAULT_SEVERITY)

@@ -245,6 +245,39 @@ def test_map_compare_says_how_far_two_maps_agree(published: str, capsys: pytest.
     assert "top 3 of the first only: fc" in printed
 
 
+def test_maps_are_shown_by_the_names_of_the_published_rankings(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["map", "show", "nyuv2-mtan"])
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == "ImportedMap(nyuv2-mtan: 72 layers, severity -0.02), severity -0.02"
+    assert lines[2].split() == ["1", "decoder_block_att.1.bn1", "25646"]
+    assert printed.err == ""
+
+
+def test_published_rankings_of_different_severities_are_compared_each_at_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["map", "compare", "nyuv2-mtan", "cityscapes-segnet", "--top", "10"])
+    printed = capsys.readouterr().out
+    assert "severity              -0.02 and 0.0" in printed
+    assert "common layers         52" in printed
+
+
+def test_a_severity_that_nobody_told_is_said_to_be_assumed(published: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "published.json does not say at which severity its scores were counted: -0.1 is assumed; --severity=S"
+    main(["map", "show", published])
+    printed = capsys.readouterr()
+    assert printed.out.startswith("ImportedMap(published.json: 4 layers, severity -0.1 (assumed))")
+    assert told in printed.err
+    main(["map", "import", published, "imported.json"])
+    assert told in capsys.readouterr().err
+    main(["map", "show", "imported.json"])
+    assert told in capsys.readouterr().err
+    main(["map", "show", published, "--severity=-0.1"])
+    printed = capsys.readouterr()
+    assert "assumed" not in printed.out + printed.err
+
+
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +379,7 @@ def plan_of_the_glyphs() -> dict[str, Any]:
         (["test", "--config", GLYPHS, "--ckpt_path=last"], "--ckpt_path last: there is no checkpoint of that name"),
         (["fit", "--config", "nowhere.yaml"], 'Parser key "config": File does not exist'),
         (["map", "show", "nowhere.json"], "there is no conflict map nowhere.json; the path is relative to"),
+        (["map", "show", "nyuv2-segnet"], "there is no conflict map nyuv2-segnet; the path is relative to"),
         (["map", "shw", "x"], "unknown command 'map shw'; nearest: 'map show'"),
         (["data", "prepare", "nyu", "x"], "unknown command 'data prepare nyu'; nearest: 'data prepare nyuv2'"),
         (["benchmark"], "the following arguments are required: plan"),
@@ -373,6 +407,13 @@ def test_map_apply_reports_matches_and_growth_as_text_and_as_json(capsys: pytest
     assert (record["unmatched"], len(record["extra"])) == (["another"], 38)
     assert record["parameters"]["growth"] > 0
     assert "give --top" in error("map", "apply", "narrower.json", "--config", GLYPHS)
+
+
+def test_map_apply_takes_a_published_ranking_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["map", "apply", "multi-fashion-mnist-resnet18", "--config", GLYPHS, "--top", "2"])
+    printed = capsys.readouterr().out
+    assert "matched    41 of the map's 41 layers, 41 of the network's 41" in printed
+    assert "branched   2 layers: bn1, layer1.0.bn1" in printed
 
 
 def test_map_apply_asks_an_imported_map_at_its_own_severity(capsys: pytest.CaptureFixture[str]) -> None:

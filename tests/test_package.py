@@ -72,17 +72,24 @@ def clone(tmp_path: Path) -> Path:
     return clone
 
 
-def editable_wheel(clone: Path, out: Path) -> Path:
-    """What `pip install -e .` would unpack into site-packages."""
-    build = f"from setuptools import build_meta; build_meta.build_editable({str(out)!r})"
+def built(kind: str, clone: Path, out: Path) -> zipfile.ZipFile:
+    """What `pip install .` (kind "wheel") or `pip install -e .` ("editable") would unpack into site-packages."""
+    build = f"from setuptools import build_meta; build_meta.build_{kind}({str(out)!r})"
     out.mkdir()
     subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
     (wheel,) = out.iterdir()
-    return wheel
+    return zipfile.ZipFile(wheel)
+
+
+def test_an_install_has_every_file_of_the_package(clone: Path, tmp_path: Path) -> None:
+    package = CHECKOUT / "recon"
+    files = {path.relative_to(CHECKOUT).as_posix() for path in package.rglob("*") if path.is_file()}
+    with built("wheel", clone, tmp_path / "wheel") as wheel:
+        assert {name for name in files if "__pycache__" not in name} <= set(wheel.namelist())
 
 
 def test_an_editable_install_writes_the_path_of_the_checkout(clone: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(editable_wheel(clone, tmp_path / "wheel")) as wheel:
+    with built("editable", clone, tmp_path / "wheel") as wheel:
         written = {name: wheel.read(name).decode().strip() for name in wheel.namelist() if ".dist-info/" not in name}
     (name,) = written
     assert name.endswith(".pth")
@@ -94,7 +101,7 @@ def test_an_editable_install_is_found_beside_the_checkout_by_python_and_by_mypy(
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     site_packages = next(environment.glob("lib/python*/site-packages"))
-    with zipfile.ZipFile(editable_wheel(clone, tmp_path / "wheel")) as wheel:
+    with built("editable", clone, tmp_path / "wheel") as wheel:
         wheel.extractall(site_packages)
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     python = environment / "bin" / "python"

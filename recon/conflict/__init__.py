@@ -2,11 +2,16 @@
 
 from recon.conflict.analyzer import ConflictAnalyzer
 from recon.conflict.comparison import MapComparison, compare, describe
-from recon.conflict.map import BIN_EDGES, ConflictMap, ImportedMap, MeasuredMap, read_map
+from recon.conflict.imported import ImportedMap
+from recon.conflict.map import ConflictMap, read_map
+from recon.conflict.measured import MeasuredMap
+from recon.conflict.published_rankings import map_file, published_rankings
 from recon.conflict.selection import first_layers, last_layers, random_layers
+from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
 
 __all__ = [
     "BIN_EDGES",
+    "DEFAULT_SEVERITY",
     "ConflictAnalyzer",
     "ConflictMap",
     "ImportedMap",
@@ -16,6 +21,8 @@ __all__ = [
     "describe",
     "first_layers",
     "last_layers",
+    "map_file",
+    "published_rankings",
     "random_layers",
     "read_map",
 ]

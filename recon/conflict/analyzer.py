@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.conflict.map import BIN_EDGES, BINS, MeasuredMap, now
+from recon.conflict.measured import MeasuredMap
+from recon.conflict.provenance import now
+from recon.conflict.severity import BIN_EDGES, BINS
 from recon.gradients import network_name, shared_layers
 from recon.names import check_task_names, unknown_name
 from recon.parts import Shared, as_one_module

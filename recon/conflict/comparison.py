@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from recon.conflict.map import ConflictMap, MeasuredMap
+from recon.conflict.map import ConflictMap
+from recon.conflict.measured import MeasuredMap
 
 
 @dataclass(frozen=True)

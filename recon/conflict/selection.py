@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from random import Random
 
-from recon.conflict.map import check_number_of_layers
+
+def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
+    """Raise unless ``k`` of the layers can be selected."""
+    if not 1 <= k <= len(layers):
+        raise ValueError(f"k={k} layers of {len(layers)}; give a number from 1 to {len(layers)}")
 
 
 def random_layers(layers: Sequence[str], k: int, seed: int) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from recon.conflict.map import severity_in_hundredths
+from recon.conflict.severity import severity_in_hundredths
 from recon.experiments.building import read_yaml
 from recon.methods import create_method
 from recon.names import unknown_name
@@ -99,8 +99,8 @@ class Plan:
         statistics: Whether norms that stay shared behind a branch keep one set of running statistics, or one per task;
             see :func:`recon.branch`.
         every: Observe conflicts in each n-th step.
-        map: File of a conflict map for all +Recon runs, found on any data or width: layer names are the key. By
-            default each seed's plain joint run finds its own.
+        map: File of a conflict map for all +Recon runs, or the name of a published ranking, found on any data or
+            width: layer names are the key. By default each seed's plain joint run finds its own.
         single: Whether to train the single-task networks that delta-m compares with.
         imports: Modules to import first, for methods of your own.
     """

@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from recon.conflict import map_file
 from recon.experiments.execution import execute, finished_result, prepare, run_directory
 from recon.experiments.plan import Plan, Run
 from recon.experiments.report import Report, draw_figures, write_results
@@ -145,7 +146,7 @@ def _outcomes(
 def _identity(plan: Plan, root: str | None) -> dict[str, Any]:
     """What a folder's results are of: the plan, where its data are, and what its conflict maps say."""
     identity = {**plan.to_dict(), "data": None if root is None else str(Path(root).expanduser().resolve())}
-    identity["map_sha256"] = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in plan.maps}
+    identity["map_sha256"] = {path: hashlib.sha256(map_file(path).read_bytes()).hexdigest() for path in plan.maps}
     return identity
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from recon.branching import branch
-from recon.conflict import read_map
+from recon.conflict import DEFAULT_SEVERITY, read_map
 from recon.gradients import shared_layers
 
 
@@ -17,9 +17,9 @@ class Branching:
 
     Args:
         layers: Layer names. Give these or a ``map``.
-        map: File of a conflict map, or of a published ranking made at ``severity``.
+        map: File of a conflict map, or of a ``{layer: score}`` ranking; or the name of a published ranking.
         top: How many of the map's layers to branch, the most conflicting first.
-        severity: Severity S at which the map ranks.
+        severity: Severity S at which the map ranks; by default that of a published or imported map, and -0.1 otherwise.
         init: ``"copy"``: every copy starts from the backbone's weights; ``"reset"``: copies are re-initialised.
         statistics: ``"per_task"``: norms that stay shared behind a branch keep running statistics per task;
             ``"shared"``: one set that mixes the tasks, as published.
@@ -28,7 +28,7 @@ class Branching:
     layers: Sequence[str] | None = None
     map: str | None = None
     top: int = 25
-    severity: float = -0.1
+    severity: float | None = None
     init: Literal["copy", "reset"] = "copy"
     statistics: Literal["shared", "per_task"] = "shared"
 
@@ -50,7 +50,8 @@ class Branching:
         assert self.map is not None
         conflict_map = read_map(self.map, self.severity)
         conflict_map.check_layers(branchable_layers(backbone))
-        return conflict_map.top(self.top, self.severity)
+        told = [severity for severity in (self.severity, conflict_map.severity) if severity is not None]
+        return conflict_map.top(self.top, told[0] if told else DEFAULT_SEVERITY)
 
 
 def branched(backbone: nn.Module, tasks: Sequence[str], branching: Branching | None) -> nn.Module:

@@ -1,6 +1,9 @@
 import json
 import os
+import zlib
+from base64 import b64decode, b64encode
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -33,6 +36,21 @@ def measured_map(**histograms: dict[int, int]) -> MeasuredMap:
     parameters = {layer: 10 * (i + 1) for i, layer in enumerate(histograms)}
     norms = torch.tensor([[0.5, torch.nan]] * len(histograms), dtype=torch.float64)
     return MeasuredMap(parameters, ["digit", "fashion"], histogram, means, norms, {"network": "LeNet", "seed": 0})
+
+
+def searched_map(tasks: int) -> MeasuredMap:
+    """A map of forty observed steps of random cosines in the layers a and b; b's first pair was never observed."""
+    generator = torch.Generator().manual_seed(tasks)
+    pairs = tasks * (tasks - 1) // 2
+    cosines = (torch.randn(40, 2, pairs, generator=generator, dtype=torch.float64) * 0.2).clamp(-1, 1)
+    histogram = torch.zeros(2, pairs, 200, dtype=torch.int64)
+    for observed in cosines:
+        histogram.scatter_add_(2, (observed * 100).floor().long().unsqueeze(2) + 100, torch.ones(2, pairs, 1).long())
+    means = cosines.mean(dim=0)
+    histogram[1, 0], means[1, 0] = 0, torch.nan
+    names = [f"task{i}" for i in range(tasks)]
+    norms = torch.rand(2, tasks, generator=generator, dtype=torch.float64)
+    return MeasuredMap({"a": 3, "b": 4}, names, histogram, means, norms, {"network": "LeNet", "observed_steps": 40})
 
 
 @pytest.fixture
@@ -123,6 +141,74 @@ def test_a_saved_map_is_read_back_unchanged(cmap: MeasuredMap, tmp_path: Path) -
     assert record_of(loaded, tmp_path / "again.json") == json.loads((tmp_path / "new" / "map.json").read_text())
 
 
+def test_the_pairs_of_many_tasks_are_packed_and_read_back_unchanged(tmp_path: Path) -> None:
+    for tasks, form in ((10, list), (11, dict)):
+        cmap = searched_map(tasks)
+        record = record_of(cmap, tmp_path / "map.json")
+        assert all(type(layer["pairs"]) is form for layer in record["layers"])
+        loaded = ConflictMap.load(tmp_path / "map.json")
+        assert isinstance(loaded, MeasuredMap)
+        assert torch.equal(loaded.histogram, cmap.histogram)
+        torch.testing.assert_close(loaded.mean_cosine, cmap.mean_cosine, rtol=0, atol=0, equal_nan=True)
+        assert loaded.scores(-0.1) == cmap.scores(-0.1)
+
+
+@pytest.mark.parametrize("largest", [255, 256, 65_536, 2**32])
+def test_packed_counts_take_the_bytes_that_the_largest_needs(tmp_path: Path, largest: int) -> None:
+    cmap = searched_map(11)
+    cmap.histogram[1, 0, 100:102] = torch.tensor([largest, 1])
+    cmap.mean_cosine[1, 0] = 0.005
+    del cmap.provenance["observed_steps"]
+    cmap.save(tmp_path / "map.json")
+    loaded = ConflictMap.load(tmp_path / "map.json")
+    assert isinstance(loaded, MeasuredMap)
+    assert torch.equal(loaded.histogram, cmap.histogram)
+
+
+def packed(content: bytes) -> str:
+    return b64encode(content).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("bytes", 3, "'bytes' of layer 'a' is 3, not 1, 2, 4 or 8"),
+        ("bytes", 2, "'counts' of layer 'a' does not hold the"),
+        ("mean_cosines", packed(b"1234567"), "'mean_cosines' of layer 'a' has 7 bytes, not 440 for its 55 pairs"),
+        ("mean_cosines", "%%", "'mean_cosines' of layer 'a' is not base64"),
+        ("mean_cosines", packed(b"\xff" * 440), "pair number 0 of layer 'a' has 40 observations and the mean cosine"),
+        ("filled", packed(b"no"), "'filled' of layer 'a' is not compressed with zlib"),
+        ("filled", packed(zlib.compress(bytes(1376))), "'filled' of layer 'a' does not hold the 1375 bytes"),
+        ("filled", packed(zlib.compress(bytes(10**8))), "'filled' of layer 'a' does not hold the 1375 bytes"),
+        ("filled", packed(zlib.compress(bytes(1375))), "'counts' of layer 'a' does not hold the 0 bytes"),
+        ("counts", 1, "'counts' of layer 'a' is 1, not str"),
+    ],
+)
+def test_damaged_packed_pairs_are_refused_by_name(tmp_path: Path, key: str, value: object, message: str) -> None:
+    path = tmp_path / "map.json"
+    record = record_of(searched_map(11), path)
+    path.write_text(json.dumps(changed(record, "layers", 0, "pairs", key, to=value)))
+    with pytest.raises(ValueError, match=f"damaged conflict map: {message}"):
+        ConflictMap.load(path)
+
+
+def test_packed_counts_of_nothing_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    record = record_of(searched_map(11), path)
+    pairs = record["layers"][0]["pairs"]
+    counts = bytearray(zlib.decompress(b64decode(pairs["counts"])))
+    counts[0] = 0
+    path.write_text(json.dumps(changed(record, "layers", 0, "pairs", "counts", to=packed(zlib.compress(counts)))))
+    with pytest.raises(ValueError, match=r"'counts' of layer 'a' go from 0 to \d+, not from 1"):
+        ConflictMap.load(path)
+
+
+def test_the_file_of_many_tasks_stays_small(tmp_path: Path) -> None:
+    cmap = searched_map(128)
+    cmap.save(tmp_path / "map.json")
+    assert (tmp_path / "map.json").stat().st_size < 100 * len(cmap.pairs) * len(cmap.layers)  # written out: 1,000
+
+
 def test_the_file_of_a_large_network_stays_small(tmp_path: Path) -> None:
     full = dict.fromkeys(range(-100, 100), 1234)
     measured_map(**{f"layer{i}.0.downsample.1": full for i in range(41)}).save(tmp_path / "map.json")
@@ -158,7 +244,11 @@ def changed(record: dict[str, Any], *keys: str | int, to: object) -> dict[str, A
     ("keys", "value", "message"),
     [
         (["format"], "something", "is no conflict map: its 'format' is 'something'.*import_scores"),
-        (["version"], 2, "is a conflict map of version 2, and this recon reads version 1; read it with the recon"),
+        (["version"], 3, "is a conflict map of version 3, and this recon reads versions 1 to 2; read it with"),
+        (["version"], True, "is a conflict map of version True"),
+        (["version"], 1, "damaged.*its checksum is not that of what it holds"),
+        (["checksum"], None, "damaged.*its checksum is not that of what it holds"),
+        (["provenance", "network"], "ResNet", "damaged.*its checksum is not that of what it holds"),
         (["kind"], "guessed", "damaged.*unknown kind 'guessed'"),
         (["kind"], None, "damaged.*'kind' of the map is None, not str"),
         (["tasks"], ["digit"], r"damaged.*'tasks' is \['digit'\]"),
@@ -181,6 +271,13 @@ def changed(record: dict[str, Any], *keys: str | int, to: object) -> dict[str, A
         (["layers", 1, "pairs", 0, "counts"], [1] * 102, "damaged.*has 102 bins from -1, beyond -100 to 99"),
         (["layers", 1, "pairs", 0, "first_bin"], -101, "damaged.*has 1 bins from -101, beyond"),
         (["layers", 1, "pairs", 0, "mean_cosine"], 1.5, "damaged.*'mean_cosine' of a pair of layer 'bn1' is 1.5"),
+        (["layers", 1, "pairs", 0, "counts"], [2**54], "damaged.*layer 'bn1' has more than 2.53 observations"),
+        (["layers", 1, "pairs", 0, "counts"], [2**62, 2**62], "damaged.*layer 'bn1' has more than 2.53 observations"),
+        (["layers", 1, "pairs", 0, "mean_cosine"], 0.02, "damaged.*3 observations and the mean cosine 0.02, which its"),
+        (["layers", 1, "pairs", 0, "mean_cosine"], -0.03, "damaged.*3 observations and the mean cosine -0.03, which"),
+        (["layers", 2, "pairs", 0, "mean_cosine"], 0.0, "damaged.*layer 'fc' has 0 observations and the mean cosine 0"),
+        (["provenance", "observed_steps"], 15, "damaged.*a pair of layer 'conv1' has 16 observations in 15 observed"),
+        (["provenance", "observed_steps"], "many", "damaged.*'observed_steps' of the provenance is 'many', not"),
         (["layers", 1, "pairs", 0, "mean_cosine"], None, "damaged.*layer 'bn1' has 3 observations and the mean cosine"),
     ],
 )
@@ -195,13 +292,95 @@ def test_a_damaged_map_is_refused_by_name(
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("key", ["kind", "tasks", "provenance", "layers"])
+@pytest.mark.parametrize("key", ["kind", "tasks", "provenance", "layers", "checksum"])
 def test_a_map_with_a_part_missing_is_refused(cmap: MeasuredMap, tmp_path: Path, key: str) -> None:
     record = record_of(cmap, tmp_path / "map.json")
     del record[key]
     (tmp_path / "map.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=f"map.json is a damaged conflict map: the map has no '{key}'; restore it"):
         ConflictMap.load(tmp_path / "map.json")
+
+
+def test_a_map_of_version_1_is_read_and_its_values_are_held_against_each_other(
+    cmap: MeasuredMap, tmp_path: Path
+) -> None:
+    record = record_of(cmap, tmp_path / "map.json") | {"version": 1}
+    del record["checksum"]
+    (tmp_path / "map.json").write_text(json.dumps(record))
+    assert ConflictMap.load(tmp_path / "map.json").scores(-0.1) == cmap.scores(-0.1)
+    record["layers"][1]["pairs"][0]["first_bin"] = -50
+    (tmp_path / "map.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"layer 'bn1' has 3 observations and the mean cosine -0\.01, which its"):
+        ConflictMap.load(tmp_path / "map.json")
+
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("conflict_map.json")), ids=lambda path: path.parent.name)
+def test_the_maps_among_the_results_are_read(path: Path) -> None:
+    cmap = ConflictMap.load(path)
+    observed_steps = json.loads(path.read_text())["provenance"]["observed_steps"]
+    assert isinstance(cmap, MeasuredMap)
+    assert max(cmap.observations.values()) <= observed_steps * len(cmap.pairs)
+
+
+def leaves(value: Any, keys: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The places of all values in a JSON record."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [keys] + [leaf for key, inner in items for leaf in leaves(inner, (*keys, key))]
+
+
+def mutated(record: dict[str, Any], random: Random) -> dict[str, Any]:
+    """A record with one value replaced, removed or repeated."""
+    record = json.loads(json.dumps(record))
+    *way, key = random.choice(leaves(record)[1:])
+    holder: Any = record
+    for step in way:
+        holder = holder[step]
+    action = random.randrange(4)
+    if action == 0:
+        del holder[key]
+    elif action == 1 and isinstance(holder, list):
+        holder.insert(int(key), holder[int(key)])
+    elif isinstance(holder[key], int | float) and action == 2:
+        holder[key] += random.choice([1, -1, 0.5, 2**62, -(2**62)])
+    else:
+        holder[key] = random.choice([0, -1, 1, 7, 0.5, -9e18, 2**62, None, True, "", "x", [], {}, [1], holder[key]])
+    return record
+
+
+@pytest.mark.parametrize("tasks", [3, 11])
+def test_of_400_changed_maps_none_is_read_as_another_one(tmp_path: Path, tasks: int) -> None:
+    path, random = tmp_path / "map.json", Random(tasks)
+    record = record_of(searched_map(tasks), path)
+    refused = 0
+    for _ in range(400):
+        change = mutated(record, random)
+        path.write_text(json.dumps(change))
+        try:
+            ConflictMap.load(path)
+        except ValueError:
+            refused += 1
+        else:
+            assert json.dumps(change, sort_keys=True) == json.dumps(record, sort_keys=True)
+    assert refused > 350
+
+
+def test_of_400_damaged_files_none_is_read_as_another_map(tmp_path: Path) -> None:
+    path, random = tmp_path / "map.json", Random(0)
+    for tasks in (3, 11):
+        record = record_of(searched_map(tasks), path)
+        whole = path.read_bytes()
+        for _ in range(200):
+            damaged = bytearray(whole)
+            damaged[random.randrange(len(whole))] ^= 1 << random.randrange(8)
+            path.write_bytes(damaged)
+            try:
+                ConflictMap.load(path)
+            except ValueError:
+                continue
+            assert json.loads(damaged) == record  # a space between values, or the case of an exponent
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,15 @@ def test_a_map_file_takes_the_place_of_the_plans_own_search(
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
 
 
+def test_a_plan_takes_a_published_ranking_by_its_name(tiny: PlanFactory, tmp_path: Path) -> None:
+    name = "multi-fashion-mnist-resnet18"
+    plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=name)
+    plan.check()
+    prepare(plan, None)
+    configuration = fit_configuration(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path, None)
+    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(name).top(4, -0.1)
+
+
 def test_one_plan_compares_its_own_map_with_one_found_elsewhere(
     tiny: PlanFactory, searched: Searched, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from recon.models import LeNet
+from recon.models import LeNet, SegNet
 from recon.training import Branching
 
 TASKS = ["digit", "letter"]
@@ -47,6 +47,13 @@ def test_a_severity_that_the_map_does_not_know_is_refused(tmp_path: Path) -> Non
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
     with pytest.raises(ValueError, match=r"imported at severity -0\.1"):
         Branching(map=path, top=2, severity=0.0).apply(LeNet(), TASKS)
+
+
+def test_a_published_ranking_is_branched_by_its_name_at_its_own_severity() -> None:
+    network = Branching(map="cityscapes-segnet", top=2).apply(SegNet(width=2), TASKS)
+    assert set(branched_layers(network)) == {"decoder_block.0.bn1", "conv_block_dec.1.bn1"}
+    with pytest.raises(ValueError, match=r"severity -0\.1 of a map imported at severity 0\.0"):
+        Branching(map="cityscapes-segnet", top=2, severity=-0.1).apply(SegNet(width=2), TASKS)
 
 
 def test_either_layers_or_a_map_say_what_to_branch() -> None:

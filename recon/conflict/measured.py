@@ -1,0 +1,140 @@
+"""The map of a search: a histogram of cosines for each layer and task pair."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.conflict.map import ConflictMap, named_layers
+from recon.conflict.pairs import Pairs
+from recon.conflict.provenance import as_json
+from recon.conflict.severity import BINS, severity_in_hundredths
+from recon.reading import NUMBER, count, field
+
+
+class MeasuredMap(ConflictMap, kind="measured"):
+    """The map of a search: scores and rates at every severity on the grid.
+
+    Attributes:
+        pairs: The P task pairs, in the order of ``itertools.combinations(tasks, 2)``.
+        histogram: (L, P, 200) int64, the observed steps by cosine, see `BIN_EDGES`.
+        mean_cosine: (L, P) float64, NaN where a pair was never observed.
+        gradient_norms: (L, K) float64, mean norm of each task's gradient over the steps in which it had one, else NaN.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, int],
+        tasks: Sequence[str],
+        histogram: Tensor,
+        mean_cosine: Tensor,
+        gradient_norms: Tensor,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        self.layers = tuple(parameters)
+        self.tasks = tuple(tasks)
+        self.pairs = tuple(combinations(self.tasks, 2))
+        self.parameters = dict(parameters)
+        self.severity = None
+        self.histogram = histogram.cpu()
+        self.mean_cosine = mean_cosine.cpu()
+        self.gradient_norms = gradient_norms.cpu()
+        self.provenance = as_json(provenance)
+
+    @property
+    def observations(self) -> dict[str, int]:
+        """The number of observed (step, pair) of each layer; a pair with a zero gradient in that layer is not one."""
+        return dict(zip(self.layers, self.histogram.sum(dim=(1, 2)).tolist(), strict=True))
+
+    @property
+    def layer_cosines(self) -> dict[str, float]:
+        """The mean cosine of each layer over all its observed (step, pair); NaN without any."""
+        counts = self.histogram.sum(dim=2)
+        sums = (self.mean_cosine.nan_to_num() * counts).sum(dim=1)
+        return dict(zip(self.layers, (sums / counts.sum(dim=1)).tolist(), strict=True))
+
+    def scores(self, severity: float) -> dict[str, int]:
+        below = severity_in_hundredths(severity) + 100
+        return dict(zip(self.layers, self.histogram[:, :, :below].sum(dim=(1, 2)).tolist(), strict=True))
+
+    def rates(self, severity: float) -> dict[str, float]:
+        observations = self.observations
+        return {layer: score / max(observations[layer], 1) for layer, score in self.scores(severity).items()}
+
+    def __repr__(self) -> str:
+        return (
+            f"MeasuredMap({self.provenance.get('network')}: {len(self.layers)} layers, tasks {', '.join(self.tasks)}, "
+            f"{self.provenance.get('observed_steps')} observed steps)"
+        )
+
+    def _record(self) -> dict[str, Any]:
+        norms = self.gradient_norms.tolist()
+        return {
+            "tasks": list(self.tasks),
+            "layers": [
+                {
+                    "name": name,
+                    "parameters": parameters,
+                    "gradient_norms": [None if math.isnan(norm) else norm for norm in norms[layer]],
+                    "pairs": Pairs.of(self.mean_cosine[layer].numpy(), self.histogram[layer].numpy()).record(),
+                }
+                for layer, (name, parameters) in enumerate(self.parameters.items())
+            ],
+        }
+
+    @classmethod
+    def _from_record(cls, record: dict[str, Any]) -> Self:
+        tasks = field(record, "tasks", (list,), "the map")
+        if len(tasks) < 2 or any(type(task) is not str for task in tasks) or len(set(tasks)) < len(tasks):
+            raise ValueError(f"'tasks' is {tasks!r}, not two or more different names")
+        provenance = field(record, "provenance", (dict,), "the map")
+        parameters: dict[str, int] = {}
+        norms: list[list[float]] = []
+        pairs: list[Pairs] = []
+        for name, layer in named_layers(record):
+            where = f"layer {name!r}"
+            parameters[name] = count(field(layer, "parameters", (int,), where), f"'parameters' of {where}")
+            norms.append(_read_norms(layer, len(tasks), where))
+            pairs.append(_read_pairs(layer, len(tasks), where))
+            _check_observations(pairs[-1], provenance, where)
+        histogram = torch.zeros(len(pairs), math.comb(len(tasks), 2), BINS, dtype=torch.int64)
+        for own, layer_pairs in zip(histogram.numpy(), pairs, strict=True):
+            own.reshape(-1)[layer_pairs.filled] = layer_pairs.counts
+        return cls(
+            parameters,
+            tasks,
+            histogram,
+            torch.from_numpy(np.stack([layer_pairs.mean_cosines for layer_pairs in pairs])),
+            torch.tensor(norms, dtype=torch.float64),
+            provenance,
+        )
+
+
+def _read_norms(layer: dict[str, Any], tasks: int, where: str) -> list[float]:
+    norms = field(layer, "gradient_norms", (list,), where)
+    pairs = field(layer, "pairs", (list, dict), where)
+    if len(norms) != tasks or (type(pairs) is list and len(pairs) != math.comb(tasks, 2)):
+        raise ValueError(f"{where} has {len(norms)} norms and {len(pairs)} pairs for {tasks} tasks")
+    for norm in norms:
+        if norm is not None and (type(norm) not in NUMBER or not 0 <= norm < math.inf):
+            raise ValueError(f"a gradient norm of {where} is {norm!r}, not a number from 0 up")
+    return [math.nan if norm is None else float(norm) for norm in norms]
+
+
+def _read_pairs(layer: dict[str, Any], tasks: int, where: str) -> Pairs:
+    return Pairs.read(field(layer, "pairs", (list, dict), where), math.comb(tasks, 2), where)
+
+
+def _check_observations(pairs: Pairs, provenance: dict[str, Any], where: str) -> None:
+    """Raise if a pair was observed in more steps than there were; a map need not say how many there were."""
+    steps = provenance.get("observed_steps")
+    if steps is None:
+        return
+    steps = count(steps, "'observed_steps' of the provenance")
+    most = int(pairs.observations.max())
+    if most > steps:
+        raise ValueError(f"a pair of {where} has {most} observations in {steps} observed steps")

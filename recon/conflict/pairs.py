@@ -1,0 +1,184 @@
+"""The cosine histograms of one layer as JSON: readable for few task pairs, packed for many.
+
+128 tasks are 8,128 pairs a layer. Written out, they would be 390 MB for 41 layers. Readable, a list of pairs:
+
+    [{"mean_cosine": null if never observed, "first_bin": i,
+      "counts": [of the bin i/100 <= cosine < (i+1)/100, and those above it]}]
+
+Packed, with all pairs of the layer in each base64 text, numbers little-endian:
+
+    {"mean_cosines": float64, NaN if never observed,
+     "filled": zlib of one bit a bin, 200 a pair, the highest bit of a byte first: whether it counted anything,
+     "counts": zlib of the counts of those bins, in this order,
+     "bytes": how many a count has: 1, 2, 4 or 8}
+"""
+
+import math
+import zlib
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.conflict.severity import BINS
+from recon.reading import NUMBER, count, field
+
+READABLE_PAIRS = 45
+"""The largest number of pairs that is written out, that of ten tasks."""
+
+_MOST = 2**53
+"""More observations than a search can make of a layer, and few enough that no sum of them overflows."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a layer's pairs were observed to do.
+
+    Attributes:
+        mean_cosines: (P,) float64, NaN where a pair was never observed.
+        filled: Positions in the flattened (P, 200) histogram of the bins that counted anything.
+        counts: Their counts, int64.
+    """
+
+    mean_cosines: NDArray[np.float64]
+    filled: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mean_cosines: NDArray[np.float64], histogram: NDArray[np.int64]) -> "Pairs":
+        """Take the mean cosines (P,) and the histograms (P, 200)."""
+        filled = np.flatnonzero(histogram)
+        return cls(mean_cosines, filled, histogram.reshape(-1)[filled])
+
+    @classmethod
+    def read(cls, record: list[Any] | dict[str, Any], number: int, where: str) -> "Pairs":
+        """Read what `record` returned for ``number`` pairs.
+
+        Raises:
+            ValueError: It is not such a record, or its values cannot be true together.
+        """
+        pairs = _unpacked(record, number, where) if isinstance(record, dict) else _read(record, number, where)
+        pairs._check(where)
+        return pairs
+
+    @property
+    def observations(self) -> NDArray[np.int64]:
+        """(P,), how often each pair was observed."""
+        return self._sums(self.counts)
+
+    def record(self) -> list[dict[str, Any]] | dict[str, Any]:
+        """Return what the file holds of the pairs."""
+        return self._written_out() if len(self.mean_cosines) <= READABLE_PAIRS else self._packed()
+
+    def _written_out(self) -> list[dict[str, Any]]:
+        histogram = np.zeros((len(self.mean_cosines), BINS), dtype=np.int64)
+        histogram.reshape(-1)[self.filled] = self.counts
+        return [_pair_record(*pair) for pair in zip(self.mean_cosines.tolist(), histogram.tolist(), strict=True)]
+
+    def _packed(self) -> dict[str, Any]:
+        filled = np.zeros(len(self.mean_cosines) * BINS, dtype=bool)
+        filled[self.filled] = True
+        counts = self.counts.astype(np.min_scalar_type(self.counts.max(initial=0)))
+        return {
+            "mean_cosines": _text(self.mean_cosines.astype("<f8").tobytes()),
+            "filled": _text(_compressed(np.packbits(filled))),
+            "counts": _text(_compressed(counts.astype(counts.dtype.newbyteorder("<")))),
+            "bytes": counts.itemsize,
+        }
+
+    def _sums(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(P,), the sum of each pair's own of the values of the filled bins."""
+        ends = np.searchsorted(self.filled, np.arange(len(self.mean_cosines) + 1) * BINS)
+        return np.diff(np.concatenate(([0], np.cumsum(values)))[ends])
+
+    def _check(self, where: str) -> None:
+        if self.counts.sum(dtype=np.float64) > _MOST:
+            raise ValueError(f"{where} has more than 2^53 observations, which no search can make")
+        means, observations = self.mean_cosines, self.observations
+        observed = observations > 0
+        possible = np.where(observed, np.abs(means) <= 1, np.isnan(means))
+        # A bin is a hundredth wide; one more each way is for what rounding puts beyond -1 and 1, into the outermost.
+        beyond_edges = 100 * np.where(possible, means, 0) * observations - self._sums(
+            self.counts * (self.filled % BINS - 100)
+        )
+        possible &= ~observed | ((-observations <= beyond_edges) & (beyond_edges <= 2 * observations))
+        if not possible.all():
+            pair = int(possible.argmin())
+            raise ValueError(
+                f"pair number {pair} of {where} has {observations[pair]} observations and the mean cosine "
+                f"{means[pair]}, which its histogram cannot have"
+            )
+
+
+def _pair_record(mean_cosine: float, histogram: list[int]) -> dict[str, Any]:
+    filled = [b for b, number in enumerate(histogram) if number]
+    first, last = (filled[0], filled[-1]) if filled else (100, 99)
+    return {
+        "mean_cosine": None if math.isnan(mean_cosine) else mean_cosine,
+        "first_bin": first - 100,
+        "counts": histogram[first : last + 1],
+    }
+
+
+def _read(record: list[Any], number: int, where: str) -> Pairs:
+    if len(record) != number:
+        raise ValueError(f"{where} has {len(record)} pairs, not the {number} of its tasks")
+    pairs = [_read_pair(pair, f"a pair of {where}") for pair in record]
+    histogram = np.array([histogram for _, histogram in pairs], dtype=np.int64)
+    return Pairs.of(np.array([mean for mean, _ in pairs], dtype=np.float64), histogram)
+
+
+def _read_pair(pair: Any, where: str) -> tuple[float, list[int]]:
+    first = field(pair, "first_bin", (int,), where) + 100
+    counts = [count(number, f"a histogram bin of {where}") for number in field(pair, "counts", (list,), where)]
+    if first < 0 or first + len(counts) > BINS:
+        raise ValueError(f"the histogram of {where} has {len(counts)} bins from {first - 100}, beyond -100 to 99")
+    mean = field(pair, "mean_cosine", (*NUMBER, type(None)), where)
+    if mean is not None and not -1 <= mean <= 1:
+        raise ValueError(f"'mean_cosine' of {where} is {mean}, not a number from -1 to 1")
+    return math.nan if mean is None else float(mean), [0] * first + counts + [0] * (BINS - first - len(counts))
+
+
+def _unpacked(record: dict[str, Any], number: int, where: str) -> Pairs:
+    size = field(record, "bytes", (int,), where)
+    if size not in (1, 2, 4, 8):
+        raise ValueError(f"'bytes' of {where} is {size}, not 1, 2, 4 or 8")
+    means = _bytes(record, "mean_cosines", where)
+    if len(means) != 8 * number:
+        raise ValueError(f"'mean_cosines' of {where} has {len(means)} bytes, not {8 * number} for its {number} pairs")
+    bits = _decompressed(record, "filled", math.ceil(number * BINS / 8), where)
+    filled = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[: number * BINS])
+    counts = np.frombuffer(_decompressed(record, "counts", size * len(filled), where), dtype=f"<u{size}")
+    if counts.min(initial=1) == 0 or counts.max(initial=1) > _MOST:
+        raise ValueError(f"'counts' of {where} go from {counts.min()} to {counts.max()}, not from 1 to 2^53")
+    return Pairs(np.frombuffer(means, dtype="<f8").astype(np.float64), filled, counts.astype(np.int64))
+
+
+def _text(content: bytes) -> str:
+    return b64encode(content).decode("ascii")
+
+
+def _compressed(numbers: NDArray[Any]) -> bytes:
+    return zlib.compress(numbers.tobytes(), level=1)  # a tenth larger than at level 6, in a fifth of the time
+
+
+def _bytes(record: dict[str, Any], key: str, where: str) -> bytes:
+    text = field(record, key, (str,), where)
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{key!r} of {where} is not base64 ({error})") from error
+
+
+def _decompressed(record: dict[str, Any], key: str, size: int, where: str) -> bytes:
+    """Return what must be ``size`` bytes; of more, no more than one is ever made."""
+    decompressor = zlib.decompressobj()
+    try:
+        content = decompressor.decompress(_bytes(record, key, where), size + 1)
+    except zlib.error as error:
+        raise ValueError(f"{key!r} of {where} is not compressed with zlib ({error})") from error
+    if len(content) != size or not decompressor.eof or decompressor.unused_data:
+        raise ValueError(f"{key!r} of {where} does not hold the {size} bytes that it must")
+    return content

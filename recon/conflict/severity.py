@@ -1,0 +1,20 @@
+"""Severities and the bins that cosines are counted in: both lie on one 0.01 grid, so that every score is exact."""
+
+import math
+
+BIN_EDGES: tuple[float, ...] = tuple(i / 100 for i in range(-100, 101))
+"""The 201 edges of the 200 histogram bins; bin b counts BIN_EDGES[b] <= cosine < BIN_EDGES[b + 1]."""
+
+BINS = len(BIN_EDGES) - 1
+
+DEFAULT_SEVERITY = -0.1
+"""The severity of the paper's first experiment, used where none is asked for."""
+
+
+def severity_in_hundredths(severity: float) -> int:
+    """Return a severity on the 0.01 grid in (-1, 0] as a whole number of hundredths; up to 1e-9 off counts as on it."""
+    nearest = 0.0 if math.isnan(severity) else min(max(severity, -0.99), 0.0)
+    hundredths = round(nearest * 100)
+    if not abs(severity - hundredths / 100) <= 1e-9:
+        raise ValueError(f"severity {severity} is not on the 0.01 grid in (-1, 0]; nearest: {hundredths / 100}")
+    return hundredths
