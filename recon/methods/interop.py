@@ -1,7 +1,7 @@
 """TorchJD's methods as methods of ours, and ours as TorchJD's.
 
 Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; https://torchjd.org. An optional extra:
-``pip install 'recon-mtl[torchjd]'``; it is imported when first used.
+``pip install -e '.[torchjd]'`` in Recon's checkout; it is imported when first used.
 
 Needs the Gramian if TorchJD's object does, else the Jacobian. ``SDMGradWeighting`` and ``MoDoWeighting``, made for
 J_1 J_2' of two independent batches, get the Gramian of the batch at hand. An object that holds floating-point tensors,
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from recon.extras import needs
 from recon.methods.method import GramianMethod, JacobianMethod, LossMethod, Method
 from recon.methods.registry import register_method
 from recon.names import unknown_name
@@ -109,10 +110,8 @@ def to_torchjd(method: Method) -> Any:
 
 
 def _torchjd() -> Any:
-    try:
+    with needs("torchjd", extra="torchjd"):
         import torchjd.aggregation
-    except ImportError as error:
-        raise ImportError("TorchJD is not installed; get it with: pip install 'recon-mtl[torchjd]'") from error
     return torchjd.aggregation
 
 

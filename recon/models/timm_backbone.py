@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from recon.extras import needs
 from recon.names import unknown_name
 
 
@@ -23,9 +24,11 @@ def timm_backbone(
         timm's own module, mapping images ``(B, in_channels, H, W)`` to ``(B, num_features)``.
 
     Raises:
+        PackageMissingError: timm is not installed.
         ValueError: timm knows no network of this name, or ``image_size`` is given for one that takes any size.
     """
-    import timm
+    with needs("timm", extra="timm"):
+        import timm
 
     if not timm.is_model(name):
         raise unknown_name("network", name, timm.list_models(), "timm")

@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recon.extras import needs
 from recon.models.dense_heads import convolutional_head
 from recon.models.image_input import ImageInput
 from recon.models.segnet import ConvBlock
@@ -35,11 +36,13 @@ def timm_pyramid(
             the size they were designed for.
 
     Raises:
+        PackageMissingError: timm is not installed.
         ValueError: timm knows no network of this name; ``image_size`` is given for one that takes any size; or
             pretrained weights are asked for images of other than three channels.
     """
-    import timm
-    from timm.data.config import resolve_model_data_config
+    with needs("timm", extra="timm"):
+        import timm
+        from timm.data.config import resolve_model_data_config
 
     if not timm.is_model(name):
         raise unknown_name("network", name, timm.list_models(), "timm")

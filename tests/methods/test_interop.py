@@ -119,9 +119,9 @@ def test_what_is_not_torchjds_is_refused() -> None:
 
 def test_without_torchjd_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(ImportError, match=r"pip install 'recon-mtl\[torchjd\]'"):
+    with pytest.raises(ImportError, match=r"torchjd is not installed; .*: pip install -e '\.\[torchjd\]'"):
         create_method("torchjd")
-    with pytest.raises(ImportError, match=r"pip install 'recon-mtl\[torchjd\]'"):
+    with pytest.raises(ImportError, match=r"torchjd is not installed; .*: pip install -e '\.\[torchjd\]'"):
         to_torchjd(create_method("mgda"))
 
 

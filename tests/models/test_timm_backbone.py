@@ -1,8 +1,12 @@
+import sys
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
+from torch import nn
 
-from recon.models import timm_backbone
+from recon.models import timm_backbone, timm_pyramid
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "resnet10t", "mobilenetv3_small_050", "lcnet_035"])
@@ -32,3 +36,12 @@ def test_an_image_size_for_a_network_of_any_size_is_refused() -> None:
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown network 'resnt18' in timm; nearest: 'resnet18'"):
         timm_backbone("resnt18")
+
+
+@pytest.mark.parametrize("build", [timm_backbone, timm_pyramid])
+def test_without_timm_the_error_says_what_to_install(
+    build: Callable[[str], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"timm is not installed; .*: pip install -e '\.\[timm\]'"):
+        build("test_resnet")

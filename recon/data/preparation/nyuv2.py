@@ -27,6 +27,7 @@ from recon.data.preparation.archive import NormalsArchive
 from recon.data.preparation.manifest import Arrays, Recipe, carry_out, source_record
 from recon.data.preparation.normals import Camera, matching_axes, normals_from_depth
 from recon.data.preparation.resizing import Size, averaged, sampled
+from recon.extras import needs
 
 NormalsOf = Callable[[int, np.ndarray], np.ndarray]
 """The normals (H, W, 3) of an image, from its number and its depth (H, W)."""
@@ -197,10 +198,8 @@ class Scans:
 
 @contextmanager
 def _opened(path: Path, distribution: Distribution) -> Iterator[Scans]:
-    try:
+    with needs("h5py", extra="data"):  # MATLAB's files are HDF5
         import h5py  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ValueError("reading MATLAB's files needs h5py; pip install 'recon-mtl[data]'") from error
     if not path.is_file():
         raise ValueError(f"{path} is no file; give the official nyu_depth_v2_labeled.mat")
     try:
