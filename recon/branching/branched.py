@@ -4,18 +4,20 @@ import inspect
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from recon.branching.call import Call, variables
 from recon.branching.copying import deep_copy
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
-from recon.branching.program import Program, write_program
+from recon.branching.program import Program, Refusal, write_program
+from recon.branching.programs import Programs
 from recon.branching.running_statistics import per_task_statistics
 from recon.branching.state import assemble, part, tie
-from recon.branching.trace import Call, Untraceable, Variable, variables
+from recon.branching.trace import in_mode
 from recon.gradients import shared_layers
 from recon.names import check_task_names, unknown_name
 from recon.wrappers import PartlyShared, without_wrappers
@@ -107,7 +109,7 @@ class BranchedModule(nn.Module, PartlyShared):
         self.shared, self.branches = part(backbone, self._cut, self.tasks)
         initialise(dict(self.branches.items()), init, backbone, paths, self._cut.tensors - self._cut.statistics)
         self.training = backbone.training
-        self._programs: dict[Call, Program | None] = {}
+        self._programs = Programs()
         self._reason = ""
         self._networks: dict[str, nn.Module] = {}
         self._assembled_from: list[nn.Module] = []
@@ -127,10 +129,8 @@ class BranchedModule(nn.Module, PartlyShared):
             same tensor for every task.
         """
         call = Call.of(self.training, args, kwargs)
-        if call not in self._programs:
-            self._trace(call)
-        program = self._programs[call]
-        if program is None:
+        program = self._programs.find(call) or self._trace(call)
+        if isinstance(program, Refusal):
             return {task: network(*args, **kwargs) for task, network in self._task_networks().items()}
         return program.forward(self, *program.constants, *variables(args, kwargs))
 
@@ -177,9 +177,9 @@ class BranchedModule(nn.Module, PartlyShared):
         return "\n".join(lines) + "\n)"
 
     def _plan(self) -> str:
-        program = self._programs[_plain_call(self.shared, self.training)]
-        if program is None:
-            return f"runs once per task from the input on, because it cannot be traced ({self._reason})"
+        program = self._programs.latest(_plain_call(self.shared, self.training))
+        if isinstance(program, Refusal):
+            return f"runs once per task from the input on, because it cannot be traced ({program.reason})"
         if not program.per_task:
             return f"trunk:    all {program.trunk} operations, run once"
         return (
@@ -191,24 +191,32 @@ class BranchedModule(nn.Module, PartlyShared):
         """One task's network, on the tensors of this one."""
         return assemble(self.shared, self.branches[task], self._cut)
 
-    def _trace(self, call: Call) -> None:
+    def _trace(self, call: Call) -> Program | Refusal:
         """Write the program for one way of calling the backbone, outside of compiled code."""
         # Not as a decorator, which would make `import recon` load the compiler.
-        torch.compiler.disable(self._write_program)(call)
+        return cast("Program | Refusal", torch.compiler.disable(self._write_program)(call))
 
-    def _write_program(self, call: Call) -> None:
-        """The program for one way of calling the backbone; None if it cannot be traced."""
-        try:
-            self._programs[call] = write_program(self._network(self.tasks[0]), call, self._cut, self.tasks)
-        except Exception as error:  # a forward may raise anything when it runs on traced values
-            self._programs[call] = None
-            self._warn_untraceable(error)
+    def _write_program(self, call: Call) -> Program | Refusal:
+        network = self._network(self.tasks[0])
+        if call.training != self.training:
+            network = in_mode(network, call.training)
+        written = self._programs.add(
+            call, lambda opened: write_program(network, call, self._cut, self.tasks, self._homes, opened)
+        )
+        if isinstance(written, Refusal):
+            self._warn_untraceable(written.reason)
+        return written
 
-    def _warn_untraceable(self, error: Exception) -> None:
+    def _homes(self, path: str) -> list[nn.Module]:
+        """The modules that stand for one of the backbone: a shared one, or one for each task."""
+        if any(path == leaf or path.startswith(f"{leaf}.") for leaf in self._cut.leaves):
+            return [self.branches[task].get_submodule(path) for task in self.tasks]
+        return [self.shared.get_submodule(path)]
+
+    def _warn_untraceable(self, reason: str) -> None:
         if self._reason:
             return
-        kind = "" if isinstance(error, Untraceable) else f"{type(error).__name__}: "
-        self._reason = kind + str(error).partition("\n")[0]
+        self._reason = reason
         more = f"{len(self.tasks)} times the work also before the first branched layer"
         if self.statistics == "shared":
             more += f", where BatchNorm updates its statistics {len(self.tasks)} times a step, with the same batch"
@@ -233,15 +241,15 @@ class BranchedModule(nn.Module, PartlyShared):
         super()._apply(fn, recurse)
         tie(self.shared, self.branches.values())
         # Tensors that the forward makes were made for where the parameters were: trace again when needed.
-        self._programs = {call: own for call, own in self._programs.items() if own is None or not own.constants}
+        self._programs.drop_constants()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Generated functions do not pickle; they are made again from the calls that they are for.
-        return {**self.__dict__, "_programs": list(self._programs), "_networks": {}, "_assembled_from": []}
+        return {**self.__dict__, "_programs": self._programs.calls, "_networks": {}, "_assembled_from": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "_programs": {}})
+        super().__setstate__({**state, "_programs": Programs()})
         for call in state["_programs"]:
             self._write_program(call)
 
@@ -266,4 +274,4 @@ def _plain_call(backbone: nn.Module, training: bool) -> Call:
     """A call with every argument that has no default, and with one if all have."""
     parameters = inspect.signature(backbone.forward).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return Call(training, (Variable,) * (len(needed) or min(len(parameters), 1)), ())
+    return Call(training, (Tensor,) * (len(needed) or min(len(parameters), 1)), ())

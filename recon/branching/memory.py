@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import fx, nn
 
-from recon.branching.trace import AUGMENTED
+from recon.branching.values import AUGMENTED
 
 # Where it depends on the values (reshape, contiguous, to), counting the result as a view costs nothing but a view.
 # fmt: off
@@ -26,8 +26,24 @@ _VIEWS = frozenset({
     "view_as_complex", "view_as_real", "vsplit",
 })
 # fmt: on
-_VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "H", "mH", "real", "imag"})
 _IN_PLACE_OPERATORS = {"setitem", *(function.__name__ for function in AUGMENTED)}
+_METADATA_ATTRIBUTES = frozenset(
+    {
+        "device",
+        "dtype",
+        "grad",
+        "is_cuda",
+        "is_leaf",
+        "is_sparse",
+        "itemsize",
+        "layout",
+        "names",
+        "nbytes",
+        "ndim",
+        "requires_grad",
+        "shape",
+    }
+)
 _METADATA_METHODS = frozenset({"dim", "get_device", "is_contiguous", "ndimension", "numel", "size", "stride"})
 _VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten)
 
@@ -56,7 +72,7 @@ def handed_on(node: fx.Node, root: nn.Module) -> list[fx.Node]:
         module = _module(node, root)
         views = isinstance(module, _VIEW_MODULES) or _is_idle_dropout(type(module).__name__, vars(module))
     elif node.target is getattr:
-        views = node.args[1] in _VIEW_ATTRIBUTES
+        views = node.args[1] not in _METADATA_ATTRIBUTES  # of an object that holds tensors, too
     elif node.op == "call_function":
         name = _function_name(node)
         permutes = name == "einsum" and len(node.all_input_nodes) == 1
@@ -78,7 +94,7 @@ def memory_of(node: fx.Node, root: nn.Module, memory: Mapping[fx.Node, set[fx.No
 def _is_metadata(node: fx.Node) -> bool:
     if node.op == "call_method":
         return node.target in _METADATA_METHODS
-    return node.target is getattr and node.args[1] not in _VIEW_ATTRIBUTES
+    return node.target is getattr and node.args[1] in _METADATA_ATTRIBUTES
 
 
 def _is_in_place(name: str) -> bool:

@@ -2,15 +2,19 @@
 
 import itertools
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
+from recon.branching.call import Call
+from recon.branching.guard import Guard, Homes, guard, reads_of_memory
 from recon.branching.layers import Cut
+from recon.branching.reads import Name
 from recon.branching.split import divide, split
-from recon.branching.trace import Call, trace
+from recon.branching.trace import Failed, Trace, reason_of, trace
+from recon.branching.values import Untraceable
 
 _numbers = itertools.count()
 
@@ -20,6 +24,7 @@ class Program:
     """A function of the branched network, of tensors that the backbone's forward makes, and of the call's variables.
 
     Attributes:
+        guard: What of the network's Python state must be as it was for the function to be right.
         forward: The function; it finds modules and tensors as ``shared.<path>`` and ``branches.<task>.<path>``.
         constants: Its first arguments after the network.
         code: Its source.
@@ -28,6 +33,7 @@ class Program:
         first: The first of these.
     """
 
+    guard: Guard
     forward: Callable[..., dict[str, Any]]
     constants: tuple[Tensor, ...]
     code: str
@@ -36,7 +42,22 @@ class Program:
     first: str
 
 
-def write_program(network: nn.Module, call: Call, cut: Cut, tasks: tuple[str, ...]) -> Program:
+@dataclass(frozen=True)
+class Refusal:
+    """That there is no program.
+
+    Attributes:
+        guard: What of the network's Python state must be as it was for that to be so.
+        reason: Why.
+    """
+
+    guard: Guard
+    reason: str
+
+
+def write_program(
+    network: nn.Module, call: Call, cut: Cut, tasks: tuple[str, ...], homes: Homes, opened: Collection[Name] = ()
+) -> Program | Refusal:
     """Trace one task's network and write the program for all tasks.
 
     Args:
@@ -44,13 +65,33 @@ def write_program(network: nn.Module, call: Call, cut: Cut, tasks: tuple[str, ..
         call: The way of calling it.
         cut: What every task has for itself.
         tasks: The tasks.
+        homes: Path in the backbone -> the modules that stand for it in the branched network.
+        opened: The numbers among the attributes to read at every call instead of baking them in.
     """
-    traced = trace(network, call)
+    try:
+        traced = trace(network, call, cut.touched, opened)
+    except Failed as failure:
+        return _refuse(str(failure), failure.reads, failure.entered, homes)
+    try:
+        return _write(traced, cut, tasks, homes)
+    except Exception as error:
+        return _refuse(reason_of(error), traced.reads, traced.entered, homes)
+
+
+def _refuse(reason: str, reads: Mapping[Name, Any], entered: Collection[str], homes: Homes) -> Refusal:
+    try:
+        return Refusal(guard(reads, entered, homes), reason)
+    except Untraceable:  # what cannot be watched is not tried again
+        return Refusal(Guard(), reason)
+
+
+def _write(traced: Trace, cut: Cut, tasks: tuple[str, ...], homes: Homes) -> Program:
     division = divide(traced, cut.is_own)
     forward, code = _function(split(traced, division, tasks, cut.is_own))
     operations = [node for node in traced.graph.nodes if node.op.startswith("call")]
     per_task = [node for node in operations if node in division.per_task]
     return Program(
+        guard({**reads_of_memory(traced.graph, traced.root), **traced.reads}, traced.entered, homes),
         forward,
         tuple(traced.constants.values()),
         code,

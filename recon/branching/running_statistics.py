@@ -11,9 +11,10 @@ from itertools import accumulate
 
 from torch import nn
 
+from recon.branching.call import Call
 from recon.branching.layers import cut, join
 from recon.branching.split import divide
-from recon.branching.trace import Call, Trace, trace
+from recon.branching.trace import Trace, in_mode, trace
 
 
 def running_statistics(backbone: nn.Module) -> frozenset[str]:
@@ -44,7 +45,8 @@ def per_task_statistics(backbone: nn.Module, paths: Sequence[str], calls: Sequen
     statistics = running_statistics(backbone) - cut(backbone, paths).tensors
     own: frozenset[str] = frozenset()
     try:
-        traces = [trace(backbone, call) for call in calls]
+        touched = cut(backbone, paths).touched
+        traces = [trace(in_mode(backbone, call.training), call, touched) for call in calls]
         # A module that runs before a branch and again behind it moves the place where tasks part.
         while own != (more := statistics - _run_once(traces, statistics, cut(backbone, paths, own).is_own)):
             own = more

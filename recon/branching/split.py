@@ -18,7 +18,8 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map_only
 
 from recon.branching.memory import memory_of, written
-from recon.branching.trace import Trace, Untraceable
+from recon.branching.trace import Trace
+from recon.branching.values import Untraceable
 
 Values = dict[fx.Node, fx.Node]  # node of the traced graph -> node of the graph for all tasks
 
@@ -45,7 +46,8 @@ def divide(trace: Trace, is_own: Callable[[str], bool]) -> Division:
         is_own: Whether every task has its own module or tensor of a name.
 
     Raises:
-        Untraceable: If the forward writes into a tensor that outlives the call, and that tasks share.
+        Untraceable: If the forward writes into a tensor that outlives the call, and that tasks share; or if a module
+            that cannot be traced would run once per task: each task needs what it keeps in Python for itself.
     """
     per_task: dict[fx.Node, list[fx.Node]] = {}
     memory: dict[fx.Node, set[fx.Node]] = {}
@@ -60,6 +62,8 @@ def divide(trace: Trace, is_own: Callable[[str], bool]) -> Division:
         if node.op == "output" or not (uses_branch or uses_task or writes & read):
             _refuse(maker for maker in writes if maker.target in trace.constants)
             continue
+        if node.op == "call_module" and node.target in trace.whole:
+            raise Untraceable(f"{node.target!r}, which runs once per task, cannot be traced")
         clones = writes - private
         per_task[node] = [maker for maker in memory if maker in clones] if clones else []
         _refuse(maker for maker in per_task[node] if maker.op == "get_attr")

@@ -1,109 +1,49 @@
 """A backbone's forward as a torch.fx graph.
 
-What the backbone reads in Python is baked into its trace: ``self.training``, and arguments that are None, a boolean or
-a string. So there is one trace for training, one for evaluation, and one more for every other way of calling it.
-Numbers that the backbone keeps as attributes are baked in too: after changing one, branch again.
+What the backbone reads in Python is baked into its trace: flags, numbers, lists and dictionaries that its modules hold,
+and arguments that are None, a boolean or a string. So a trace says what it read: it holds as long as that is the same
+(see ``guard``). A forward that changes what it reads, so that one call depends on the one before, is not traced.
+
+A module that cannot be traced, and that no branched layer is in, is recorded as one operation.
 """
 
-import operator
-import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.utils import _pytree
 
+from recon.branching.call import Call, Nested, Variable
 from recon.branching.copying import deep_copy
+from recon.branching.hooks import foreign_hooks
 from recon.branching.layers import all_tensors, join
 from recon.branching.leaves import is_leaf, wrapped_functions, wrapped_modules
-
-
-class Untraceable(Exception):
-    """The backbone's forward cannot be had as a graph that gives the same results; the message says why."""
-
-
-class Variable:
-    """Stands, as a class, in a :class:`Call` for an argument whose value differs from call to call."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One way of calling a backbone: the flags that its trace bakes in, with all other arguments left open."""
-
-    training: bool
-    args: tuple[Any, ...]
-    kwargs: tuple[tuple[str, Any], ...]
-
-    @classmethod
-    def of(cls, training: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
-        return cls(training, tuple(map(_flag, args)), tuple((name, _flag(value)) for name, value in kwargs.items()))
-
-
-def variables(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The arguments that a :class:`Call` leaves open, in its order."""
-    return [value for value in (*args, *kwargs.values()) if _flag(value) is Variable]
-
-
-def _flag(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | str) else Variable
-
-
-class _Value(fx.Proxy):
-    """A traced value that also records what torch.fx misses: ``x += y`` and ``x[i] = y`` write into ``x``."""
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("tracer", "node"):
-            raise Untraceable(f"it sets the attribute {name!r} of a tensor")
-        super().__setattr__(name, value)
-
-
-def _recorded(function: Callable[[Any, Any], Any]) -> Callable[[_Value, Any], fx.Proxy]:
-    def record(self: _Value, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return record
-
-
-def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The same function, but not the operator's own.
-
-    For that one torch.fx writes ``x += y``, which changes what `x` is further on: right for tensors, wrong for numbers.
-    """
-
-    def apply(target: Any, value: Any) -> Any:
-        return function(target, value)
-
-    apply.__name__ = apply.__qualname__ = function.__name__
-    return apply
-
-
-# fmt: off
-AUGMENTED = tuple(map(_in_place, (
-    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow,
-    operator.imatmul, operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift,
-)))
-# fmt: on
-for _function in AUGMENTED:
-    setattr(_Value, f"__{_function.__name__}__", _recorded(_function))
+from recon.branching.python_state import random_state
+from recon.branching.reads import Changed, Name, Reads
+from recon.branching.values import Untraceable, Value, is_tensor
 
 
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
-    def __init__(self, call: Call) -> None:
-        super().__init__(wrapped_modules(), wrapped_functions())
+    def __init__(self, call: Call, reads: Reads, whole: Collection[str], opened: Collection[Name]) -> None:
+        super().__init__(wrapped_modules(), wrapped_functions())  # type: ignore[arg-type]  # of several modules
         self._call = call
+        self._reads = reads
+        self._whole = whole
+        self._opened = opened
+        self._attributes: dict[Name, fx.Proxy] = {}
         self._autocasts = 0
+        self.entered: list[str] = []
+        self.failed: str | None = None  # the innermost module whose forward raised
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
-        with torch.enable_grad(), self._counting_autocasts():
+        with torch.enable_grad(), self._counting_autocasts(), self._reads.recorded(self._stand_in):
             return super().trace(root, concrete_args)
 
     @contextmanager
@@ -122,28 +62,93 @@ class _Tracer(fx.Tracer):
         with patch.multiple(torch.autocast, __enter__=counted_enter, __exit__=counted_leave):
             yield
 
+    def _stand_in(self, path: str, name: str, value: Any) -> Any:
+        """What a forward sees of an attribute: traced values of tensors, and of numbers that change all the time."""
+        if not isinstance(value, Tensor) and (path, name) not in self._opened:
+            return value
+        if (path, name) not in self._attributes:
+            proxy = self.create_proxy("get_attr", join(path, name), (), {})
+            proxy.node.meta["tensor"] = isinstance(value, Tensor)
+            self._attributes[path, name] = proxy
+        return self._attributes[path, name]
+
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         # A graph holds operations, not the modes that they ran in.
         if self._autocasts or not torch.is_grad_enabled():
             raise Untraceable("it switches gradients or autocast in its forward, which a graph does not hold")
         return super().create_node(*args, **kwargs)
 
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, np.generic):
+            return a.item()
+        if isinstance(a, np.ndarray):
+            return super().create_arg(torch.from_numpy(a.copy()))
+        if not isinstance(a, fx.Proxy) and type(a) in _pytree.SUPPORTED_NODES and not _is_written_out(a):
+            leaves, spec = _pytree.tree_flatten(a)
+            return self.create_node("call_function", _rebuild(spec), tuple(map(self.create_arg, leaves)), {})
+        if isinstance(a, dict) and type(a) is not dict:
+            raise Untraceable(f"it hands on a {type(a).__name__}, which a graph does not hold")
+        return super().create_arg(a)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        path = self.path_of_module(m)
+        if hook := foreign_hooks(m, self.is_leaf_module(m, path), self.root):
+            self.failed = path
+            raise Untraceable(hook)
+        if self.is_leaf_module(m, path):
+            return super().call_module(m, forward, args, kwargs)
+        self.entered.append(path)
+        before = random_state()
+        try:
+            output = super().call_module(m, forward, args, kwargs)
+            if before != random_state():
+                raise Untraceable("it draws random numbers that do not depend on its input")
+        except Exception:
+            self.failed = path if self.failed is None else self.failed
+            raise
+        return output
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name != "" and is_leaf(m)
+        return module_qualified_name in self._whole or (module_qualified_name != "" and is_leaf(m))
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Value(node, self)
+        node.meta.setdefault("tensor", is_tensor(node, self.root))
+        return Value(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        value = super().getattr(attr, attr_val, parameter_proxy_cache)
+        if isinstance(value, Value):
+            value.node.meta["tensor"] = True
+        return value
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        args = [self._argument(f"input_{i}", value) for i, value in enumerate(self._call.args)]
-        kwargs = {name: self._argument(name, value) for name, value in self._call.kwargs}
+        args = [self._argument(f"input_{i}", flag) for i, flag in enumerate(self._call.args)]
+        kwargs = {name: self._argument(name, flag) for name, flag in self._call.kwargs}
         # Called as a module, not by its class's forward: its hooks, and a forward set on the instance, belong to it.
         return (lambda: self.root(*args, **kwargs)), []
 
-    def _argument(self, name: str, value: Any) -> Any:
-        return self.create_proxy("placeholder", name, (), {}) if value is Variable else value
+    def _argument(self, name: str, flag: Any) -> Any:
+        if isinstance(flag, Nested):
+            return flag.rebuilt([self._argument(f"{name}_{i}", inner) for i, inner in enumerate(flag.flags)])
+        if flag is not Variable and flag is not Tensor:
+            return flag
+        proxy = self.create_proxy("placeholder", name, (), {})
+        proxy.node.meta["tensor"] = flag is Tensor
+        return proxy
+
+
+def _is_written_out(value: Any) -> bool:
+    """Whether torch.fx writes this container into its code itself."""
+    return type(value) in (list, tuple, dict, torch.Size) or isinstance(value, tuple)
+
+
+def _rebuild(spec: _pytree.TreeSpec) -> Callable[..., Any]:
+    def rebuild(*leaves: Any) -> Any:
+        return _pytree.tree_unflatten(list(leaves), spec)
+
+    return rebuild
 
 
 @dataclass(frozen=True)
@@ -154,51 +159,94 @@ class Trace:
         graph: The operations, with modules and tensors named by their paths in the backbone.
         root: The traced network, for looking up the modules that the graph calls.
         constants: The tensors that the forward itself made, by the name the graph gives them.
+        reads: What the forward read of the attributes of its modules.
+        entered: The modules whose forward ran.
+        whole: The modules that cannot be traced, and are recorded as one operation each.
     """
 
     graph: fx.Graph
     root: nn.Module
-    constants: dict[str, torch.Tensor]
+    constants: dict[str, Tensor]
+    reads: dict[Name, Any]
+    entered: tuple[str, ...]
+    whole: frozenset[str]
 
 
-def trace(network: nn.Module, call: Call) -> Trace:
-    """Trace a network's forward for one way of calling it.
+class Failed(Untraceable):
+    """A forward cannot be traced.
+
+    Attributes:
+        reads: What it read before it failed.
+        entered: The modules whose forward ran.
+    """
+
+    def __init__(self, reason: str, reads: dict[Name, Any], entered: tuple[str, ...]) -> None:
+        super().__init__(reason)
+        self.reads = reads
+        self.entered = entered
+
+
+def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Collection[Name] = ()) -> Trace:
+    """Trace a network's forward for one way of calling it, with its flags as they are.
+
+    Args:
+        network: The network; it is not altered.
+        call: The way of calling it.
+        touched: The modules that hold something of a branched layer, so that they must be entered; with the root.
+        opened: The numbers among the attributes to read at every call instead of baking them in.
 
     Raises:
-        Untraceable: If it draws random numbers in Python: its trace would repeat the same draw for ever.
-        Exception: Whatever the forward raises when it runs on traced values.
+        Failed: If its forward cannot be traced, or its trace would not give the same results; the message says why.
     """
-    # Tracing sets flags, and leaves traced values behind in modules that remember what they have seen.
-    root = deep_copy(network, {id(tensor): tensor for tensor in all_tensors(network)})
-    root.train(call.training)
-    before, draws = _attributes(root), _random_state()
-    tracer = _Tracer(call)
-    graph = tracer.trace(root)
-    del tracer.root  # a tracer is part of cycles: until they are collected, it would keep all tensors
-    if draws != _random_state():
-        raise Untraceable("it draws random numbers that do not depend on its input")
-    changed = {name: value for name, value in _attributes(root).items() if not _same(before.get(name), value)}
-    for name, value in changed.items():
-        if isinstance(value, fx.Proxy) or name in before:
-            raise Untraceable(f"it sets the attribute {name!r}, so that one call may depend on the one before")
-    return Trace(graph, root, {name: value for name, value in changed.items() if name.startswith("_tensor_constant")})
+    whole: set[str] = set()
+    while True:
+        # Tracing leaves traced values behind in modules that remember what they have seen.
+        root = private(network)
+        reads = Reads(root)
+        tracer = _Tracer(call, reads, whole, opened)
+        before = random_state()
+        try:
+            graph = tracer.trace(root)
+            reads.check_unchanged()
+            if before != random_state():
+                raise Untraceable("it draws random numbers that do not depend on its input")
+        except Exception as error:  # a forward may raise anything when it runs on traced values
+            failed = error.path if isinstance(error, Changed) else tracer.failed
+            more = _enclosing(failed, root, set(tracer.entered).difference(touched))
+            if not more:
+                raise Failed(reason_of(error), reads.values, tuple(tracer.entered)) from error
+            whole |= more
+            continue
+        finally:
+            # A tracer is part of cycles: until they are collected, it would keep all tensors.
+            for name in ("root", "_reads"):
+                vars(tracer).pop(name, None)
+        constants = {name: value for name, value in vars(root).items() if name.startswith("_tensor_constant")}
+        read = {name: value for name, value in reads.values.items() if name not in opened}
+        return Trace(graph, root, constants, read, tuple(tracer.entered), frozenset(whole))
 
 
-def _attributes(root: nn.Module) -> dict[str, Any]:
-    """What modules hold besides modules and parameters, as far as it is a value and no container, by name."""
-    return {
-        join(path, name): value
-        for path, module in root.named_modules()
-        for name, value in {**vars(module), **module._buffers}.items()
-        if isinstance(value, fx.Proxy | torch.Tensor | int | float | str)
-    }
+def private(network: nn.Module) -> nn.Module:
+    """A copy of a network's modules, and of what they hold in Python, on the very same tensors."""
+    return deep_copy(network, {id(tensor): tensor for tensor in all_tensors(network)})
 
 
-def _same(before: Any, after: Any) -> bool:
-    return before is after or (isinstance(after, int | float | str) and before == after)
+def in_mode(network: nn.Module, training: bool) -> nn.Module:
+    """A private copy whose modules are in training or evaluation, as the network itself sets them."""
+    return private(network).train(training)
 
 
-def _random_state() -> list[Any]:
-    numpy = sys.modules.get("numpy")
-    state = [random.getstate(), torch.get_rng_state().tolist()]
-    return [*state, repr(numpy.random.get_state(legacy=False))] if numpy else state
+def _enclosing(failed: str | None, root: nn.Module, candidates: Collection[str]) -> set[str]:
+    """The smallest module around a failed one that can be recorded as one operation, with all others of its class."""
+    while failed:
+        if failed in candidates:
+            kind = type(root.get_submodule(failed))
+            return {path for path in candidates if type(root.get_submodule(path)) is kind}
+        failed = failed.rpartition(".")[0]
+    return set()
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line."""
+    kind = "" if isinstance(error, Untraceable) else f"{type(error).__name__}: "
+    return kind + str(error).partition("\n")[0]

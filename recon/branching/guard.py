@@ -1,0 +1,150 @@
+"""Whether what a trace read of a backbone's Python state is still the same.
+
+It is asked at every step, so it is one loop over entries of dictionaries. Only lists, dictionaries and objects that the
+forward reads are walked through.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from recon.branching.layers import join
+from recon.branching.python_state import freeze, is_constant, same_constant
+from recon.branching.reads import MISSING, Name
+from recon.branching.values import Untraceable
+
+Homes = Callable[[str], Sequence[nn.Module]]
+Entry = tuple[Mapping[str, Any], str, Any]  # a dictionary, a key, and the value that was there
+
+_DROPS = ("training", "p", "drop_prob")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What must be as it was.
+
+    Attributes:
+        entries: Constants and modules, by where they are held.
+        contents: What else was read, frozen.
+        sizes: Containers of modules and hooks, and how many there were.
+        names: Of the attributes among `entries`, and then among `contents`.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    contents: tuple[Entry, ...] = ()
+    sizes: tuple[tuple[Sized, int], ...] = ()
+    names: tuple[Name | None, ...] = ()
+
+    def holds(self) -> bool:
+        """Whether all of it is as it was."""
+        for held, key, expected in self.entries:
+            value = held.get(key, MISSING)
+            if value is not expected and not same_constant(value, expected):
+                return False
+        for container, size in self.sizes:
+            if len(container) != size:
+                return False
+        return not self.contents or _same_contents(self.contents)
+
+    def changed(self) -> Name | None:
+        """The first attribute that is not as it was; None if it is something else."""
+        for (held, key, expected), name in zip(self.entries, self.names, strict=False):
+            if name and not same_constant(held.get(key, MISSING), expected):
+                return name
+        for entry, name in zip(self.contents, self.names[len(self.entries) :], strict=True):
+            if not _same_contents([entry]):
+                return name
+        return None
+
+    def expects_number(self, name: Name) -> bool:
+        """Whether an attribute was a number, and no boolean."""
+        values = [expected for (_, _, expected), own in zip(self.entries, self.names, strict=False) if own == name]
+        return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _same_contents(contents: Sequence[Entry]) -> bool:
+    if torch.compiler.is_compiling():  # which cannot look into them; outside of compiled code it costs nothing
+        return bool(torch.compiler.disable(_same_contents)(contents))
+    return all(freeze(held.get(key, MISSING)) == frozen for held, key, frozen in contents)
+
+
+def guard(reads: Mapping[Name, Any], entered: Collection[str], homes: Homes) -> Guard:
+    """Say what must stay as it is for a trace to hold.
+
+    Args:
+        reads: What the forward read of the attributes of its modules.
+        entered: The modules whose forward ran while tracing.
+        homes: Path in the backbone -> the modules that stand for it in the branched network.
+
+    Raises:
+        Untraceable: If the tasks' own modules hold different values.
+    """
+    watched = _Watched()
+    for (path, name), read in reads.items():
+        for module in homes(path):
+            watched.add_attribute(module, (path, name), read)
+    for path in dict.fromkeys(entered):
+        for module in homes(path):
+            watched.add_children_and_hooks(module)
+    return watched.guard()
+
+
+class _Watched:
+    def __init__(self) -> None:
+        self._entries: list[tuple[Entry, Name | None]] = []
+        self._contents: dict[int, tuple[Entry, Name]] = {}
+        self._sizes: list[tuple[Sized, int]] = []
+
+    def add_attribute(self, module: nn.Module, name: Name, read: Any) -> None:
+        key = name[1]
+        held = _holder(module, key)
+        value = held.get(key, MISSING)
+        if held is not vars(module):
+            self._entries.append(((vars(module), key, MISSING), name))
+        if read is MISSING or is_constant(read):
+            # What is written for the other mode does not have the flags of now.
+            if key != "training" and not (value is read or same_constant(value, read)):
+                raise Untraceable(f"tasks differ in the attribute {join(*name)!r}")
+            self._entries.append(((held, key, read), name))
+        elif isinstance(value, nn.Module) or id(value) in self._contents:
+            self._entries.append(((held, key, value), name))
+        elif not isinstance(value, Tensor):
+            self._contents[id(value)] = (held, key, freeze(value)), name
+
+    def add_children_and_hooks(self, module: nn.Module) -> None:
+        self._entries += [((module._modules, name, child), None) for name, child in module._modules.items()]
+        containers = (module._modules, module._forward_hooks, module._forward_pre_hooks)
+        self._sizes += [(container, len(container)) for container in containers]
+
+    def guard(self) -> Guard:
+        together = [*self._entries, *self._contents.values()]
+        return Guard(
+            tuple(entry for entry, _ in self._entries),
+            tuple(entry for entry, _ in self._contents.values()),
+            tuple(self._sizes),
+            tuple(name for _, name in together),
+        )
+
+
+def reads_of_memory(graph: fx.Graph, root: nn.Module) -> dict[Name, Any]:
+    """The attributes of called modules that say whether they write into their input, or hand it on."""
+    reads: dict[Name, Any] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            path = str(node.target)
+            module = root.get_submodule(path)
+            names = ("inplace", *(_DROPS if "drop" in type(module).__name__.lower() else ()))
+            reads |= {(path, name): vars(module)[name] for name in names if name in vars(module)}
+    return reads
+
+
+def _holder(module: nn.Module, name: str) -> Mapping[str, Any]:
+    """The dictionary in which the value of a module's attribute is found: its own, or that of a class."""
+    if name not in vars(module):
+        for cls in type(module).__mro__:
+            if name in cls.__dict__:
+                return cls.__dict__
+    return vars(module)

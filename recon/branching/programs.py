@@ -1,0 +1,93 @@
+"""The programs of a branched network: one for every way of calling it, and for every Python state it was called in."""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from recon.branching.call import Call
+from recon.branching.guard import Guard
+from recon.branching.layers import join
+from recon.branching.program import Program, Refusal
+from recon.branching.reads import Name
+
+Write = Callable[[Collection[Name]], Program | Refusal]
+
+_VERSIONS = 8  # of one way of calling it
+_CALLS = 64
+
+
+class Programs:
+    """Finds the program that is right for a call, and says when one must be written.
+
+    A state that comes back finds its program again. A number that has changed twice, such as a temperature that follows
+    a schedule, is read at every call from then on. Where something else has changed eight times, or a number that
+    decides which way the forward takes, that way of calling the network has no program any more.
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[Call, list[Program | Refusal]] = {}
+        self._changes: Counter[Name] = Counter()
+        self._opened: set[Name] = set()
+        self._decisive: set[Name] = set()  # numbers that cannot be read at every call
+
+    @property
+    def calls(self) -> list[Call]:
+        """The ways of calling the network that are known."""
+        return list(self._versions)
+
+    def find(self, call: Call) -> Program | Refusal | None:
+        """The program for a call in the present state, or that there is none; None if it is not known yet."""
+        for version in self._versions.get(call, ()):
+            if version.guard.holds():
+                return version
+        return None
+
+    def latest(self, call: Call) -> Program | Refusal:
+        """What was written last for a call."""
+        return self._versions[call][-1]
+
+    def add(self, call: Call, write: Write) -> Program | Refusal:
+        """Write what is missing for a call in the present state.
+
+        Args:
+            call: The way of calling the network.
+            write: Writes it, given the numbers among the attributes to read at every call.
+        """
+        name = self._changed(call)
+        if name and self._is_schedule(call, name):
+            written = write({*self._opened, name})
+            if isinstance(written, Program):
+                self._opened.add(name)
+                self._versions[call] = [written]
+                return written
+            self._decisive.add(name)
+        written = write(self._opened)
+        versions = self._versions.setdefault(call, [])
+        if len(versions) >= _VERSIONS:
+            what = f"its attribute {join(*name)!r}" if name else "it"
+            written = Refusal(Guard(), f"{what} changes from call to call")
+            versions.clear()
+        versions.append(written)
+        if len(self._versions) > _CALLS:
+            del self._versions[next(iter(self._versions))]
+        return written
+
+    def drop_constants(self) -> None:
+        """Forget the programs with tensors that the forward made where the parameters were then."""
+        for call, versions in self._versions.items():
+            self._versions[call] = [own for own in versions if isinstance(own, Refusal) or not own.constants]
+
+    def _changed(self, call: Call) -> Name | None:
+        """The attribute that is not as the last program for a call expects it."""
+        versions = self._versions.get(call)
+        if not versions:
+            return None
+        name = versions[-1].guard.changed()
+        if name:
+            self._changes[name] += 1
+        else:
+            versions.clear()  # a module or a hook was exchanged, which does not come back
+        return name
+
+    def _is_schedule(self, call: Call, name: Name) -> bool:
+        is_number = self._versions[call][-1].guard.expects_number(name)
+        return is_number and self._changes[name] > 1 and name not in self._decisive
