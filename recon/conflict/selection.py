@@ -1,6 +1,6 @@
 """Layers selected without a conflict map: the controls that a selection by conflict is held against."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 
@@ -10,11 +10,26 @@ def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
         raise ValueError(f"k={k} layers of {len(layers)}; give a number from 1 to {len(layers)}")
 
 
-def random_layers(layers: Sequence[str], k: int, seed: int) -> list[str]:
-    """Return ``k`` of the layers, each equally likely, in forward order; the same ones for the same seed."""
+def random_layers(layers: Sequence[str], k: int, seed: int, other_than: Collection[str] = ()) -> list[str]:
+    """Return ``k`` of the layers, each set equally likely, in forward order; the same ones for the same seed.
+
+    Args:
+        layers: The layers to draw from.
+        k: How many to draw.
+        seed: Seed of the drawing.
+        other_than: A set of layers that is no control of itself: when it is drawn, another one is drawn instead.
+
+    Raises:
+        ValueError: ``k`` is out of range, or there is no other set.
+    """
     check_number_of_layers(k, layers)
-    chosen = set(Random(seed).sample(range(len(layers)), k))
-    return [layer for i, layer in enumerate(layers) if i in chosen]
+    if k == len(layers) and set(layers) == set(other_than):
+        raise ValueError(f"all {k} layers are selected, and there is no other set of {k} to draw; select fewer")
+    random = Random(seed)
+    while True:
+        chosen = {layers[i] for i in random.sample(range(len(layers)), k)}
+        if chosen != set(other_than):
+            return [layer for layer in layers if layer in chosen]
 
 
 def first_layers(layers: Sequence[str], k: int) -> list[str]:

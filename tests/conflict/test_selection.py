@@ -27,6 +27,20 @@ def test_first_and_last_layers_are_in_forward_order() -> None:
     assert first_layers(LAYERS, 5) == last_layers(LAYERS, 5) == random_layers(LAYERS, 5, seed=0) == list(LAYERS)
 
 
+def test_another_set_is_drawn_in_place_of_one_that_is_no_control() -> None:
+    pairs = Counter(tuple(random_layers(LAYERS[:3], 1, seed, other_than=["bn1"])) for seed in range(300))
+    assert pairs.keys() == {("conv1",), ("layer1.conv",)}
+    assert all(abs(number - 150) < 50 for number in pairs.values())
+    for seed in range(20):  # otherwise the drawing is as it was
+        drawn = random_layers(LAYERS, 2, seed)
+        assert random_layers(LAYERS, 2, seed, other_than=drawn[:1]) == drawn
+
+
+def test_where_there_is_no_other_set_that_is_said() -> None:
+    with pytest.raises(ValueError, match="all 2 layers are selected, and there is no other set of 2 to draw"):
+        random_layers(LAYERS[:2], 2, seed=0, other_than=["bn1", "conv1"])
+
+
 @pytest.mark.parametrize("k", [-1, 0, 6])
 def test_numbers_that_cannot_be_selected_are_refused(k: int) -> None:
     for select in (first_layers, last_layers, lambda layers, k: random_layers(layers, k, seed=0)):
