@@ -8,8 +8,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from recon.conflict.severity import severity_in_hundredths
 from recon.experiments.building import read_yaml
+from recon.experiments.fit_checks import check_fit
 from recon.methods import create_method
-from recon.names import unknown_name
+from recon.methods.registry import method_name
+from recon.names import check_folder_name, unknown_name
 from recon.representation import At, check_weights_representations
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]
@@ -46,8 +48,15 @@ class Entry:
     def check(self) -> None:
         """Check what :meth:`Plan.check` says of each entry."""
         method = create_method(self.method, **self.options)
-        if Path(self.label).name != self.label:
-            raise ValueError(f"{self.label!r} cannot name a folder; give the entry another name")
+        check_folder_name(self.label, f"name of the entry {self.method}")
+        if self.label == "joint" and method_name(self.method) != "joint":
+            raise ValueError(f"an entry named 'joint' runs {self.method}, and conflict maps are joint's; name it anew")
+        for key in ("variants", "seeds"):
+            if not getattr(self, key):
+                raise ValueError(f"method {self.label} has no {key}, so it would not run; give some, or take it out")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"method {self.label} has the seed {seed}; a seed is from 0 to 2**32 - 1")
         for variant in self.variants:
             if variant not in VARIANTS[1:]:
                 raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
@@ -100,7 +109,8 @@ class Plan:
             see :func:`recon.branch`.
         every: Observe conflicts in each n-th step.
         map: File of a conflict map for all +Recon runs, or the name of a published ranking, found on any data or
-            width: layer names are the key. By default each seed's plain joint run finds its own.
+            width: layer names are the key. By default each seed's plain joint run finds its own. Random
+            layers are never just those that a map selects.
         single: Whether to train the single-task networks that delta-m compares with.
         imports: Modules to import first, for methods of your own.
     """
@@ -135,7 +145,7 @@ class Plan:
         """Build a plan from what its YAML says; the errors are those of :meth:`load`."""
         plan = _read(cls, content, "")
         assert isinstance(plan, Plan)
-        _check_fit(plan.fit)
+        check_fit(plan.fit)
         return plan
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,23 +168,29 @@ class Plan:
             ValueError: An unknown method, hyperparameter or variant, a value out of range, no runs or two of one id,
                 or +Recon without a map to take layers from.
         """
+        check_folder_name(self.name, "name of the plan")
         severity_in_hundredths(self.severity)
         for key in ("top", "every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
             entry.check()
-        self._check_runs()
+        self.check_runs(tasks=())
 
-    def _check_runs(self) -> None:
-        runs = self.runs(tasks=())
-        ids = [run.id for run in runs]
+    def check_runs(self, tasks: Iterable[str]) -> None:
+        """Check that the runs for these tasks have ids of their own, and maps to take layers from.
+
+        Raises:
+            ValueError: They have not, or there are none.
+        """
+        runs = self.runs(tasks)
+        ids = [run.id.casefold() for run in runs]  # folders "A" and "a" are one on some file systems
         if not runs:
             raise ValueError("there is nothing to run; give methods, each with variants and seeds")
         for run in runs:
-            if ids.count(run.id) > 1:
+            if ids.count(run.id.casefold()) > 1:
                 raise ValueError(f"two runs are called {run.id!r}; give one of the entries a name of its own")
-            if run.needs is not None and run.needs not in ids:
+            if run.needs is not None and run.needs.casefold() not in ids:
                 raise ValueError(
                     f"{run.id} takes its layers from {run.needs}, which the plan does not run; "
                     f"add seed {run.seed} and 'plain' to the joint entry, or name a map file"
@@ -200,9 +216,15 @@ class Plan:
 
     def _run(self, entry: Entry, variant: Any, seed: int) -> Run:
         needs = None
-        if variant == "recon" and self.map_of(entry) is None:
+        if self.map_of(entry) is None and (variant == "recon" or (variant == "random" and self._searches(seed))):
             needs = f"joint-plain-seed{seed}"
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
+
+    def _searches(self, seed: int) -> bool:
+        """Whether a map is found for +Recon runs of this seed; random layers must be others than Recon's."""
+        return any(
+            "recon" in entry.variants and self.map_of(entry) is None and seed in entry.seeds for entry in self.methods
+        )
 
 
 _TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping of keys"}
@@ -241,33 +263,6 @@ def _read_fields(cls: Any, content: Any, where: str) -> Any:
             raise ValueError(f"{where or 'it'} lacks the key {name!r}")
     prefix = f"{where}." if where else ""
     return cls(**{key: _read(known[key].type, value, f"{prefix}{key}") for key, value in content.items()})
-
-
-def _check_fit(fit: dict[str, Any]) -> None:
-    """Check the keys of ``fit`` that the runner itself reads or writes; the others are for ``recon fit`` to check."""
-    for section, key in (("trainer", "max_epochs"), ("model", "backbone"), ("data", "class_path")):
-        if not isinstance(fit.get(section), dict) or key not in fit[section]:
-            raise ValueError(f"fit.{section}.{key} is missing; fit.{section} is {fit.get(section)}")
-    epochs = fit["trainer"]["max_epochs"]
-    if type(epochs) is not int or epochs < 1:
-        raise ValueError(f"fit.trainer.max_epochs must be a whole number of epochs from 1, got {epochs!r}")
-    for path in _SET_BY_THE_RUNNER:
-        section, _, key = path.rpartition(".")
-        if key in (fit[section] if section else fit):
-            raise ValueError(f"fit.{path} is set by the benchmark, run by run; leave it out")
-
-
-_SET_BY_THE_RUNNER = (
-    "seed_everything",
-    "trainer.callbacks",
-    "trainer.enable_checkpointing",
-    "trainer.logger",
-    "model.method",
-    "model.method_options",
-    "model.at",
-    "model.only",
-    "model.branch",
-)
 
 
 def _plain(value: Any) -> Any:

@@ -60,6 +60,23 @@ def test_recon_runs_need_the_joint_run_of_their_seed_unless_a_map_is_named() -> 
     assert not any(run.needs for run in named.runs(["digit"]))
 
 
+def test_random_layers_wait_for_a_map_only_where_recon_uses_one() -> None:
+    def needs(*variants: str, **more: Any) -> list[str | None]:
+        content = {**CONTENT, "methods": [{"method": "joint", "variants": variants}], **more}
+        return [run.needs for run in Plan.from_dict(content).runs([]) if run.variant == "random"]
+
+    assert needs("plain", "recon", "random") == ["joint-plain-seed0"]
+    assert needs("plain", "random") == [None]
+    assert needs("recon", "random", map="map.json") == [None]
+
+
+def test_ids_are_held_against_each_other_with_the_names_of_the_tasks_too() -> None:
+    plan = Plan.from_dict({**CONTENT, "methods": [{"method": "joint", "name": "single", "variants": ["plain"]}]})
+    plan.check()
+    with pytest.raises(ValueError, match="two runs are called 'single-plain-seed0'"):
+        plan.check_runs(["plain", "b"])
+
+
 def test_single_runs_can_be_left_out() -> None:
     assert all(run.task is None for run in Plan.from_dict({**CONTENT, "single": False}).runs(["digit"]))
 
@@ -107,6 +124,21 @@ def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
             changed("methods.1.at", "representations"),
             "unknown methods.1..at 'representations'; nearest: 'representation'",
         ),
+        (
+            changed("fit.trainer.fast_dev_run", True),
+            "fit.trainer.fast_dev_run: True tries one batch, which is no result",
+        ),
+        (changed("fit.trainer.overfit_batches", 3), "fit.trainer.overfit_batches: 3 trains on a few batches"),
+        (changed("fit.trainer.max_time", "00:00:10:00"), "fit.trainer.max_time: 00:00:10:00 ends each run"),
+        (changed("fit.trainer.max_steps", 0), "fit.trainer.max_steps must be .* from 1, or -1 for all, got 0"),
+        (
+            changed("fit.trainer.limit_test_batches", 0),
+            "fit.trainer.limit_test_batches is 0, so nothing would be tested",
+        ),
+        (
+            changed("fit.trainer.limit_train_batches", 0.0),
+            "fit.trainer.limit_train_batches is 0.0, so nothing would be trained",
+        ),
         (changed("fit.trainer.logger", True), "fit.trainer.logger is set by the benchmark"),
         (changed("fit.seed_everything", 3), "fit.seed_everything is set by the benchmark"),
         ([1], r"a plan must be a mapping of keys, got \[1\]"),
@@ -131,7 +163,16 @@ def test_what_is_no_plan_is_refused_with_plan_and_key(content: Any, message: str
         (changed("methods.1.seeds", [2]), "cagrad-recon-seed2 takes its layers from joint-plain-seed2"),
         (changed("methods.1", {"method": "joint"}), "two runs are called 'joint-plain-seed0'"),
         (changed("methods.1.seeds", [0, 0]), "two runs are called 'cagrad-plain-seed0'"),
-        (changed("methods.1.name", "a/b"), "'a/b' cannot name a folder"),
+        (changed("methods.1.name", "a/b"), "the name of the entry cagrad is 'a/b', which has '/', so no folder"),
+        (changed("methods.1.name", "a" * 151), "which has 151 bytes, more than 150"),
+        (changed("methods.1.name", "joint"), "an entry named 'joint' runs cagrad, and conflict maps are joint's"),
+        (changed("methods.1.name", "JOINT"), "two runs are called 'joint-plain-seed0'"),
+        (changed("name", "../../x"), r"the name of the plan is '../../x', which has '/'"),
+        (changed("name", ".."), "begins or ends with a space or a point"),
+        (changed("methods.1.seeds", [2**32]), "method cagrad has the seed 4294967296; a seed is from 0 to"),
+        (changed("methods.1.seeds", [-1]), "method cagrad has the seed -1"),
+        (changed("methods.1.seeds", []), "method cagrad has no seeds"),
+        (changed("methods.1.variants", []), "method cagrad has no variants"),
         (changed("methods.1.at", "representation"), r"cagrad: a branched network has no single .*: \[plain\], got"),
         (changed("methods.0.at", "representation"), r"Joint weights losses .*aligned_mtl, cagrad, .*upgrad"),
         (changed("severity", -0.123), "severity -0.123 is not on the 0.01 grid"),
