@@ -107,6 +107,8 @@ class AngularMetric(Metric):
 
     is_differentiable = False
     full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 180.0
     histogram: Tensor
     angle_sum: Tensor
 
@@ -164,6 +166,7 @@ class WithinAngle(AngularMetric):
     """
 
     higher_is_better = True
+    plot_upper_bound = 1.0
 
     def __init__(self, degrees: float) -> None:
         super().__init__()
@@ -199,6 +202,16 @@ class PerBatch(Metric):
     def higher_is_better(self) -> bool | None:  # type: ignore[override]
         """As the metric."""
         return self.metric.higher_is_better
+
+    @property
+    def plot_lower_bound(self) -> float | None:  # type: ignore[override]
+        """The least value there is, as of the metric."""
+        return self.metric.plot_lower_bound
+
+    @property
+    def plot_upper_bound(self) -> float | None:  # type: ignore[override]
+        """The greatest value there is, as of the metric."""
+        return self.metric.plot_upper_bound
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch; what it holds is for the metric to say."""

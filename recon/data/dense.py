@@ -115,6 +115,11 @@ class DenseDataModule(LightningDataModule):
             self._scenes[split] = scenes
         return self._scenes[split]
 
+    def files_read(self) -> dict[str, Path]:
+        """The files of images and targets; by their contents a benchmark knows the data, wherever they are."""
+        files = [path for split in SPLITS for path in self.scenes(split).files()]
+        return {path.relative_to(self.root).as_posix(): path for path in files}
+
     def prepare_data(self) -> None:
         """Check the files of both splits, and the values of one scene of each, before any training."""
         for split in SPLITS:

@@ -53,6 +53,10 @@ class SceneFolder(Dataset[Batch]):
     def __len__(self) -> int:
         return self.length
 
+    def files(self) -> list[Path]:
+        """Every file that is read."""
+        return [folder.file(index) for folder in (self.image, *self.targets.values()) for index in range(self.length)]
+
     def through(self, views: Callable[[int, int], View]) -> "SceneFolder":
         """The same scenes, of which is seen what ``(epoch, index)`` -> view says, and not all."""
         seen = copy(self)

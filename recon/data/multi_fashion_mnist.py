@@ -73,6 +73,16 @@ class MultiFashionMNIST(CompositesModule):
         for folder in _FOLDERS.values():
             _download_if_missing(self.root, folder)
 
+    def files_read(self) -> dict[str, Path]:
+        """The raw files; by their contents a benchmark knows the data, wherever they are."""
+        files = [
+            path
+            for folder in _FOLDERS.values()
+            for prefix in _PREFIXES.values()
+            for path in _raw_files(self.root / folder / "raw", prefix)
+        ]
+        return {path.relative_to(self.root).as_posix(): path for path in files}
+
     def compose(self, split: Split) -> Composites:
         """Read a split's pairs from the cache, or pair the raw images."""
         self.prepare_data()

@@ -1,6 +1,7 @@
 """One run of a benchmark: one Lightning fit in a folder of its own."""
 
 import logging
+import math
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping
@@ -13,15 +14,16 @@ import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, IterableDataset
 
 from recon.conflict import first_layers, last_layers, random_layers, read_map
 from recon.experiments import figures
 from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, with_root
 from recon.experiments.pictures import prediction_sheet
 from recon.experiments.plan import Plan, Run
-from recon.files import write_atomically, write_json
+from recon.experiments.result import keep_result, run_directory
+from recon.files import write_atomically
 from recon.methods import create_method
-from recon.reading import read_object
 from recon.tasks import Task
 from recon.training import ConflictCallback
 from recon.training.branching import branchable_layers, branched
@@ -29,21 +31,6 @@ from recon.training.configuration import TrainingCLI, WholeCheckpoints, last_epo
 from recon.training.refusals import refuse_unsupported
 
 Report = Callable[[str, int], None]
-
-RESULT = (
-    "id",
-    "method",
-    "variant",
-    "seed",
-    "metrics",
-    "parameters",
-    "parameters_base",
-    "flops",
-    "conflict_by_layer",
-    "conflict_rate",
-    "seconds",
-)
-"""What is known of a run by itself; ``results.json`` adds delta-m."""
 
 
 class _EpochReport(pl.Callback):
@@ -58,30 +45,6 @@ class _EpochReport(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.report(self.run, trainer.current_epoch + 1)
-
-
-def run_directory(out: Path, run_id: str) -> Path:
-    """Where a run keeps its configuration, checkpoint, logs, conflict map and result."""
-    return out / "runs" / run_id
-
-
-def finished_result(out: Path, run: Run) -> dict[str, Any] | None:
-    """The result of a finished run; ``None`` when there is none yet.
-
-    Raises:
-        ValueError: The file is damaged, or the result of another run.
-    """
-    path = run_directory(out, run.id) / "result.json"
-    if not path.exists():
-        return None
-    try:
-        result = read_object(path)
-    except ValueError as error:
-        raise ValueError(f"{error}; or remove it to repeat the run") from error
-    own = {"id": run.id, "method": run.method, "variant": run.variant, "seed": run.seed}
-    if result.keys() != set(RESULT) or any(result[key] != value for key, value in own.items()):
-        raise ValueError(f"{path} is not the result of {run.id}; remove it to repeat the run")
-    return result
 
 
 def prepare(plan: Plan, root: str | None) -> list[Task]:
@@ -108,16 +71,37 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         create_method(entry.method, **entry.options).bind(len(tasks))
     data.prepare_data()  # before a network that may ask for pretrained weights
     _check_layers(plan, branchable_layers(backbone_of(configuration)))
+    plan.check_runs([task.name for task in tasks])
     runs = plan.runs([task.name for task in tasks])
     first = next(run for run in runs if run.needs is None)
     with _quiet_lightning():
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
         refuse_unsupported(cli.trainer)
+        cli.model.configure_optimizers()
+        _check_loaders(cli.trainer, cli.datamodule)
         flops(cli.model, input_shape(data))
         elsewhere = next((run for run in runs if run.entry.at == "representation"), None)
         if elsewhere is not None:  # networks with task-specific layers refuse it
             _instantiate(fit_configuration(plan, elsewhere, Path(), root))
     return tasks
+
+
+def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
+    """Refuse data, or limits to them, that come to no batch; Lightning would train or test nothing, and not fail."""
+    data.trainer = trainer
+    data.setup("fit")
+    loaders = [("limit_train_batches", data.train_dataloader())]
+    data.setup("test")
+    loaders.append(("limit_test_batches", data.test_dataloader()))
+    for key, loader in loaders:
+        limit = getattr(trainer, key)
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            continue  # how much a stream has nobody knows
+        batches = len(loader)
+        if batches == 0:
+            raise ValueError(f"{type(data).__name__} has no batch to {key.split('_')[1]} on; give it more data")
+        if type(limit) is float and int(batches * limit) == 0:
+            raise ValueError(f"fit.trainer.{key} is {limit}, of {batches} batches, which is none; give a larger part")
 
 
 def _check_layers(plan: Plan, layers: list[str]) -> None:
@@ -148,7 +132,7 @@ def execute(plan: Plan, run: Run, out: Path, root: str | None, report: Report) -
     write_atomically(directory / "config.yaml", yaml.safe_dump(configuration, sort_keys=False))
     with _quiet_lightning():
         result = _train_and_test(configuration, run, plan.every, directory, report)
-    write_json(directory / "result.json", result)
+    keep_result(out, result)
     return result
 
 
@@ -166,6 +150,8 @@ def _train_and_test(
     trainer = _trainer(configuration, directory, callbacks)
     checkpoint = directory / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
+    if trainer.global_step == 0:  # Lightning skips what it has no batches for
+        raise ValueError("no step was taken: the data gave no batch to train on")
     metrics = trainer.test(module, datamodule=data, verbose=False)[0]
     sheet = prediction_sheet(module, next(iter(data.test_dataloader())))
     if sheet is not None:
@@ -208,13 +194,23 @@ def _layers_to_branch(plan: Plan, run: Run, out: Path) -> list[str]:
     if run.variant == "plain":
         return []
     names = branchable_layers(backbone_of(plan.fit))
-    if run.variant == "random":
-        return random_layers(names, plan.top, run.seed)
     if run.variant == "first":
         return first_layers(names, plan.top)
     if run.variant == "last":
         return last_layers(names, plan.top)
-    found = plan.map_of(run.entry) or run_directory(out, str(run.needs)) / "conflict_map.json"
+    selected = _selected_by_map(plan, run, out, names)
+    if run.variant == "random":  # which would be the same run twice, where there are few layers
+        return random_layers(names, plan.top, run.seed, other_than=selected)
+    return selected
+
+
+def _selected_by_map(plan: Plan, run: Run, out: Path, names: list[str]) -> list[str]:
+    """The layers that the run's conflict map selects; none if there is no map for it."""
+    found = plan.map_of(run.entry)
+    if found is None and run.needs is not None:
+        found = str(run_directory(out, run.needs) / "conflict_map.json")
+    if found is None:
+        return []
     conflict_map = read_map(found, plan.severity)
     conflict_map.check_layers(names)
     return conflict_map.top(plan.top, plan.severity)
@@ -269,6 +265,10 @@ def _by_task(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     by_task: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         _, task, name = key.split("/", 2)
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the test gave {task}/{name} = {value}, which is no result; does the test set have truth?"
+            )
         by_task.setdefault(task, {})[name] = value
     return by_task
 

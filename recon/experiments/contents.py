@@ -1,0 +1,70 @@
+"""What data are, by content: changed labels are other data, and a copy elsewhere is the same.
+
+A data module that reads files says which by a method ``files_read() -> {name: path}``; a name stands for the file
+wherever its folder is. Checksums are kept in the user's cache, under each file's path, size, times and inode: only what
+has changed since is read again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+from tqdm import tqdm
+
+from recon.checksum import check_seal, sealed
+from recon.data.cache import is_writable, user_cache
+from recon.files import write_json
+from recon.reading import read_object
+
+_FORMAT = 1
+
+
+def content_of(data: LightningDataModule) -> str | None:
+    """The SHA-256 of all that a data module reads; ``None`` if it does not say what that is.
+
+    The data must have been prepared.
+    """
+    files_read = getattr(data, "files_read", None)
+    if files_read is None:
+        return None
+    files: dict[str, Path] = files_read()
+    sums = _checksums({name: path.absolute() for name, path in files.items()})
+    digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+    return f"sha256:{digest}"
+
+
+def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
+    """The SHA-256 of each file, by name."""
+    everything = hashlib.sha256("\n".join(sorted(map(str, files.values()))).encode()).hexdigest()
+    kept = user_cache() / "recon" / "checksums" / f"{everything[:16]}.json"
+    known, now = _known(kept), {name: _state(path) for name, path in files.items()}
+    changed = [name for name, state in now.items() if known.get(str(files[name]), {}).get("state") != state]
+    sums = {name: known[str(path)]["sha256"] for name, path in files.items() if name not in set(changed)}
+    size = sum(now[name][0] for name in changed)
+    with tqdm(total=size, desc="checksums of the data", unit="B", unit_scale=True, delay=1, disable=None) as bar:
+        for name in changed:
+            with files[name].open("rb") as file:
+                sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            bar.update(now[name][0])
+    if changed and is_writable(kept.parent):
+        records = {str(path): {"state": now[name], "sha256": sums[name]} for name, path in files.items()}
+        write_json(kept, sealed({"format": _FORMAT, "files": records}))
+    return sums
+
+
+def _state(path: Path) -> list[int]:
+    """What differs once a file was written to, also by a program that restores the time of modification."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _known(kept: Path) -> dict[str, Any]:
+    """The checksums that are kept, by path; none if their file is absent or damaged."""
+    try:
+        record = read_object(kept)
+        return record["files"] if check_seal(record) and record.get("format") == _FORMAT else {}
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,71 @@
+"""How far a benchmark is: a bar on a terminal, lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from recon.experiments.plan import Plan, Run
+
+_SILENCE = 60.0  # seconds without a line after which a finished epoch is worth one
+
+
+class Progress:
+    """Counts the epochs of all runs on standard error. Use as a context.
+
+    A bar redraws its line, which fills a log with copies: without a terminal there is a line for each run that ends,
+    and at most one a minute for the epochs between.
+
+    Args:
+        plan: The plan.
+        runs: All its runs.
+        finished: Ids of those that are finished.
+    """
+
+    def __init__(self, plan: Plan, runs: Sequence[Run], finished: Mapping[str, Any]) -> None:
+        self._epochs = int(plan.fit["trainer"]["max_epochs"])
+        self._runs = len(runs)
+        self._done = dict.fromkeys(finished, self._epochs)
+        self._ended = set(finished)
+        self._began = self._told = time.monotonic()
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            total = self._epochs * self._runs
+            self._bar = tqdm(total=total, initial=sum(self._done.values()), unit="epoch", dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def epochs(self, run: Run, number: int) -> None:
+        """So many epochs of a run are finished."""
+        self._done[run.id] = number
+        self._show(run, time.monotonic() - self._told > _SILENCE)
+
+    def finished(self, run: Run) -> None:
+        """A run is finished."""
+        self._ended.add(run.id)
+        self._done[run.id] = self._epochs
+        self._show(run, True)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        tqdm.write(text, file=sys.stderr)
+
+    def _show(self, run: Run, line: bool) -> None:
+        state = f"{len(self._ended)}/{self._runs} runs"
+        if self._bar is not None:
+            self._bar.set_description(f"{state}, {run.id}", refresh=False)
+            self._bar.n = sum(self._done.values())
+            self._bar.refresh()
+        elif line:
+            self._told = time.monotonic()
+            minutes, seconds = divmod(int(self._told - self._began), 60)
+            epochs = f"{sum(self._done.values())}/{self._epochs * self._runs} epochs"
+            ended = "finished" if run.id in self._ended else f"in epoch {self._done[run.id] + 1}"
+            self.say(f"{state}, {epochs}, {minutes}:{seconds:02}: {run.id} {ended}")

@@ -1,0 +1,133 @@
+"""What is known of a finished run by itself, and the file that keeps it; ``results.json`` adds delta-m."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recon.checksum import KEY, check_seal, sealed
+from recon.experiments.plan import Run
+from recon.files import write_json
+from recon.reading import field, read_object
+from recon.tasks import Task
+
+RESULT = (
+    "id",
+    "method",
+    "variant",
+    "seed",
+    "metrics",
+    "parameters",
+    "parameters_base",
+    "flops",
+    "conflict_by_layer",
+    "conflict_rate",
+    "seconds",
+)
+"""The keys of a result; in its file a checksum follows them."""
+
+_LARGEST = 2**53
+"""Counts are below it: above, JSON readers that know only float64 round them."""
+
+
+def run_directory(out: Path, run_id: str) -> Path:
+    """Where a run keeps its configuration, checkpoint, logs, conflict map and result."""
+    return out / "runs" / run_id
+
+
+def keep_result(out: Path, result: Mapping[str, Any]) -> None:
+    """Write a run's result, whole or not at all, with its checksum."""
+    write_json(run_directory(out, result["id"]) / "result.json", sealed(result))
+
+
+def finished_result(out: Path, run: Run, tasks: Sequence[Task]) -> dict[str, Any] | None:
+    """The result of a finished run; ``None`` when there is none yet.
+
+    A file with a checksum is held against it. One that an earlier version wrote has none; it is taken if all that it
+    says can be so.
+
+    Args:
+        out: The benchmark's folder.
+        run: The run.
+        tasks: The tasks of the plan, whose metrics know what values they can have.
+
+    Raises:
+        ValueError: The file is damaged, or the result of another run.
+    """
+    path = run_directory(out, run.id) / "result.json"
+    if not path.exists():
+        return None
+    try:
+        result = read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; or remove it to repeat the run") from error
+    try:
+        intact = check_seal(result)
+        result.pop(KEY, None)
+        _check(result, run, tasks)
+        if not intact:
+            _check_bounds(result["metrics"], tasks)
+    except ValueError as error:
+        raise ValueError(f"{path} is not the result of {run.id}: {error}; remove it to repeat the run") from error
+    return result
+
+
+def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
+    if result.keys() != set(RESULT):
+        raise ValueError(f"its keys are {', '.join(result)}")
+    for key, value in {"id": run.id, "method": run.method, "variant": run.variant, "seed": run.seed}.items():
+        if type(result[key]) is not type(value) or result[key] != value:
+            raise ValueError(f"its {key} is {result[key]!r}, not {value!r}")
+    _check_metrics(result, [task for task in tasks if run.task in (None, task.name)])
+    _check_sizes(result)
+    _check_conflict(result)
+    _number(result["seconds"], "seconds", 0, math.inf)
+
+
+def _check_metrics(result: dict[str, Any], tasks: Sequence[Task]) -> None:
+    metrics = field(result, "metrics", (dict,), "it")
+    if list(metrics) != [task.name for task in tasks]:
+        raise ValueError(f"its metrics are of {', '.join(metrics)}, not of {', '.join(task.name for task in tasks)}")
+    for task in tasks:
+        known = task.metrics()
+        values = field(metrics, task.name, (dict,), "its metrics")
+        if set(values) != set(known):
+            raise ValueError(f"its metrics of {task.name} are {', '.join(values)}, not {', '.join(known)}")
+        for name, value in values.items():
+            _number(value, f"{task.name}/{name}", -math.inf, math.inf)
+
+
+def _check_bounds(metrics: dict[str, Any], tasks: Sequence[Task]) -> None:
+    """Check metrics against what torchmetrics knows of their range: approximately, for it is meant for plots."""
+    for task in tasks:
+        for name, metric in task.metrics().items() if task.name in metrics else ():
+            low, high = metric.plot_lower_bound, metric.plot_upper_bound
+            low, high = (-math.inf if low is None else low - 1e-6), (math.inf if high is None else high + 1e-6)
+            _number(metrics[task.name][name], f"{task.name}/{name}", low, high)
+
+
+def _check_sizes(result: dict[str, Any]) -> None:
+    for key in ("parameters", "parameters_base", "flops"):
+        if type(result[key]) is not int or not 0 <= result[key] < _LARGEST:
+            raise ValueError(f"its {key} is {result[key]!r}, not a count")
+    if result["parameters"] < result["parameters_base"]:
+        raise ValueError(f"it has {result['parameters']} parameters, fewer than {result['parameters_base']} unbranched")
+    if result["variant"] in ("single", "plain") and result["parameters"] != result["parameters_base"]:
+        raise ValueError(f"it has {result['parameters']} parameters, not {result['parameters_base']}, and no branch")
+
+
+def _check_conflict(result: dict[str, Any]) -> None:
+    by_layer = field(result, "conflict_by_layer", (dict,), "it")
+    for layer, rate in by_layer.items():
+        _number(rate, f"the conflict rate of {layer}", 0, 1)
+    if (result["variant"] == "single") != (not by_layer) or (result["conflict_rate"] is None) != (not by_layer):
+        raise ValueError(f"its conflict_rate is {result['conflict_rate']!r}, over {len(by_layer)} layers")
+    if by_layer:
+        mean = sum(by_layer.values()) / len(by_layer)
+        _number(result["conflict_rate"], "conflict_rate", mean - 1e-9, mean + 1e-9)
+
+
+def _number(value: Any, what: str, low: float, high: float) -> None:
+    # Held against type(value) and not by isinstance, which takes true for an integer.
+    if type(value) not in (int, float) or not low <= value <= high or math.isinf(value):
+        raise ValueError(f"{what} is {value!r}, not a number from {low:g} to {high:g}")
