@@ -247,29 +247,21 @@ def _call(command: Callable[..., None], name: str, arguments: list[str]) -> None
     command(**parser.instantiate(parser.parse_args(arguments)).as_dict())
 
 
-_NO_LAST_CHECKPOINT = "there is no last checkpoint available"
-
-
 def _train(arguments: list[str]) -> None:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from recon.training.configuration import TrainingCLI
 
-    # Lightning's own use of torch; nothing that a user could mend.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-    # Lightning would begin anew, or evaluate untrained weights.
-    warnings.filterwarnings("error", message=f".*{_NO_LAST_CHECKPOINT}")
+    for known in (
+        ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
+        "Checkpoint directory .* exists and is not empty",  # the run's own, in which its configuration is
+        "Be aware that when using `ckpt_path`, callbacks",  # evaluation needs none
+    ):
+        warnings.filterwarnings("ignore", message=known)
     try:
         TrainingCLI(args=arguments)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
-    except UserWarning as error:
-        if _NO_LAST_CHECKPOINT not in str(error):
-            raise
-        raise ValueError(
-            "--ckpt_path last: there is no checkpoint of that name; begin without it, with a callback that keeps one "
-            "(ModelCheckpoint with filename: last, see configs/glyphs/fit.yaml), or give the file"
-        ) from error
 
 
 def _load_map(path: Path, severity: float | None) -> ConflictMap:

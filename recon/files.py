@@ -1,28 +1,49 @@
 """Files that matter are written whole or not at all."""
 
+import errno
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Give a path to write to, beside ``path`` (whose folder is made), that takes its place once it is written.
 
-    After a crash at any moment ``path`` holds the old content or the new, never a part.
+    After a crash at any moment ``path`` holds the old content or the new, never a part. The file to write to is new and
+    of a name that nobody can foresee: where others may write too, a link laid in wait would send the content elsewhere.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    owner = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        _hold(owner)
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
+        os.close(owner)
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, pattern: str = "**/") -> None:
+    """Remove what killed processes have left half-written in the folders below one that match a pattern."""
+    for path in folder.glob(f"{pattern}.*.tmp"):
+        if _LEFTOVER.fullmatch(path.name) and _abandoned(path):
+            path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -34,3 +55,50 @@ def write_atomically(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically; what JSON has no number for (NaN, infinity) is refused."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def check_writable(path: Path, name: str) -> None:
+    """Find out before any work whether a file can be written, or a folder made, in the end.
+
+    Args:
+        path: The file or folder.
+        name: What names it, for the error, e.g. ``--out``.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    nearest = next((folder for folder in (path, *path.parents) if os.path.lexists(folder)), Path())
+    if nearest != path and not nearest.is_dir():
+        raise ValueError(f"{name} {path} cannot be written: {nearest} is no folder; give another path")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"{name} {path} cannot be written: no permission in {nearest}; give another path")
+    limit = (
+        os.pathconf(nearest if nearest.is_dir() else nearest.parent, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    )
+    for part in path.parts:
+        if len(os.fsencode(part)) > limit:
+            raise ValueError(f"{name} {path} cannot be written: {os.strerror(errno.ENAMETOOLONG)}; give another path")
+
+
+def _hold(owner: int) -> None:
+    """Lock an open file for as long as this process lives, which tells that it is not abandoned."""
+    if fcntl is not None:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether no living process writes a file."""
+    if fcntl is None:
+        return False
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(file)

@@ -1,11 +1,27 @@
 """JSON files of unknown origin, read with suspicion: every error says what was found where."""
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 # Held against type(value) and not by isinstance, which takes true and false for integers.
 NUMBER = (int, float)
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file to be read.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file; a pipe or a device might keep us waiting for ever.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -13,9 +29,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: The file is truncated or not JSON, holds no object, names a key twice, or holds NaN.
+        OSError: It cannot be read.
     """
+    with open_regular(path) as file:
+        content = file.read()
     try:
-        record = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        record = json.loads(content, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is truncated or not JSON ({error}); restore it from a copy, or write it again"

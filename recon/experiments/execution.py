@@ -27,8 +27,10 @@ from recon.methods import create_method
 from recon.tasks import Task
 from recon.training import ConflictCallback
 from recon.training.branching import branchable_layers, branched
-from recon.training.configuration import TrainingCLI, WholeCheckpoints, last_epoch_checkpoint, tasks_of
+from recon.training.checkpoints import WholeCheckpoints
+from recon.training.configuration import TrainingCLI, tasks_of
 from recon.training.refusals import refuse_unsupported
+from recon.training.run_folder import LastEpochCheckpoint
 
 Report = Callable[[str, int], None]
 
@@ -142,7 +144,7 @@ def _train_and_test(
     cli = _instantiate(configuration)
     module, data = cli.model, cli.datamodule
     timer = Timer()
-    callbacks: list[pl.Callback] = [timer, _EpochReport(run.id, report), last_epoch_checkpoint(str(directory))]
+    callbacks: list[pl.Callback] = [timer, _EpochReport(run.id, report), LastEpochCheckpoint(str(directory))]
     conflict = None
     if run.variant != "single":
         conflict = ConflictCallback(every=every, path=str(directory / "conflict_map.json"))

@@ -1,49 +1,19 @@
 """What ``recon fit`` and its siblings read: a LightningCLI for multi-task networks."""
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.plugins.io import CheckpointIO
 
-from recon.files import replaced
 from recon.parser import Parser
 from recon.tasks import Task
-from recon.training.callbacks import ConflictCallback
+from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
-
-
-class Trainer(pl.Trainer):
-    """Lightning's trainer, which can also search for conflict layers."""
-
-    callbacks: list[pl.Callback]
-
-    def search(
-        self,
-        model: pl.LightningModule,
-        datamodule: pl.LightningDataModule | None = None,
-        map_path: str = "conflict_map.json",
-        every: int = 1,
-        ckpt_path: str | None = None,
-    ) -> None:
-        """Train as ``fit`` does while observing conflicts, and write the conflict map.
-
-        Args:
-            model: The network to search.
-            datamodule: Its data.
-            map_path: Where the conflict map is written, after each epoch.
-            every: Observe each n-th step.
-            ckpt_path: Resume from this checkpoint; ``last`` for the newest.
-        """
-        if any(isinstance(callback, ConflictCallback) for callback in self.callbacks):
-            raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
-        self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
-        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        print(f"conflict map: {map_path}")
+from recon.training.run_folder import LastEpochCheckpoint
+from recon.training.trainer import Trainer
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -76,6 +46,7 @@ class TrainingCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             seed_everything_default=0,
+            load_from_checkpoint_support=False,
             parser_kwargs={"prog": "recon"},
             args=args,
             run=run,
@@ -91,15 +62,33 @@ class TrainingCLI(LightningCLI):
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would merge a checkpoint's hyperparameters, class paths too, into the configuration."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer, which writes and reads checkpoints our way, and keeps the last unless told otherwise."""
+        options = self._get(self.config_init, "trainer")
+        plugins, callbacks = _listed(options.get("plugins")), _listed(options.get("callbacks"))
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, WholeCheckpoints()]
+        keeps = self.subcommand in ("fit", "search") and options.get("enable_checkpointing") is not False
+        if keeps and not options.get("fast_dev_run") and not any(isinstance(c, Checkpoint) for c in callbacks):
+            callbacks = [*callbacks, LastEpochCheckpoint()]
+        return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, **kwargs)
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that are subcommands, with the arguments that are not asked for on the command line."""
-        loaders = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
-        return {"fit": loaders, "validate": loaders, "test": loaders, "search": {"model", "datamodule"}}
+        return {command: {"model", "datamodule"} for command in ("fit", "validate", "test", "search")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take the tasks from the data module."""
         parser.link_arguments("data", "model.tasks", compute_fn=tasks_of, apply_on="instantiate")
+
+
+def _listed(value: Any) -> list[Any]:
+    """What an option of the trainer holds, which takes one, several or none."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def tasks_of(data: pl.LightningDataModule | None) -> list[Task]:
@@ -113,22 +102,3 @@ def tasks_of(data: pl.LightningDataModule | None) -> list[Task]:
         given = "there is no data module" if data is None else f"{type(data).__name__} has no tasks"
         raise ValueError(f"{given}; give data whose attribute `tasks` lists what is learned (recon.Task)")
     return tasks
-
-
-def last_epoch_checkpoint(directory: str) -> ModelCheckpoint:
-    """Keeps one checkpoint, of the last finished epoch, as ``last.ckpt``."""
-    return ModelCheckpoint(
-        dirpath=directory,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Replaces checkpoints whole; Lightning's own way copies them from the temporary folder if that is another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with replaced(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)

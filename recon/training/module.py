@@ -23,6 +23,7 @@ from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_key
 from recon.training.branching import Branching, branched
 from recon.training.naming import naming
 from recon.training.refusals import check_same_network, refuse_unsupported
+from recon.training.resuming import RUN, check_same_run, run_record
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -166,8 +167,11 @@ class MultiTaskModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["run_seed"] = self.run_seed
+        checkpoint[RUN] = run_record(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self._trainer.training:
+            check_same_run(checkpoint, self)
         check_same_network(list(checkpoint["state_dict"]), list(self.state_dict()))
         self.run_seed = checkpoint["run_seed"]
 

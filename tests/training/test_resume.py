@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recon.data import Glyphs
 from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.branching import Branching
-from recon.training.configuration import last_epoch_checkpoint
+from recon.training.run_folder import LastEpochCheckpoint
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -63,7 +63,7 @@ class Run:
         trainer = self.trainer(
             max_epochs=4,
             enable_checkpointing=True,
-            callbacks=[conflict, *callbacks, last_epoch_checkpoint(str(self.folder))],
+            callbacks=[conflict, *callbacks, LastEpochCheckpoint(str(self.folder))],
         )
         trainer.fit(self.module, datamodule=self.data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
         self.metrics = trainer.test(self.module, datamodule=self.data, verbose=False)

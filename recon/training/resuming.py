@@ -1,0 +1,61 @@
+"""What a checkpoint is of, held against the run that is to go on from it."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+
+from recon.training.checkpoints import read_checkpoint
+from recon.training.run_folder import newest_checkpoint
+
+if TYPE_CHECKING:
+    from recon.training.module import MultiTaskModule
+
+RUN = "recon_run"
+"""Key of a checkpoint: what it is of."""
+
+# Of a method's repr: the seed, which is the run's unless it is given, and addresses.
+_CHANGING = re.compile(r"(, )?\bseed=\d+| at 0x[0-9a-f]+")
+
+
+def checkpoint_file(trainer: pl.Trainer, path: str) -> str:
+    """The file that ``--ckpt_path`` names: no URL, and of Lightning's words only ``last``.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    if path == "last":
+        return str(newest_checkpoint(trainer))
+    if "://" in path or "::" in path:
+        raise ValueError(f"--ckpt_path {path}: no checkpoint is loaded from elsewhere; download it, and give the file")
+    if not Path(path).is_file():
+        raise ValueError(f"--ckpt_path {path}: there is no such file; give a checkpoint, or last for the newest")
+    return path
+
+
+def refuse_search(path: str) -> None:
+    """Raise ValueError when a checkpoint is of a search, whose observations a plain training would drop."""
+    if "ConflictCallback" in (read_checkpoint(path).get("callbacks") or {}):
+        raise ValueError(
+            f"{path} is of a search for conflict layers; recon search --ckpt_path {path} goes on with it, "
+            "and recon fit without it begins anew"
+        )
+
+
+def run_record(module: "MultiTaskModule") -> dict[str, Any]:
+    """What a run is of, as a checkpoint keeps it: its tasks in order, its method with its hyperparameters."""
+    return {"tasks": [task.name for task in module.tasks], "method": _CHANGING.sub("", repr(module.method))}
+
+
+def check_same_run(checkpoint: dict[str, Any], module: "MultiTaskModule") -> None:
+    """Raise ValueError when a checkpoint is of other tasks or another method; earlier versions did not say."""
+    own, saved = run_record(module), checkpoint.get(RUN)
+    if not isinstance(saved, dict):
+        return
+    for key, value in own.items():
+        if saved.get(key) != value:
+            raise ValueError(
+                f"the checkpoint is of another run: its {key} is {saved.get(key)}, this one's {value}; "
+                "train what it was trained with, or give the checkpoint of this run (last takes the newest)"
+            )

@@ -1,0 +1,86 @@
+"""The folder of a run, which holds its checkpoint beside its logs, so that no run replaces another's."""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+CHECKPOINT = "last.ckpt"
+
+
+def run_folder(trainer: pl.Trainer) -> Path:
+    """Where a run keeps what it writes: the folder of its logs, or a new one in ``runs/`` when it keeps none."""
+    logger = trainer.logger
+    if logger is None:
+        runs = Path(trainer.default_root_dir) / "runs"
+        return next(folder for n in count() if not (folder := runs / f"version_{n}").exists())
+    if (logs := getattr(logger, "log_dir", None)) is not None:
+        return Path(logs)
+    return Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version))
+
+
+class LastEpochCheckpoint(ModelCheckpoint):
+    """Keeps one checkpoint, of the last finished epoch, as ``last.ckpt``.
+
+    Args:
+        dirpath: Its folder; by default that of the run.
+    """
+
+    def __init__(self, dirpath: str | None = None) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=Path(CHECKPOINT).stem,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.dirpath is None:
+            self.dirpath = str(run_folder(trainer))
+        super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: what a run is resumed from is another run's, and is left alone."""
+
+
+def newest_checkpoint(trainer: pl.Trainer) -> Path:
+    """The newest ``last.ckpt`` of the runs beside this one, and of the folders that its configuration names.
+
+    Raises:
+        ValueError: There is none.
+    """
+    runs = run_folder(trainer).parent
+    named = {Path(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath}
+    found = [*runs.glob(f"*/{CHECKPOINT}"), *(path for folder in named for path in folder.glob("last*.ckpt"))]
+    if not found:
+        places = ", ".join(str(short(folder)) for folder in (runs, *sorted(named)))
+        raise ValueError(
+            f"--ckpt_path last: there is no {CHECKPOINT} of a run in {places}; begin without it, or give the file"
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
+    print(f"last checkpoint: {short(newest)}")
+    return newest
+
+
+def tell(trainer: pl.Trainer) -> None:
+    """Print the metrics that a training ended with, and where its files are."""
+    for name, value in trainer.callback_metrics.items():
+        print(f"{name:<32} {value:.4g}")
+    logs = None if trainer.log_dir is None else Path(trainer.log_dir)
+    files: dict[str, list[Any]] = {
+        "checkpoint": [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)],
+        "metrics": [] if logs is None else [logs / "metrics.csv"],
+        "configuration": [] if logs is None else [logs / "config.yaml"],
+    }
+    for what, paths in files.items():
+        for path in paths:
+            if path and Path(path).exists():
+                print(f"{what}: {short(Path(path))}")
+
+
+def short(path: Path) -> Path:
+    """A path as seen from the working folder, where it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,116 @@
+"""The trainer of the command line: ``fit``, ``validate``, ``test`` and ``search``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from recon.files import check_writable
+from recon.training.callbacks import ConflictCallback
+from recon.training.resuming import checkpoint_file, refuse_search
+from recon.training.run_folder import short, tell
+
+
+class Trainer(pl.Trainer):
+    """Lightning's trainer, which can also search for conflict layers; its checkpoints are files, and data."""
+
+    callbacks: list[pl.Callback]
+
+    def fit(  # type: ignore[override]  # all data of the command line are data modules
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Train a network.
+
+        Args:
+            model: The network to train.
+            datamodule: Its data.
+            ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs beside this one.
+        """
+        checkpoint = None if ckpt_path is None else checkpoint_file(self, ckpt_path)
+        if checkpoint is not None and not self._observes:
+            refuse_search(checkpoint)
+        with self._interruptible():
+            super().fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        tell(self)
+
+    def search(
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        map_path: str = "conflict_map.json",
+        every: int = 1,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Train as ``fit`` does while observing conflicts, and write the conflict map.
+
+        Args:
+            model: The network to search.
+            datamodule: Its data.
+            map_path: Where the conflict map is written, after each epoch.
+            every: Observe each n-th step.
+            ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs beside this one.
+        """
+        if self._observes:
+            raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
+        check_writable(Path(map_path), "--map_path")
+        self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
+        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        print(f"conflict map: {map_path}")
+
+    def validate(  # type: ignore[override]
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Evaluate a checkpoint on the validation set.
+
+        Args:
+            model: The network.
+            datamodule: Its data.
+            ckpt_path: The checkpoint, a file; ``last`` for the newest of the runs beside this one.
+        """
+        with self._interruptible():
+            super().validate(model, datamodule=datamodule, ckpt_path=self._trained(ckpt_path), weights_only=True)
+
+    def test(  # type: ignore[override]
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Evaluate a checkpoint on the test set.
+
+        Args:
+            model: The network.
+            datamodule: Its data.
+            ckpt_path: The checkpoint, a file; ``last`` for the newest of the runs beside this one.
+        """
+        with self._interruptible():
+            super().test(model, datamodule=datamodule, ckpt_path=self._trained(ckpt_path), weights_only=True)
+
+    @property
+    def _observes(self) -> bool:
+        return any(isinstance(callback, ConflictCallback) for callback in self.callbacks)
+
+    def _trained(self, path: str | None) -> str:
+        if path is None:
+            raise ValueError("untrained weights have nothing to show; give --ckpt_path FILE, or last for the newest")
+        return checkpoint_file(self, path)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C be what it is, of which Lightning makes a plain exit, and say how to go on."""
+        try:
+            yield
+        except SystemExit:
+            if not self.interrupted:
+                raise
+            saved = [c.best_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint) and c.best_model_path]
+            how = f"--ckpt_path {short(Path(saved[-1]))} goes on from the last finished epoch" if saved else ""
+            raise KeyboardInterrupt(how) from None
