@@ -71,7 +71,7 @@ class Run:
     @property
     def conflict_map(self) -> dict[str, Any]:
         content = json.loads((self.folder / "map.json").read_text())
-        del content["provenance"]["created"]
+        del content["provenance"]["created"], content["checksum"]  # which is of the time too
         return content
 
 
