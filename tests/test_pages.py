@@ -1,0 +1,146 @@
+"""What the README and the pages under docs/ name is there: commands and their options, files, extras, Python names."""
+
+import re
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import NoReturn
+
+import pytest
+
+from recon.cli import COMMANDS, TRAINING
+from recon.conflict import published_rankings
+from recon.parser import CommandParser
+from recon.training.configuration import TrainingCLI
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"```(\w*)\n(.*?)```", flags=re.DOTALL)
+SOURCES = [path for folder in ("recon", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+FOLDERS = [ROOT / name for name in ("recon", "tests", "docs", "configs", "benchmarks")]
+NAMES = {path.name for folder in FOLDERS for path in folder.rglob("*")} | {path.name for path in ROOT.iterdir()}
+SUFFIXES = "py|yaml|json|md|csv|png|svg|pdf|ckpt|mat|html"
+USERS_OWN = {"mine.py", "found_elsewhere.json"}
+
+over_pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def inline_code(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    """The words of every command of a program on a page, in blocks without a language and in running text."""
+    lines = [line for language, block in FENCE.findall(page.read_text()) if not language for line in block.splitlines()]
+    found = [line for line in [*lines, *inline_code(page)] if line.split()[:1] == [program]]
+    words = [shlex.split(line, comments=True)[1:] for line in found]
+    return [[word for word in command if word not in ("...", "[--json]")] for command in words]
+
+
+def without_imports(words: list[str]) -> list[str]:
+    return words[2:] if words[:1] == ["--import"] else words
+
+
+def split(words: list[str]) -> tuple[str, list[str]]:
+    """The name of a command, all of its words if there is none of that name, and its arguments."""
+    known = [name for name in (*COMMANDS, *TRAINING) if words[: len(name.split())] == name.split()]
+    name = known[0] if known else " ".join(words)
+    return name, words[len(name.split()) :]
+
+
+OF_RECON = {tuple(without_imports(words)): None for page in PAGES for words in commands(page, "recon")}
+over_commands = pytest.mark.parametrize(("name", "arguments"), [split(list(words)) for words in OF_RECON if words])
+
+
+@over_commands
+def test_commands_and_their_options_are_known(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert name in (*COMMANDS, *TRAINING)
+    monkeypatch.chdir(ROOT)
+    if not arguments or "my_fit.yaml" in arguments:  # it is only mentioned; or run, with its files, in test_docs.py
+        return
+    if name in COMMANDS:
+        parser = CommandParser(prog=name, exit_on_error=False)
+        parser.add_command(resolve_name(COMMANDS[name]))
+        parser.parse_args(arguments)
+        return
+
+    class Parsed(Exception):
+        """Everything was accepted, and nothing is built."""
+
+    def stop(_: TrainingCLI) -> NoReturn:
+        raise Parsed
+
+    monkeypatch.setattr(TrainingCLI, "before_instantiate_classes", stop)
+    with pytest.raises(Parsed):
+        TrainingCLI(args=[name, *arguments])
+
+
+@over_commands
+def test_maps_in_commands_are_files_placeholders_or_published_rankings(name: str, arguments: list[str]) -> None:
+    if name in ("map show", "map compare", "map apply"):
+        for argument in arguments[: 2 if name == "map compare" else 1]:
+            assert "/" in argument or argument.isupper() or argument in {"conflict_map.json", *published_rankings()}
+
+
+@over_pages
+def test_targets_of_make_and_extras_of_pip_are_there(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {words[0] for words in commands(page, "make") if words} <= targets
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for words in commands(page, "pip"):
+        assert words[:2] == ["install", "-e"], "Recon is on no index"
+    for extras in re.findall(r"\[([\w,]+)\]'", page.read_text()):
+        assert set(extras.split(",")) <= set(setup.options("options.extras_require"))
+
+
+def test_extras_in_messages_are_there_and_nothing_is_asked_of_an_index() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for path in SOURCES:
+        text = path.read_text()
+        assert "recon-mtl[" not in text, path
+        assert set(re.findall(r'extra="(\w+)"', text)) <= set(setup.options("options.extras_require")), path
+
+
+@over_pages
+def test_programs_of_python_are_there_with_their_options(page: Path) -> None:
+    for words in commands(page, "python"):
+        module = ROOT.joinpath(*words[1].split(".")).with_suffix(".py") if words[0] == "-m" else ROOT / words[0]
+        assert module.is_file(), words
+        for option in (word for word in words[2:] if word.startswith("--")):
+            assert re.search(rf"\b{option[2:]}\b", module.read_text()), option
+
+
+def made_by_recon(name: str) -> bool:
+    return any(f'{name}"' in path.read_text() or f"{name}`" in path.read_text() for path in SOURCES)
+
+
+@over_pages
+def test_files_are_there_or_made_by_recon_or_the_users_own(page: Path) -> None:
+    own = USERS_OWN | set(re.findall(r"^# (\S+\.(?:py|yaml))$", page.read_text(), flags=re.MULTILINE))
+    own |= {words[words.index("--map_path") + 1] for words in commands(page, "recon") if "--map_path" in words}
+    words = [word for command in commands(page, "recon") + commands(page, "python") for word in command]
+    for word in [*words, *inline_code(page)]:
+        if not re.fullmatch(rf"[\w./~-]+\.(?:{SUFFIXES})", word) or word in own:
+            continue
+        folder, _, name = word.rpartition("/")
+        if folder and not re.match(r"DIR|DATA|recon-demo", folder):
+            assert (ROOT / word).is_file() or (page.parent / word).is_file(), word
+        else:
+            assert name in NAMES or made_by_recon(name), word
+
+
+@over_pages
+def test_folders_of_the_checkout_are_there(page: Path) -> None:
+    for code in inline_code(page):
+        if re.fullmatch(r"(?:recon|tests|docs|configs|benchmarks)/[\w/]*", code):
+            assert (ROOT / code).is_dir(), code
+
+
+@over_pages
+def test_names_of_python_are_there(page: Path) -> None:
+    for code in inline_code(page):
+        if name := re.match(r"recon(\.[A-Za-z_]\w*)+", code):
+            resolve_name(name[0])
