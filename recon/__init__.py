@@ -4,6 +4,10 @@ Plain PyTorch users need nothing but this module; :class:`MultiTaskModule`, and 
 for.
 """
 
+from recon import startup  # noqa: F401  # before anything else is imported
+
+# isort: split
+
 from typing import TYPE_CHECKING, Any
 
 from recon.branching import branch

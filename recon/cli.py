@@ -13,6 +13,8 @@ from pkgutil import resolve_name
 from recon.conflict import DEFAULT_SEVERITY, ConflictMap, ImportedMap, compare, describe, read_map
 from recon.names import import_by_name, unknown_name
 from recon.parser import CommandParser
+from recon.startup import listen_to_interrupts
+from recon.working_folder import append_working_folder, append_working_folder_for
 
 USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
@@ -29,6 +31,7 @@ recon COMMAND --help tells more. --import MODULE imports a module of yours first
 """
 
 TRAINING = ("fit", "validate", "test", "search")
+_WITH_CLASSES = [[command] for command in (*TRAINING, "benchmark")] + [["map", "apply"]]
 HELP = ("-h", "--help", "help")
 
 
@@ -167,16 +170,33 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command ``recon``; bad input ends it with a plain message and status 1."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    listen_to_interrupts()
     try:
-        _run(_take_imports(list(sys.argv[1:] if arguments is None else arguments)))
-    except KeyboardInterrupt:
-        sys.exit("recon: interrupted; the same command goes on from what is finished")
+        _run(_take_imports(words))
+    except KeyboardInterrupt as interrupt:
+        print(f"recon: interrupted{_how_to_go_on(words, str(interrupt))}", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # somebody closed our output, as in `recon map show FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ArgumentError, ValueError, TypeError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever bad input leads to is told in one way
         if "RECON_TRACEBACK" in os.environ:
             raise
-        sys.exit(f"recon: {error}\n(RECON_TRACEBACK=1 shows where)")
+        sys.exit(f"recon: {_worded(error)}\n(RECON_TRACEBACK=1 shows where)")
+
+
+def _how_to_go_on(words: list[str], how: str) -> str:
+    """What an interrupted command leaves; ``how`` is what it says of it itself."""
+    resumes = any(words[: len(command)] == command for command in (["benchmark"], ["demo"], ["data", "prepare"]))
+    how = how or ("the same command goes on from what is finished" if resumes else "")
+    return f"; {how}" if how else ""
+
+
+def _worded(error: Exception) -> str:
+    """An error in a line; one that no check of ours has worded says its kind too."""
+    if isinstance(error, ArgumentError | ValueError | TypeError | RuntimeError | OSError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 _imported: list[str] = []  # modules named by --import, which worker processes import too
@@ -184,7 +204,6 @@ _imported: list[str] = []  # modules named by --import, which worker processes i
 
 def _take_imports(arguments: list[str]) -> list[str]:
     """Import what ``--import`` names; the other arguments are returned."""
-    sys.path.insert(0, os.getcwd())
     _imported.clear()
     rest = []
     words = iter(arguments)
@@ -202,11 +221,14 @@ def _value(flag: str, words: Iterator[str]) -> str:
 
 
 def _import(name: str) -> None:
+    append_working_folder()
     import_by_name(name)
     _imported.append(name)
 
 
 def _run(arguments: list[str]) -> None:
+    if arguments[:1] in _WITH_CLASSES or arguments[:2] in _WITH_CLASSES:
+        append_working_folder_for(arguments)
     if not arguments or arguments[0] in HELP:
         print(USAGE, end="")
     elif arguments[0] in TRAINING:

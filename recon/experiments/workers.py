@@ -24,6 +24,7 @@ from recon.experiments.plan import Plan, Run
 from recon.experiments.result import run_directory
 from recon.files import write_atomically
 from recon.names import import_by_name
+from recon.working_folder import safe_path
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, threads, imports))
-        with _without_interrupts():  # a process that starts here inherits it
+        with _without_interrupts(), safe_path():  # a process that starts here inherits both
             self.process.start()
         theirs.close()
 

@@ -1,0 +1,47 @@
+"""What comes before any other import when this process is the command ``recon``, and nothing otherwise.
+
+``python -m recon`` puts the working folder first on the path, where a stranger's ``torch.py`` would be taken for torch.
+And importing torch takes seconds, in which Ctrl-C is to end the process as it ends any other.
+"""
+
+import os
+import sys
+
+
+def prepare() -> None:
+    """Take the working folder off the path, and end quietly on Ctrl-C, if this process is the command."""
+    by_name = os.path.basename(sys.argv[0]) in ("recon", "recon.exe") if sys.argv else False
+    as_module = sys.argv[:1] == ["-m"] and _module(sys.orig_argv).split(".")[0] == "recon"
+    if as_module and not sys.flags.safe_path:
+        _move_working_folder()
+    if by_name or as_module:
+        import signal  # not before the path is as it should be
+
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def listen_to_interrupts() -> None:
+    """From here on Ctrl-C is an exception again, which somebody words."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _module(words: list[str]) -> str:
+    """The module of ``python -m MODULE``, out of the interpreter's command line."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("-m"):
+            return word[2:] or following
+    return ""
+
+
+def _move_working_folder() -> None:
+    """Take the first place from the working folder; it keeps the last if this package itself is there."""
+    first = sys.path.pop(0)
+    if os.path.realpath(first or os.curdir) == os.path.realpath(os.path.dirname(os.path.dirname(__file__))):
+        sys.path.append(first)
+
+
+prepare()

@@ -1,0 +1,76 @@
+"""Modules of the working folder: imported where the user names one, after everything that is installed.
+
+On the path for every command, a stranger's ``rich.py`` beside his data would be taken for the package.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_DOTTED = re.compile(r"(?<![\w./-])([^\W\d]\w*)\.([^\W\d]\w*)")
+_CONFIGURATION = (".yaml", ".yml", ".json")
+
+
+def append_working_folder() -> None:
+    """Let modules of the working folder be imported, when nothing else is of that name."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def append_working_folder_for(words: Sequence[str]) -> None:
+    """Do so if words of a command line, or the configurations that they name, name a class of a module there."""
+    texts = [text for word in words for text in _texts(word.partition("=")[2] if "=" in word else word, Path())]
+    if any(_is_there(*name) for text in texts for name in _DOTTED.findall(text)):
+        append_working_folder()
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Have the processes that begin in this context look for modules where this one does, not in their folder first."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def _is_there(module: str, attribute: str) -> bool:
+    """Whether ``module.attribute`` can only be of the working folder."""
+    package = Path(module)
+    here = (package.with_suffix(".py"), package / "__init__.py", package / f"{attribute}.py", package / attribute)
+    return any(path.exists() for path in here) and module not in sys.modules and find_spec(module) is None
+
+
+def _texts(value: Any, folder: Path, depth: int = 4) -> Iterator[str]:
+    """All text in a value, and in the configurations that it names, which may name others."""
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from _texts(part, folder, depth)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, folder, depth)
+    elif isinstance(value, str):
+        yield value
+        if value.endswith(_CONFIGURATION) and depth:
+            path = next((path for path in (folder / value, Path(value)) if path.is_file()), None)
+            if path is not None:
+                yield from _texts(_content(path), path.parent, depth - 1)
+
+
+def _content(path: Path) -> Any:
+    """What a configuration holds; what is wrong with it is told by who reads it in earnest."""
+    import yaml
+
+    try:
+        return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
