@@ -1,23 +1,33 @@
 """From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from recon.closures import check_repeatable, needs_closure, objective_of
 from recon.finite import FiniteWatch
-from recon.gradients import TaskGradients, shared_layers
+from recon.gradients import TaskGradients, all_layers, network_name, shared_layers
 from recon.graph import accumulate, reached_leaves
-from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method
+from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method
 from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.names import check_task_names
 from recon.parts import Shared, as_one_module
 from recon.perturbation import perturbed
-from recon.representation import At, check_at, check_representation, head_gradients
+from recon.precision import full_precision
+from recon.refusal import kept_if_refused
+from recon.representation import At, check_at, check_representation, head_gradients, like_representation
+from recon.step_checks import (
+    check_losses,
+    naming_step,
+    ordered_losses,
+    refuse_processes,
+    warn_of_forgotten_parameters,
+    warn_of_parts_left_out,
+)
 from recon.step_info import StepInfo
 from recon.wrappers import is_partly_shared
 
@@ -28,10 +38,15 @@ class Analyzer(Protocol):
     """What the engine asks of a conflict analyzer (:class:`recon.ConflictAnalyzer`)."""
 
     tasks: tuple[str, ...]
-    layers: tuple[str, ...]
+
+    def follow(self, shared: nn.Module) -> None:
+        """Learn which layers the Gramians to come are of: the trainable ones of the shared part."""
 
     def observes(self) -> bool:
         """Whether the step that begins is observed; called once a step."""
+
+    def retract(self) -> None:
+        """Uncount the step that has begun, which is refused."""
 
     def observe(self, layer_gramians: Tensor) -> None:
         """Take in the (L, K, K) layer Gramians of an observed step."""
@@ -56,30 +71,44 @@ class Engine:
     through the shared part. The weights are in general not those at the parameters. A step that an analyzer observes
     costs K backwards through the shared part besides.
 
+    While all of the shared part is frozen, heads and branches train plainly; layers may freeze and thaw at any time.
+
     Args:
         shared: The shared part of the network, plain or branched; or several modules, in a list (their layers are then
             named ``0.conv1``) or by keys (``encoder.conv1``).
         tasks: Names of the K tasks, in the order of the Jacobian's rows.
-        method: A multi-task optimizer (:func:`recon.create_method`).
+        method: A multi-task optimizer (:func:`recon.create_method`), or the name of one.
         analyzer: Observes conflicts; ``None`` for none.
         update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled methods by K, so
             that all match the summed loss at one learning rate; ``"mean"`` divides sum-scaled methods by K.
         at: Where the gradients are taken that a method weights.
 
     Raises:
-        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, nothing is shared, or
-            the method or network has no use for gradients at the representation.
+        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, nothing is shared, the
+            method is unknown, or it or the network has no use for gradients at the representation.
+        TypeError: The shared part is no module, or the method is none.
+
+    Example:
+        >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
+        >>> engine = Engine(backbone, tasks=["a", "b"], method="pcgrad")
+        >>> features = backbone(torch.ones(2, 4))
+        >>> info = engine.backward({task: head(features).square().mean() for task, head in heads.items()})
+        >>> backbone.weight.grad.shape
+        torch.Size([3, 4])
+        >>> engine
+        Engine(Linear: 1 layers, 15 parameters; tasks: a, b; method: PCGrad(seed=0))
     """
 
     def __init__(
         self,
         shared: Shared,
         tasks: Sequence[str],
-        method: Method,
+        method: Method | str,
         analyzer: Analyzer | None = None,
         update_scale: UpdateScale = "method",
         at: At = "parameters",
     ) -> None:
+        method = create_method(method) if isinstance(method, str) else method
         if not isinstance(method, Method):
             raise TypeError(f"method must be a recon method, got {method!r}; make one with recon.create_method(name)")
         if update_scale not in ("method", "sum", "mean"):
@@ -90,71 +119,109 @@ class Engine:
         self.shared = as_one_module(shared)
         check_at(at, self.shared, method, len(self.tasks))
         self.method = method
-        self.analyzer = analyzer
         self.update_scale = update_scale
         self.at: At = at
         self.step_count = 0
         self._stepping = False
         self._handed: Tensor | None = None
-        self._layers = shared_layers(self.shared)
-        if not self._layers:
+        self._parameters = [p for layer in all_layers(self.shared).values() for p in layer]
+        if not self._parameters:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         self._gradients: TaskGradients | None = None
         self._loss_watch = FiniteWatch([f"the loss of task {task!r}" for task in self.tasks])
         self._gradient_watch = FiniteWatch([f"the gradient of task {task!r}" for task in self.tasks])
         self._update_watch = FiniteWatch([f"the update of {type(method).__name__}"])
         self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
-        if analyzer is not None:
-            self._check_analyzer(analyzer)
+        self.analyzer = analyzer
         if len(self.tasks) > 1:  # one is trained plainly
             method.bind(len(self.tasks))
-        method.to(next(iter(self._layers.values()))[0].device)
+        method.to(self._parameters[0].device)
 
-    def _check_analyzer(self, analyzer: Analyzer) -> None:
-        if tuple(analyzer.tasks) != self.tasks:
-            raise ValueError(
-                f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}"
-            )
-        if tuple(analyzer.layers) != tuple(self._layers):
-            strange = sorted(set(analyzer.layers) ^ set(self._layers))[:5]
-            raise ValueError(f"the analyzer was made for another network: layers that differ include {strange}")
+    def __repr__(self) -> str:
+        layers = shared_layers(self.shared)
+        parameters = sum(p.numel() for layer in layers.values() for p in layer)
+        parts = [
+            f"{network_name(self.shared)}: {len(layers)} layers, {parameters:,} parameters",
+            f"tasks: {', '.join(self.tasks)}",
+            f"method: {self.method}",
+            *([f"analyzer: {self.analyzer}"] if self.analyzer is not None else []),
+            *([f"update_scale: {self.update_scale}"] if self.update_scale != "method" else []),
+            *([f"at: {self.at}"] if self.at != "parameters" else []),
+        ]
+        return f"{type(self).__name__}({'; '.join(parts)})"
+
+    @property
+    def analyzer(self) -> Analyzer | None:
+        """What observes conflicts; it may be set between steps, and is then told of the shared layers.
+
+        Raises:
+            ValueError: It was made for other tasks or another network.
+        """
+        return self._analyzer
+
+    @analyzer.setter
+    def analyzer(self, analyzer: Analyzer | None) -> None:
+        if analyzer is not None:
+            if tuple(analyzer.tasks) != self.tasks:
+                raise ValueError(
+                    f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}"
+                )
+            analyzer.follow(self.shared)
+        self._analyzer = analyzer
 
     @property
     def gradients(self) -> TaskGradients:
         """The buffer of task gradients: made when first needed, and anew if the network is moved, cast or unfrozen."""
         layers = shared_layers(self.shared)
         if self._gradients is None or not self._gradients.fits(layers):
-            self._layers = layers
             if self.analyzer is not None:
-                self._check_analyzer(self.analyzer)
+                self.analyzer.follow(self.shared)
             self._gradients = TaskGradients(layers, len(self.tasks))
         return self._gradients
 
     def step(self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> StepInfo:
         """One optimizer step, for methods that evaluate the losses once or several times.
 
+        Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the engine, for methods
+        without memory and randomness. What the analyzer sees, and what is returned, is their first evaluation.
+
         Args:
             closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each call. With
                 ``at="representation"`` it returns ``({task: loss}, features)``.
             optimizer: Steps on all parameters; its gradients are zeroed first.
+
+        Raises:
+            ValueError: As :meth:`backward`. Method and analyzer are then as before the step.
+            TypeError: As :meth:`backward`; or the optimizer evaluates by itself, which the method does not allow.
         """
-        self._warn_of_forgotten_parameters(optimizer)
+        if self.step_count == 0:
+            warn_of_forgotten_parameters(self.method, optimizer)
+        evaluate = self._losses_of(closure)
         self._stepping = True
         try:
-            return self.method.step(self, self._losses_of(closure), optimizer)
+            with kept_if_refused(self.method):
+                if needs_closure(optimizer):
+                    return self._step_by_evaluations(evaluate, optimizer)
+                return self.method.step(self, evaluate, optimizer)
         finally:
             self._stepping, self._handed = False, None
 
-    def _warn_of_forgotten_parameters(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.step_count > 0:
-            return
-        known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        if not known.issuperset(self.method.parameters()):
-            warnings.warn(
-                f"{type(self.method).__name__} has parameters that the optimizer does not train; "
-                "make the engine first, and give the optimizer *method.parameters() too",
-                stacklevel=3,
-            )
+    def _step_by_evaluations(
+        self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
+    ) -> StepInfo:
+        """A step of an optimizer that calls for evaluations itself."""
+        if len(self.tasks) > 1:
+            check_repeatable(self.method, optimizer)
+        infos: list[StepInfo] = []
+
+        def evaluate() -> Any:  # torch says float, and takes tensors
+            optimizer.zero_grad()
+            infos.append(self._backward(closure(), None, None if infos else self.analyzer))
+            return objective_of(self.method, torch.stack(list(infos[-1].losses.values())), self._scale())
+
+        optimizer.step(evaluate)
+        self.step_count += 1
+        return infos[0]
 
     def _losses_of(self, closure: Callable[..., Any]) -> Callable[..., Mapping[str, Tensor]]:
         """The closure as methods know it; the features that it hands over are kept for :meth:`backward`."""
@@ -178,65 +245,72 @@ class Engine:
 
         Raises:
             ValueError: A loss is missing, unknown, no scalar or without a graph; a loss or gradient is not finite; or
-                the losses depend on the shared part past the representation, or not on the representation.
+                the losses depend on the shared part past the representation, or not on the representation. Method and
+                analyzer are then as before: a batch that is skipped counts for neither. ``.grad`` is as before if a
+                loss was refused; after a gradient was, zero it.
             RuntimeError: More than one process takes part.
             TypeError: The representation is missing, or no tensor; or the method evaluates the losses several times and
                 needs :meth:`step`.
         """
-        _refuse_processes()
+        refuse_processes()
         self._refuse_single_evaluation()
-        ordered = self._check_losses(losses)
-        self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
-        features = self._check_representation(representation)
-        observed = self.analyzer is not None and self.analyzer.observes()
-        info = StepInfo(self.step_count, {task: loss.detach() for task, loss in zip(self.tasks, ordered, strict=True)})
-        if len(self.tasks) == 1:
-            ordered[0].backward()
-            self._watch_sum()
-        elif isinstance(self.method, LossMethod) and not observed:
-            self._backward_objective(self.method, ordered)
-        elif not observed and (weights := self._known_weights()) is not None:
-            self._backward_weighted(ordered, weights, info)
-        elif features is not None:
-            if observed:
-                info.layer_gramians = self._parameter_gramians(ordered)
-            self._backward_representation(ordered, features, info)
-        else:
-            self._backward_tasks(ordered, info)
-        if observed:
-            assert self.analyzer is not None
-            assert info.layer_gramians is not None
-            self.analyzer.observe(info.layer_gramians)
+        info = self._backward(losses, representation, self.analyzer)
         self.step_count += 1
         return info
 
-    def _check_losses(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        if not isinstance(losses, Mapping):
-            raise TypeError(f"losses must be a mapping of tasks to scalar losses, got {type(losses).__name__}")
-        missing = [task for task in self.tasks if task not in losses]
-        extra = [task for task in losses if task not in self.tasks]
-        if missing or extra:
-            raise ValueError(
-                f"step {self.step_count}: losses are given for {list(losses)}, tasks are {list(self.tasks)}"
-                + (f"; no loss for {missing}" if missing else "")
-                + (f"; unknown {extra}" if extra else "")
-            )
-        ordered = [losses[task] for task in self.tasks]
-        for task, loss in zip(self.tasks, ordered, strict=True):
-            if not isinstance(loss, Tensor):
-                raise TypeError(f"the loss of task {task!r} is {loss!r}; it must be a scalar tensor with a graph")
-            if loss.numel() != 1:
-                raise ValueError(f"the loss of task {task!r} has shape {tuple(loss.shape)}; reduce it to a scalar")
-            if not loss.requires_grad:
-                raise ValueError(
-                    f"the loss of task {task!r} has no graph; compute it from the network with gradients enabled"
-                )
-        return [loss.reshape(()) for loss in ordered]
+    def _backward(
+        self, losses: Mapping[str, Tensor], representation: Tensor | None, analyzer: Analyzer | None
+    ) -> StepInfo:
+        ordered = check_losses(losses, self.tasks, self.step_count)
+        self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
+        features = self._check_representation(representation)
+        if self.step_count == 0:
+            self._warn_of_parts_left_out(ordered)
+        info = StepInfo(self.step_count, {task: loss.detach() for task, loss in zip(self.tasks, ordered, strict=True)})
+        observed = analyzer is not None and analyzer.observes()
+        try:
+            with nullcontext() if self._stepping else kept_if_refused(self.method):
+                self._fill_grad(ordered, features, observed, info)
+        except Exception:
+            if analyzer is not None:
+                analyzer.retract()
+            raise
+        if observed and info.layer_gramians is not None:
+            assert analyzer is not None
+            analyzer.observe(info.layer_gramians)
+        return info
+
+    def _fill_grad(self, losses: list[Tensor], features: Tensor | None, observed: bool, info: StepInfo) -> None:
+        """Take the way through the step that costs least."""
+        if len(losses) == 1:
+            losses[0].backward()
+            self._watch_sum()
+        elif isinstance(self.method, LossMethod) and not (observed and self._trains_shared()):
+            self._backward_objective(self.method, losses)
+        elif not self._trains_shared():
+            torch.autograd.backward(losses)
+        elif not observed and (weights := self._known_weights()) is not None:
+            self._backward_weighted(losses, weights, info)
+        elif features is not None:
+            if observed:
+                info.layer_gramians = self._parameter_gramians(losses)
+            self._backward_representation(losses, features, info)
+        else:
+            self._backward_tasks(losses, info)
+
+    def _trains_shared(self) -> bool:
+        """Whether some of the shared part is not frozen."""
+        return any(p.requires_grad for p in self._parameters) or bool(shared_layers(self.shared))
+
+    def _warn_of_parts_left_out(self, losses: list[Tensor]) -> None:
+        # A loss method sums outside of the shared part what it would sum inside: only a map would lack something.
+        if len(losses) > 1 and (self.analyzer is not None or not isinstance(self.method, LossMethod)):
+            warn_of_parts_left_out(losses, self.tasks, set(self._parameters))
 
     def _check_representation(self, representation: Tensor | None) -> Tensor | None:
         if self.at == "representation":
             handed = self._handed if representation is None else representation
-            return check_representation(handed) if len(self.tasks) > 1 else None
+            return check_representation(handed) if len(self.tasks) > 1 and self._trains_shared() else None
         if representation is not None:
             raise ValueError("the engine takes gradients at the parameters; make it with at='representation' for these")
         return None
@@ -254,17 +328,6 @@ class Engine:
         for watch in (self._loss_watch, self._gradient_watch, self._update_watch, self._sum_watch):
             watch.check()
 
-    @contextmanager
-    def _naming_step(self) -> Iterator[None]:
-        """Methods know tasks by their index, and no steps: say both of what they refuse."""
-        try:
-            yield
-        except (ValueError, RuntimeError) as error:
-            if type(error) not in (ValueError, RuntimeError):  # such as torch's, of exhausted memory
-                raise
-            order = ", ".join(f"{index} {task!r}" for index, task in enumerate(self.tasks))
-            raise type(error)(f"{error} (step {self.step_count}; tasks: {order})") from error
-
     def _scale(self) -> float:
         """Factor that brings the method's update to the scale asked for."""
         if self.update_scale == "method" or self.method.scale == self.update_scale:
@@ -272,13 +335,13 @@ class Engine:
         return float(len(self.tasks)) if self.update_scale == "sum" else 1.0 / len(self.tasks)
 
     def _backward_objective(self, method: LossMethod, losses: list[Tensor]) -> None:
-        with self._naming_step():
+        with naming_step(self.step_count, self.tasks):
             objective = method.objective(torch.stack(losses))
         (objective * self._scale()).backward()
         self._watch_sum()
 
     def _watch_sum(self) -> None:
-        gradients = [p.grad for layer in self._layers.values() for p in layer if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         self._sum_watch.watch(self.step_count, nn.utils.get_total_norm(gradients).reshape(1))
 
     def _backward_tasks(self, losses: list[Tensor], info: StepInfo) -> None:
@@ -292,7 +355,7 @@ class Engine:
                 for row, loss in enumerate(losses):
                     loss.backward(retain_graph=row < len(losses) - 1)
                     gradients.take(row)
-        with _full_precision(gradients.jacobian.device.type):
+        with full_precision(gradients.jacobian.device.type):
             update = self._update(gradients, info)
             self._watch_update(self.step_count, update)
             gradients.add_to_grad(update)
@@ -303,7 +366,7 @@ class Engine:
     def _loss_weights(self, method: LossMethod, losses: list[Tensor]) -> Tensor:
         """Slopes of the method's objective in the losses, (K,); its own parameters receive their gradient too."""
         leaves = torch.stack([loss.detach() for loss in losses]).requires_grad_()
-        with self._naming_step():
+        with naming_step(self.step_count, self.tasks):
             objective = method.objective(leaves)
         (objective * self._scale()).backward()
         assert leaves.grad is not None
@@ -311,8 +374,9 @@ class Engine:
 
     def _backward_weighted_tasks(self, losses: list[Tensor], weights: Tensor) -> None:
         """Plain task gradients into the buffer, and each task's own parameters their weighted one."""
+        shared = set(self.gradients.parameters)
         for row, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
-            own = self._own_leaves(loss)
+            own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
             with _without_grad(own):
                 loss.backward(retain_graph=row < len(losses) - 1)
                 self.gradients.take(row)
@@ -334,7 +398,7 @@ class Engine:
             return info.weights @ jacobian
         if isinstance(method, JacobianMethod):
             self._watch_gradients(info.layer_gramians)
-            with self._naming_step():
+            with naming_step(self.step_count, self.tasks):
                 return method.combine(jacobian, losses) * self._scale()
         raise TypeError(
             f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
@@ -346,7 +410,7 @@ class Engine:
         self._gradient_watch.watch(self.step_count, gramian.diagonal())
         if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
             gramian = gramian_of(jacobian).cpu()
-        with self._naming_step():
+        with naming_step(self.step_count, self.tasks):
             return method.weights(gramian, host_losses) * self._scale()
 
     def _watch_gradients(self, layer_gramians: Tensor) -> None:
@@ -381,12 +445,12 @@ class Engine:
         """K backwards through the heads, and one of their weighted gradients through the shared part."""
         assert isinstance(self.method, GramianMethod)
         jacobian = head_gradients(losses, representation, self._shared_parameters())
-        with _full_precision(jacobian.device.type):
+        with full_precision(jacobian.device.type):
             gramians = (jacobian @ jacobian.T).unsqueeze(0)
             losses_seen = torch.stack(list(info.losses.values()))
             info.weights = self._weights(self.method, gramians, jacobian, losses_seen).to(jacobian)
             weighted = info.weights @ jacobian
-        representation.backward(weighted.view(representation.shape).to(representation.dtype))
+        representation.backward(like_representation(weighted, representation))
         self._watch_sum()
 
     def _parameter_gramians(self, losses: list[Tensor]) -> Tensor:
@@ -396,32 +460,29 @@ class Engine:
             for row, loss in enumerate(losses):
                 loss.backward(retain_graph=True, inputs=gradients.parameters)
                 gradients.take(row)
-        with _full_precision(gradients.jacobian.device.type):
+        with full_precision(gradients.jacobian.device.type):
             return gradients.layer_gramians()
 
     def _shared_parameters(self) -> set[Tensor]:
         return {parameter for layer in shared_layers(self.shared).values() for parameter in layer}
 
-    def _own_leaves(self, loss: Tensor) -> list[Tensor]:
-        shared = self._shared_parameters()
-        return [leaf for leaf in reached_leaves(loss) if leaf not in shared]
-
     # For methods that evaluate the losses several times a step ------------------------------------------------------
 
     def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
         """Parameters outside the shared layers that a loss reaches: those of its task's head and branches."""
-        return [leaf for leaf in self._own_leaves(loss) if isinstance(leaf, nn.Parameter)]
+        shared = self._shared_parameters()
+        return [p for p in reached_leaves(loss) if isinstance(p, nn.Parameter) and p not in shared]
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
         """For each task the parameters outside the shared layers that its loss reaches, and its gradients in them."""
-        return [self._own_gradients(loss) for loss in self._check_losses(losses)]
+        return [self._own_gradients(loss) for loss in check_losses(losses, self.tasks, self.step_count)]
 
     def _own_gradients(self, loss: Tensor) -> tuple[list[nn.Parameter], list[Tensor]]:
         own = self.own_parameters(loss)
         if not own:
             return [], []
         gradients = torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)
-        return own, [torch.zeros_like(p) if g is None else g for p, g in zip(own, gradients, strict=True)]
+        return own, [torch.zeros_like(p) if g is None else g.to_dense() for p, g in zip(own, gradients, strict=True)]
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
         """One backward of one task's loss: its row of the Jacobian becomes by how much the gradient has changed.
@@ -434,8 +495,18 @@ class Engine:
         """
         gradients, row = self.gradients, self.tasks.index(task)
         with _without_grad(gradients.parameters):
-            self._check_losses(losses)[row].backward()
+            check_losses(losses, self.tasks, self.step_count)[row].backward()
             gradients.take_change(row)
+
+    def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The losses (K,) of another evaluation in a step, detached, in the order of the tasks.
+
+        Raises:
+            ValueError: One is missing, unknown, no scalar, or not finite.
+        """
+        values = torch.stack([loss.detach() for loss in ordered_losses(losses, self.tasks, self.step_count - 1)])
+        self._loss_watch.watch(self.step_count - 1, values)  # backward has counted the step
+        return values
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
         """A (P,) row of the Jacobian as views in the shapes of ``gradients.parameters``."""
@@ -453,7 +524,7 @@ class Engine:
         gradients = self.gradients
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
         self._gradient_watch.watch(self.step_count - 1, norms)  # backward has counted the step
-        with _full_precision(gradients.jacobian.device.type):
+        with full_precision(gradients.jacobian.device.type):
             update = combine(gradients.jacobian) * self._scale()
             self._watch_update(self.step_count - 1, update)
             gradients.add_to_grad(update)
@@ -462,8 +533,8 @@ class Engine:
 def _to_host(layer_gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
     """The (K, K) Gramian of all layers and the (K,) losses, float64 on the host, in one transfer."""
     tasks = len(losses)
-    packed = torch.cat([layer_gramians.double().sum(0).flatten(), losses.double()]).cpu()
-    return packed[:-tasks].view(tasks, tasks), packed[-tasks:]
+    packed = torch.cat([layer_gramians.flatten(), losses]).cpu().double()
+    return packed[:-tasks].view(-1, tasks, tasks).sum(0), packed[-tasks:]
 
 
 def backward(
@@ -480,12 +551,17 @@ def backward(
     Args:
         losses: Task -> scalar loss with a graph.
         shared: The shared part of the network, or several; see :class:`Engine`.
-        method: A multi-task optimizer (:func:`recon.create_method`).
+        method: A multi-task optimizer (:func:`recon.create_method`), made once: what it learns is in it.
         analyzer: Observes conflicts; ``None`` for none.
         update_scale: See :class:`Engine`.
         at: See :class:`Engine`.
         representation: The features that all heads take; with ``at="representation"``, and only then.
     """
+    if isinstance(method, str):
+        raise TypeError(
+            f"method is the name {method!r}; make it once, before the loop, with recon.create_method({method!r}): "
+            "what it learns and draws goes on from step to step; or use recon.Engine, which takes names"
+        )
     engine = Engine(shared, list(losses), method, analyzer, update_scale, at)
     info = engine.backward(losses, representation)
     engine.check_finite()
@@ -503,27 +579,3 @@ def _without_grad(parameters: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for parameter, gradient in zip(parameters, held, strict=True):
             parameter.grad = gradient
-
-
-@contextmanager
-def _full_precision(device_type: str) -> Iterator[None]:
-    """Steps often run under autocast, or allow products in half precision or TF32: too little for Gramians."""
-    known: Any = torch.backends
-    backends = (known.cuda.matmul, known.mkldnn.matmul)
-    allowed = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, allowed, strict=True):
-            backend.fp32_precision = precision
-
-
-def _refuse_processes() -> None:
-    distributed: Any = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        raise RuntimeError(
-            f"recon trains in one process for now, this run has {distributed.get_world_size()}; start it with devices=1"
-        )

@@ -37,11 +37,12 @@ class FiniteWatch:
             self.check()
 
     def check(self) -> None:
-        """Raise if a value has not been finite since the watch began."""
+        """Raise if a value has not been finite since the watch began, or since the last error, which is forgotten."""
         if self._first is None:
             return
         for name, step in zip(self.names, self._first.tolist(), strict=True):
             if step >= 0:
+                self._first.fill_(-1)
                 raise ValueError(
                     f"{name} is not finite in step {step}; "
                     "lower the learning rate, or look at this task's loss and data"

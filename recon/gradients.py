@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from recon.graph import add_to_grad
 from recon.wrappers import shared_modules, shared_part
 
 
@@ -59,36 +60,37 @@ def shared_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 class TaskGradients:
-    """Gradients of K tasks in the shared parameters, held in one flat (K, P) buffer.
+    """Gradients of K tasks in the shared parameters, held in one flat (K, P) buffer of real numbers.
 
-    The buffer is allocated once, on the device of the parameters, in their precision but in float32 at least.
+    The buffer is allocated once, on the device of the parameters, in their precision but in float32 at least. A complex
+    parameter is held as real and imaginary parts, two numbers each, so that the inner product of two rows is the real
+    one, Re <g, h>. Sparse gradients (``nn.Embedding(sparse=True)``) are held dense; the update of a parameter whose
+    gradients are all sparse is sparse.
 
     Args:
-        layers: Layer name -> parameters, as :func:`shared_layers` gives them.
+        layers: Layer name -> parameters, as :func:`shared_layers` gives them; none if all is frozen.
         tasks: K, the number of rows.
 
     Raises:
-        ValueError: There are no trainable parameters, or they are on several devices.
+        ValueError: The parameters are on several devices.
     """
 
     def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], tasks: int) -> None:
         self.layers = tuple(layers)
         self.parameters = [p for parameters in layers.values() for p in parameters]
-        if not self.parameters:
-            raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         devices = {str(p.device) for p in self.parameters}
         if len(devices) > 1:
             raise ValueError(
                 f"shared parameters are on several devices ({', '.join(sorted(devices))}); move them to one"
             )
-        dtype = _buffer_dtype(self.parameters)
-        sizes = [p.numel() for p in self.parameters]
-        self.jacobian = torch.zeros(tasks, sum(sizes), dtype=dtype, device=self.parameters[0].device)
+        counts = [sum(map(_numbers, parameters)) for parameters in layers.values()]
+        device = self.parameters[0].device if self.parameters else None
+        self.jacobian = torch.zeros(tasks, sum(counts), dtype=_buffer_dtype(self.parameters), device=device)
         """(K, P): one row a task, zero where a loss does not reach."""
-        self._views = [self.like_parameters(row) for row in self.jacobian]
+        self._views = [self._real_views(row) for row in self.jacobian]
         # Which slices of the buffer hold a gradient: the others are known to be zero and need no work.
         self._reached = [[False] * len(self.parameters) for _ in range(tasks)]
-        counts = [sum(p.numel() for p in parameters) for parameters in layers.values()]
+        self._sparse = [[False] * len(self.parameters) for _ in range(tasks)]
         ends = torch.tensor([0, *counts]).cumsum(0).tolist()
         self.slices = dict(zip(self.layers, (slice(a, b) for a, b in pairwise(ends)), strict=True))
         """Layer name -> its columns of the Jacobian."""
@@ -96,13 +98,24 @@ class TaskGradients:
     def fits(self, layers: Mapping[str, Sequence[nn.Parameter]]) -> bool:
         """Whether the buffer still is that of these layers; a network may be moved, cast or unfrozen in between."""
         parameters = [p for own in layers.values() for p in own]
-        same = len(parameters) == len(self.parameters) and all(map(operator.is_, parameters, self.parameters))
-        return same and (parameters[0].device, _buffer_dtype(parameters)) == (self.jacobian.device, self.jacobian.dtype)
+        if len(parameters) != len(self.parameters) or not all(map(operator.is_, parameters, self.parameters)):
+            return False
+        device = parameters[0].device if parameters else self.jacobian.device
+        return (device, _buffer_dtype(parameters)) == (self.jacobian.device, self.jacobian.dtype)
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
-        """Views of a flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters."""
+        """A flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters.
+
+        They are views of it, those of complex parameters copies.
+        """
+        views = zip(self._real_views(flat), self.parameters, strict=True)
+        return [torch.view_as_complex(view.clone()) if p.is_complex() else view for view, p in views]
+
+    def _real_views(self, flat: Tensor) -> list[Tensor]:
+        """As :meth:`like_parameters`, with complex parameters as real ones with a last dimension of 2."""
         views = []
-        for piece, p in zip(flat.split([p.numel() for p in self.parameters]), self.parameters, strict=True):
+        for piece, parameter in zip(flat.split([_numbers(p) for p in self.parameters]), self.parameters, strict=True):
+            p = _as_real(parameter.detach())
             dense = p.is_contiguous() or torch.empty_like(p, device="meta").stride() == p.stride()
             views.append(piece.as_strided(p.shape, p.stride()) if dense else piece.view(p.shape))
         return views
@@ -110,11 +123,12 @@ class TaskGradients:
     def take(self, task: int) -> None:
         """Move what a backward left in ``.grad`` of the shared parameters into the row of a task."""
         sources, targets, stale = [], [], []
-        reached = self._reached[task]
+        reached, sparse = self._reached[task], self._sparse[task]
         for index, (parameter, view) in enumerate(zip(self.parameters, self._views[task], strict=True)):
             gradient = parameter.grad
             if gradient is not None:
-                sources.append(gradient)
+                sparse[index] = gradient.is_sparse
+                sources.append(_as_real(gradient.to_dense() if sparse[index] else gradient))
                 targets.append(view)
                 parameter.grad = None
             elif reached[index]:
@@ -147,17 +161,29 @@ class TaskGradients:
     def add_to_grad(self, update: Tensor) -> None:
         """Add an update (P,) to ``.grad`` of the parameters that a task reached, as ``loss.backward()`` does."""
         reached = [any(task) for task in zip(*self._reached, strict=True)]
-        for parameter, piece, touched in zip(self.parameters, self.like_parameters(update), reached, strict=True):
-            if not touched:
-                continue
-            if parameter.grad is None:
-                parameter.grad = piece.to(parameter.dtype)
-            else:
-                parameter.grad.add_(piece)
+        some_sparse = any(map(any, self._sparse))
+        for index, (parameter, piece) in enumerate(zip(self.parameters, self.like_parameters(update), strict=True)):
+            if reached[index]:
+                gradient = piece.to(parameter.dtype)
+                sparse = some_sparse and self._is_sparse(index)
+                add_to_grad(parameter, gradient.to_sparse(1) if sparse else gradient)
+
+    def _is_sparse(self, index: int) -> bool:
+        """Whether all gradients of a parameter came sparse; autograd too sums sparse and dense ones to a dense one."""
+        tasks = zip(self._reached, self._sparse, strict=True)
+        return all(sparse[index] for reached, sparse in tasks if reached[index])
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _numbers(parameter: nn.Parameter) -> int:
+    return parameter.numel() * (2 if parameter.is_complex() else 1)
 
 
 def _buffer_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
     dtype = torch.float32
     for parameter in parameters:
-        dtype = torch.promote_types(dtype, parameter.dtype)
+        dtype = torch.promote_types(dtype, parameter.dtype.to_real())
     return dtype

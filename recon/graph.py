@@ -1,5 +1,8 @@
 """What a loss reaches, read from autograd's graph without a backward; and what a backward does to a leaf."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,31 +17,70 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
     Raises:
         ValueError: A part of the network is checkpointed in a way that hides its parameters from the graph.
     """
-    end = None if short_of is None else (short_of.grad_fn, short_of.output_nr)
-    leaves, seen = [], set()
-    waiting = [(loss.grad_fn, loss.output_nr)]
-    while waiting:
-        edge = waiting.pop()
-        node = edge[0]
-        if node is None or node in seen or edge == end:
-            continue
-        seen.add(node)
-        if node.name() == "CheckpointFunctionBackward":
+    leaves = []
+    for node in _nodes(loss, short_of):
+        if _hides_leaves(node):
             raise ValueError(
                 "the graph does not show the parameters that torch.utils.checkpoint holds with use_reentrant=True; "
                 "give it use_reentrant=False"
             )
         if hasattr(node, "variable"):
             leaves.append(node.variable)
-        waiting.extend(node.next_functions)
     return leaves
+
+
+def leaves_in_common(losses: Sequence[Tensor]) -> dict[Tensor, list[int]]:
+    """The leaves that several losses are seen to reach, with the indices of these losses.
+
+    What a compiled function holds is left out: it is one node of the graph, from which every loss reaches all.
+    """
+    reached: dict[Tensor, list[int]] = {}
+    for index, loss in enumerate(losses):
+        nodes = list(_nodes(loss))
+        compiled = {inner for node in nodes if _is_compiled(node) for inner, _ in node.next_functions}
+        for node in nodes:
+            if hasattr(node, "variable") and node not in compiled:
+                reached.setdefault(node.variable, []).append(index)
+    return {leaf: indices for leaf, indices in reached.items() if len(indices) > 1}
+
+
+def _nodes(loss: Tensor, short_of: Tensor | None = None) -> Iterator[Any]:
+    end = None if short_of is None else (short_of.grad_fn, short_of.output_nr)
+    seen = set()
+    waiting: list[tuple[Any, int]] = [(loss.grad_fn, loss.output_nr)]
+    while waiting:
+        edge = waiting.pop()
+        node = edge[0]
+        if node is None or node in seen or edge == end:
+            continue
+        seen.add(node)
+        yield node
+        waiting.extend(node.next_functions)
+
+
+def _hides_leaves(node: Any) -> bool:
+    return bool(node.name() == "CheckpointFunctionBackward")
+
+
+def _is_compiled(node: Any) -> bool:
+    return bool(node.name().startswith("CompiledFunction"))
 
 
 def accumulate(leaf: Tensor, gradient: Tensor | None) -> None:
     """What ``backward`` does to ``.grad`` of a leaf; the memory of an ``autograd.grad`` may not be its own."""
     if gradient is None:
         return
-    if leaf.grad is None:
+    if leaf.grad is None and not gradient.is_sparse:
         leaf.grad = torch.empty_like(leaf, requires_grad=False).copy_(gradient)
+    else:
+        add_to_grad(leaf, gradient.clone() if leaf.grad is None else gradient)
+
+
+def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
+    """As :func:`accumulate`, for a gradient whose memory is the caller's to give away."""
+    if leaf.grad is None:
+        leaf.grad = gradient
+    elif leaf.grad.is_sparse and not gradient.is_sparse:
+        leaf.grad = gradient + leaf.grad
     else:
         leaf.grad.add_(gradient)

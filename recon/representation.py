@@ -89,7 +89,8 @@ def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: Abs
         shared: The shared parameters.
 
     Returns:
-        (K, N), in float32 at least; zero for a task that does not reach the representation.
+        (K, N), real, in float32 at least; zero for a task that does not reach the representation. A complex number of
+        the representation is two of N, so that inner products of rows are the real ones.
 
     Raises:
         ValueError: No loss reaches the representation, or one reaches shared parameters past it.
@@ -110,5 +111,13 @@ def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: Abs
     if all(row is None for row in rows):
         raise ValueError("no loss reaches the representation; hand over the very tensor that the heads take")
     zero = torch.zeros_like(representation)
-    jacobian = torch.stack([zero if row is None else row for row in rows]).flatten(1)
+    stacked = torch.stack([zero if row is None else row for row in rows])
+    jacobian = (torch.view_as_real(stacked) if stacked.is_complex() else stacked).flatten(1)
     return jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
+
+
+def like_representation(flat: Tensor, representation: Tensor) -> Tensor:
+    """A row (N,) of :func:`head_gradients` in the representation's shape and dtype."""
+    if representation.is_complex():
+        flat = torch.view_as_complex(flat.view(*representation.shape, 2))
+    return flat.view(representation.shape).to(representation.dtype)

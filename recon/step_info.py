@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from recon.precision import in_double
+
 
 @dataclass
 class StepInfo:
@@ -27,12 +29,12 @@ class StepInfo:
     @cached_property
     def cosines(self) -> Tensor | None:
         """(K, K) cosines of the task gradients over all shared parameters; NaN where a gradient is zero."""
-        return None if self.layer_gramians is None else _cosines(self.layer_gramians.double().sum(0))
+        return None if self.layer_gramians is None else _cosines(in_double(self.layer_gramians).sum(0))
 
     @cached_property
     def layer_cosines(self) -> Tensor | None:
         """(L, K, K) cosines of the task gradients layer by layer; NaN where a gradient is zero."""
-        return None if self.layer_gramians is None else _cosines(self.layer_gramians.double())
+        return None if self.layer_gramians is None else _cosines(in_double(self.layer_gramians))
 
     @cached_property
     def conflict_rate(self) -> Tensor | None:

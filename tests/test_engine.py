@@ -1,5 +1,6 @@
 """The engine against naive references: separate autograd calls, one a task."""
 
+import copy
 import warnings
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import recon
+from recon.conflict.measured import MeasuredMap
 from recon.gradients import TaskGradients, shared_layers
 
 
@@ -267,14 +269,73 @@ def test_a_layer_that_is_unfrozen_later_follows_the_method(x: Tensor) -> None:
     torch.testing.assert_close(flat_grad(net.backbone), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_an_analyzer_does_not_fit_a_network_that_is_unfrozen_later(x: Tensor) -> None:
+@pytest.mark.parametrize("name", ["mgda", "joint"])
+def test_a_layer_is_observed_from_when_it_thaws_until_it_freezes(name: str, x: Tensor) -> None:
     net = TwoHeads()
     net.backbone[0].requires_grad_(False)
     analyzer = recon.ConflictAnalyzer(net.backbone, ["a", "b"])
-    engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), analyzer)
-    net.backbone[0].requires_grad_(True)
-    with pytest.raises(ValueError, match="another network"):
+    engine = recon.Engine(net.backbone, ["a", "b"], name, analyzer)
+    for frozen in (True, True, False, False, False, True):
+        net.backbone[0].requires_grad_(not frozen)
         engine.backward(net.losses(x))
+    cmap = analyzer.conflict_map()
+    assert cmap.observations == {"0": 3, "1": 6, "4": 6}
+    assert cmap.parameters["0"] == 30
+    net.requires_grad_(True)
+    rows = task_gradients(net, x)  # all the same in each step, since nothing was trained
+    cosines = [
+        torch.nn.functional.cosine_similarity(*rows[:, part], dim=0) for part in (slice(30, 36), slice(36, None))
+    ]
+    assert isinstance(cmap, MeasuredMap)
+    torch.testing.assert_close(cmap.mean_cosine[1, 0], cosines[0])
+    torch.testing.assert_close(cmap.mean_cosine[2, 0], cosines[1])
+
+
+@pytest.mark.parametrize("name", recon.list_methods())
+def test_heads_train_plainly_while_all_that_is_shared_is_frozen(name: str, x: Tensor) -> None:
+    net = TwoHeads(("a", "b", "c"))
+    method = recon.create_method(name)
+    analyzer = recon.ConflictAnalyzer(net.backbone.requires_grad_(False), net.heads)
+    engine = recon.Engine(net.backbone, list(net.heads), method, analyzer)
+    optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.1)
+    state = copy.deepcopy(method.state_dict())
+    own = {t: torch.autograd.grad(net.losses(x)[t], list(head.parameters())) for t, head in net.heads.items()}
+    info = engine.step(lambda batch=None: net.losses(x), optimizer)
+    assert info.layer_gramians is None
+    if not isinstance(method, recon.LossMethod):  # those weight heads, too
+        assert str(method.state_dict()) == str(state)
+        for task, head in net.heads.items():
+            torch.testing.assert_close([p.grad for p in head.parameters()], list(own[task]))
+    net.backbone.requires_grad_(True)
+    engine.step(lambda batch=None: net.losses(x), optimizer)
+    assert all(p.grad is not None for p in net.backbone.parameters())
+    assert set(analyzer.conflict_map().observations.values()) == {3}
+
+
+def test_at_the_representation_heads_train_plainly_while_the_backbone_is_frozen(x: Tensor) -> None:
+    net = TwoHeads()
+    net.backbone.requires_grad_(False)
+    engine = recon.Engine(net.backbone, ["a", "b"], "mgda", at="representation")
+    losses, features = losses_and_features(net, x)
+    expected = torch.autograd.grad(losses["a"], list(net.heads["a"].parameters()), retain_graph=True)
+    engine.backward(losses, features)
+    torch.testing.assert_close([p.grad for p in net.heads["a"].parameters()], list(expected))
+    net.backbone.requires_grad_(True)
+    engine.backward(*losses_and_features(net, x))
+    assert net.backbone[0].weight.grad is not None
+
+
+def test_an_analyzer_may_be_set_between_steps(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], "mgda")
+    analyzer = recon.ConflictAnalyzer(net.backbone, ["a", "b"])
+    engine.backward(net.losses(x))
+    net.backbone[0].requires_grad_(False)
+    engine.analyzer = analyzer
+    engine.backward(net.losses(x))
+    assert analyzer.conflict_map().observations == {"0": 0, "1": 1, "4": 1}
+    with pytest.raises(ValueError, match="the analyzer was made for tasks"):
+        engine.analyzer = recon.ConflictAnalyzer(net.backbone, ["a", "c"])
 
 
 def test_a_module_that_happens_to_be_called_shared_layers_is_a_module_like_any_other() -> None:
@@ -624,13 +685,30 @@ def test_a_gradient_that_is_not_finite_is_named(name: str) -> None:
         engine.backward({"a": shared(x).sum(), "b": bad})
 
 
+def test_an_engine_takes_a_methods_name_and_shows_what_it_is(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["a", "b"], "MGDA", update_scale="sum")
+    assert repr(engine) == (
+        "Engine(Sequential: 3 layers, 281 parameters; tasks: a, b; method: MGDA(normalization='none'); "
+        "update_scale: sum)"
+    )
+    engine.analyzer = recon.ConflictAnalyzer(net.backbone, ["a", "b"], every=2)
+    engine.backward(net.losses(x))
+    expected = "ConflictAnalyzer(Sequential: 3 layers; tasks: a, b; every=2; 1 of 1 steps observed)"
+    assert f"analyzer: {expected}" in repr(engine)
+
+
 def test_an_engine_checks_its_parts(x: Tensor) -> None:
     net = TwoHeads()
     joint = recon.create_method("joint")
     with pytest.raises(ValueError, match="more than once"):
         recon.Engine(net.backbone, ["a", "a"], joint)
     with pytest.raises(TypeError, match="create_method"):
-        recon.Engine(net.backbone, ["a", "b"], "joint")  # type: ignore[arg-type]
+        recon.Engine(net.backbone, ["a", "b"], torch.optim.SGD)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown method 'cagard'; nearest: 'cagrad'"):
+        recon.Engine(net.backbone, ["a", "b"], "cagard")
+    with pytest.raises(TypeError, match=r"make it once, before the loop, with recon.create_method\('mgda'\)"):
+        recon.backward(net.losses(x), net.backbone, "mgda")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no trainable parameters"):
         recon.Engine(nn.ReLU(), ["a", "b"], joint)
     with pytest.raises(ValueError, match="tasks"):

@@ -13,18 +13,23 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from recon.conflict.followed import FollowedLayers
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.provenance import now
 from recon.conflict.severity import BIN_EDGES, BINS
-from recon.gradients import network_name, shared_layers
 from recon.names import check_task_names, unknown_name
 from recon.parts import Shared, as_one_module
+from recon.precision import in_double
 from recon.version import __version__
 
 # Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
 LARGEST_SQUARE = 1e150
+
+
+# The histogram of 128 tasks has 8,128 pairs x 200 bins a layer; no run has 2^31 steps.
+_COUNTS = torch.int32
 
 
 class ConflictAnalyzer:
@@ -43,12 +48,13 @@ class ConflictAnalyzer:
         tasks: The names of the K >= 2 tasks, in the order of the Gramians' rows.
         every: Observe each ``every``-th step, the first included.
 
+    Layers that are frozen are not observed; those that thaw while the engine trains are, from then on.
+
     Attributes:
-        layers: The names of the L observed layers, in forward order.
         tasks: The task names.
 
     Raises:
-        ValueError: Fewer than two tasks, a task name that is not allowed, no shared parameters, or ``every`` below 1.
+        ValueError: Fewer than two tasks, a task name that is not allowed, no parameters, or ``every`` below 1.
     """
 
     def __init__(self, shared: Shared, tasks: Sequence[str], every: int = 1) -> None:
@@ -57,51 +63,99 @@ class ConflictAnalyzer:
             raise ValueError(f"tasks={tasks!r}; a conflict takes two or more tasks")
         if type(every) is not int or every < 1:
             raise ValueError(f"every={every!r}; give a whole number of steps from 1")
-        shared = as_one_module(shared)
-        self.network = network_name(shared)
-        self.parameters = {name: sum(p.numel() for p in own) for name, own in shared_layers(shared).items()}
-        if not self.parameters:
-            raise ValueError(f"{self.network} has no shared trainable parameters; give the module that the tasks share")
-        self.layers = tuple(self.parameters)
+        self._followed = FollowedLayers(as_one_module(shared))
         self.every = every
         self.reset()
 
+    @property
+    def network(self) -> str:
+        """Class name of the network."""
+        return self._followed.network
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Layer -> the number of its parameters that have been trained so far."""
+        return self._followed.parameters
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the L layers that have been trained so far, in forward order."""
+        return tuple(self.parameters)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.network}: {len(self.layers)} layers; tasks: {', '.join(self.tasks)}; "
+            f"every={self.every}; {self._observed_steps} of {self._steps} steps observed)"
+        )
+
     def reset(self) -> None:
         """Forget every step so far."""
-        layers, tasks = len(self.layers), len(self.tasks)
-        pairs = list(combinations(range(tasks), 2))
         self._steps = 0
         self._observed_steps = 0
-        self._statistics = {
-            "histogram": torch.zeros(layers, len(pairs), BINS, dtype=torch.int64),
-            "cosine_sums": torch.zeros(layers, len(pairs), dtype=torch.float64),
-            "norm_sums": torch.zeros(layers, tasks, dtype=torch.float64),
-            "norm_counts": torch.zeros(layers, tasks, dtype=torch.int64),
-        }
+        pairs = list(combinations(range(len(self.tasks)), 2))
         # Made on the host: i / 100 on a GPU is a multiplication by a reciprocal there, and off the grid by an ulp.
         self._edges = torch.tensor(BIN_EDGES[1:-1], dtype=torch.float64)
         self._first, self._second = torch.tensor(pairs).T.contiguous()
-        self._inner = self._first * tasks + self._second
+        self._inner = self._first * len(self.tasks) + self._second
+        self._statistics = self._no_statistics()
+
+    def _no_statistics(self) -> dict[str, Tensor]:
+        layers, tasks, pairs = len(self.layers), len(self.tasks), len(self._first)
+        device = self._edges.device
+        return {
+            "histogram": torch.zeros(layers, pairs, BINS, dtype=_COUNTS, device=device),
+            "cosine_sums": torch.zeros(layers, pairs, dtype=torch.float64, device=device),
+            "norm_sums": torch.zeros(layers, tasks, dtype=torch.float64, device=device),
+            "norm_counts": torch.zeros(layers, tasks, dtype=torch.int64, device=device),
+        }
+
+    def follow(self, shared: nn.Module) -> None:
+        """Learn which layers the Gramians to come are of: the trainable ones of the shared part.
+
+        Layers that have thawed since are observed from now on; those that have frozen keep what was seen of them.
+
+        Raises:
+            ValueError: The analyzer was made for another network.
+        """
+        before = self.layers
+        self._followed.update(shared)
+        self._make_room(before)
+
+    def _make_room(self, before: Sequence[str]) -> None:
+        """Statistics of the layers that there are now, from those of the layers before."""
+        if self.layers == tuple(before):
+            return
+        old, self._statistics = self._statistics, self._no_statistics()
+        places = [self.layers.index(name) for name in before]
+        for name, grown in self._statistics.items():
+            grown[places] = old[name]
 
     def observes(self) -> bool:
         """Count a step, and return whether it is one to observe."""
         self._steps += 1
         return (self._steps - 1) % self.every == 0
 
+    def retract(self) -> None:
+        """Uncount the step that has begun: it was refused, and another takes its place."""
+        self._steps -= 1
+
     @torch.no_grad()
     def observe(self, layer_gramians: Tensor) -> None:
         """Add the Gramians of one step to the statistics, which move to their device.
 
         Args:
-            layer_gramians: (L, K, K), inner products of the task gradients in each of `layers`; any device and dtype.
-                A zero on the diagonal is a gradient that is zero or missing.
+            layer_gramians: (L, K, K), real inner products of the task gradients in each of `layers`, or of those that
+                :meth:`follow` found trainable; any device and precision. A zero on the diagonal is a gradient that is
+                zero or missing.
         """
-        expected = (len(self.layers), len(self.tasks), len(self.tasks))
+        expected = (len(self._followed.trained), len(self.tasks), len(self.tasks))
         if layer_gramians.shape != expected:
             raise ValueError(f"layer Gramians of shape {tuple(layer_gramians.shape)}; give (L, K, K) = {expected}")
-        self._move_to(layer_gramians.device)
+        if layer_gramians.is_complex():
+            raise ValueError("layer Gramians are complex; of complex gradients give the real inner products Re <g, h>")
+        gramians = self._of_all_layers(in_double(layer_gramians))
+        self._move_to(gramians.device)
         self._observed_steps += 1
-        gramians = layer_gramians.to(torch.float64)
         squares = gramians.diagonal(dim1=1, dim2=2)
         squares = torch.where(squares < LARGEST_SQUARE, squares, 0.0)
         self._add_norms(squares)
@@ -137,7 +191,7 @@ class ConflictAnalyzer:
         return MeasuredMap(
             self.parameters,
             self.tasks,
-            statistics["histogram"].clone(),
+            statistics["histogram"].to("cpu", torch.int64, copy=True),
             # Rounding takes parallel gradients beyond 1, and their mean must not follow.
             (statistics["cosine_sums"] / statistics["histogram"].sum(dim=2)).clamp(-1, 1),
             statistics["norm_sums"] / statistics["norm_counts"],
@@ -161,9 +215,12 @@ class ConflictAnalyzer:
         Raises:
             ValueError: The state is of other layers, tasks or ``every``, or its tensors do not fit them.
         """
-        missing = self.state_dict().keys() - state.keys()
+        missing = {"layers", "tasks", "every", "steps", "observed_steps", *self._statistics} - state.keys()
         if missing:
             raise ValueError(f"the state lacks {', '.join(sorted(missing))}; give what state_dict() returned")
+        before = self.layers
+        self._followed.add(state["layers"])
+        self._make_room(before)
         _check_same_names("layer", state["layers"], self.layers, self.network)
         _check_same_names("task", state["tasks"], self.tasks, "the analyzer")
         if state["every"] != self.every:
@@ -176,6 +233,14 @@ class ConflictAnalyzer:
         self._observed_steps = state["observed_steps"]
         for name, own in self._statistics.items():
             own.copy_(state[name])
+
+    def _of_all_layers(self, gramians: Tensor) -> Tensor:
+        """Gramians of the layers that are trained now as those of all, zero where a layer is frozen."""
+        if self._followed.trained == self.layers:
+            return gramians
+        every = gramians.new_zeros(len(self.layers), *gramians.shape[1:])
+        every[[self.layers.index(name) for name in self._followed.trained]] = gramians
+        return every
 
     def _move_to(self, device: torch.device) -> None:
         if self._edges.device != device:
@@ -193,7 +258,7 @@ class ConflictAnalyzer:
         valid = cosines.abs() < torch.inf  # isfinite in two kernels, not four
         cosines = torch.where(valid, cosines, 0.0)
         bins = torch.bucketize(cosines, self._edges, right=True)
-        self._statistics["histogram"].scatter_add_(2, bins.unsqueeze(2), valid.to(torch.int64).unsqueeze(2))
+        self._statistics["histogram"].scatter_add_(2, bins.unsqueeze(2), valid.to(_COUNTS).unsqueeze(2))
         self._statistics["cosine_sums"] += cosines
 
 

@@ -21,6 +21,8 @@ def check_gramian(gramian: Tensor) -> Tensor:
     """
     if gramian.ndim != 2 or gramian.shape[0] != gramian.shape[1] or gramian.shape[0] == 0:
         raise ValueError(f"Gramian must be a (K, K) matrix with K >= 1, got shape {tuple(gramian.shape)}")
+    if gramian.is_complex():
+        raise ValueError("Gramian is complex; of complex gradients give the real inner products Re <g, h>")
     gramian = gramian.detach().to("cpu", torch.float64)
     values = gramian.numpy()  # torch's own reductions cost the solvers that follow 40 µs a step
     if not math.isfinite(values.sum()):

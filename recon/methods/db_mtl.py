@@ -18,6 +18,7 @@ from torch import Tensor
 from recon.methods.checks import check_below, check_number, check_positive
 from recon.methods.method import JacobianMethod, StatefulMethod
 from recon.methods.registry import register_method
+from recon.precision import widest_dtype
 
 
 @register_method("db_mtl")
@@ -48,9 +49,10 @@ class DBMTL(StatefulMethod, JacobianMethod):
             raise ValueError("db_mtl: balances the logarithms of the losses; pass losses")
         check_positive("db_mtl", losses)
         self.steps += 1
-        past = self.beta / self.steps.to(jacobian.device, torch.float64) ** self.decay
+        widest = widest_dtype(jacobian.device)
+        past = self.beta / self.steps.to(jacobian.device, widest) ** self.decay
         averages = self.tracked("averages", jacobian)
         averages.mul_(past).addcmul_(jacobian, ((1 - past) / losses).to(jacobian)[:, None])
-        norms = torch.linalg.vector_norm(averages, dim=1, dtype=torch.float64)
+        norms = torch.linalg.vector_norm(averages, dim=1, dtype=widest)
         inverse = torch.where(norms > 0, 1 / norms, 0)
         return (inverse.to(jacobian) @ averages) * norms.max().to(jacobian)

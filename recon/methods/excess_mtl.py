@@ -18,6 +18,7 @@ from torch import Tensor
 from recon.methods.checks import check_above, check_count
 from recon.methods.method import JacobianMethod, StatefulMethod
 from recon.methods.registry import register_method
+from recon.precision import widest_dtype
 
 
 @register_method("excess_mtl")
@@ -61,7 +62,7 @@ class ExcessMTL(StatefulMethod, JacobianMethod):
         sizes = self.tracked("sizes", jacobian)
         torch.hypot(sizes, jacobian, out=sizes)
         risks = [
-            torch.where(size > 0, gradient / size, 0).mul_(gradient).sum(dtype=torch.float64)
+            torch.where(size > 0, gradient / size, 0).mul_(gradient).sum(dtype=widest_dtype(jacobian.device))
             for size, gradient in zip(sizes, jacobian, strict=True)
         ]
         return torch.stack(risks).to(self.first_risk)

@@ -65,7 +65,7 @@ class FAMO(PerTaskMethod, StatefulMethod, LossMethod):
         torch.clear_autocast_cache()  # the weights it holds are those before the step
         with torch.no_grad():
             losses = closure()
-        self.update(*(torch.stack([each[task].detach() for task in engine.tasks]) for each in (info.losses, losses)))
+        self.update(torch.stack(list(info.losses.values())), engine.loss_values(losses))
         return info
 
     def update(self, before: Tensor, after: Tensor) -> None:

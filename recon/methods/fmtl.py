@@ -71,7 +71,7 @@ class FMTL(JacobianMethod):
 
     def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
         """One step of the network; the batch is evaluated at θ and at each task's θ + ε."""
-        if len(engine.tasks) == 1:
+        if len(engine.tasks) == 1 or not engine.gradients.parameters:  # all that is shared is frozen
             return super().step(engine, closure, optimizer)
         optimizer.zero_grad()
         losses = closure()

@@ -1,11 +1,12 @@
 """Gramians as the small dense problems they are: computed, taken apart, and solved as MGDA and CAGrad need it."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf
 from scipy.optimize import nnls
 from torch import Tensor
+
+from recon.precision import in_double
 
 Array = NDArray[np.float64]
 
@@ -20,15 +21,15 @@ _CLOSE = 0.03
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
-    """Inner products of the rows of a (K, P) Jacobian, (K, K), in float64 on the Jacobian's device.
+    """Inner products of the rows of a (K, P) Jacobian, (K, K), in float64, on its device or :func:`in_double`'s.
 
     In float64 nothing that fits into float32 overflows or vanishes when squared.
     """
-    tasks = jacobian.shape[0]
-    total = torch.zeros(tasks, tasks, dtype=torch.float64, device=jacobian.device)
-    for block in jacobian.detach().split(_BLOCK, dim=1):
-        block = block.double()
-        total += block @ block.T
+    total: Tensor | float = 0.0
+    for part in jacobian.detach().split(_BLOCK, dim=1):
+        block = in_double(part)
+        total = total + block @ block.T
+    assert isinstance(total, Tensor)  # a matrix without columns is one part, too
     return total
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
 from recon.methods.gramian import gramian_of
+from recon.precision import widest_dtype
 
 
 class Method(nn.Module, ABC):
@@ -34,6 +35,7 @@ class Method(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+        self._doubles: set[str] = set()  # buffers that are float64 wherever a device has it
 
     @abstractmethod
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
@@ -85,16 +87,21 @@ class Method(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move with the network, but keep the precision of buffers: sums over many steps would stall in bfloat16."""
         before = dict(self.named_buffers())
-        super()._apply(fn, recurse)
+        self._doubles |= {name for name, buffer in before.items() if buffer.dtype == torch.float64}
+        super()._apply(_as_the_device_allows(fn), recurse)
         for name, buffer in before.items():
             owner, _, own_name = name.rpartition(".")
             module = self.get_submodule(owner)
-            setattr(module, own_name, self._kept(buffer, module.get_buffer(own_name)))
+            moved = module.get_buffer(own_name)
+            dtype = widest_dtype(moved.device) if name in self._doubles else buffer.dtype
+            setattr(module, own_name, self._kept(buffer, moved, dtype))
         return self
 
-    def _kept(self, buffer: Tensor, moved: Tensor) -> Tensor:
-        """What becomes of a buffer that has been moved and cast."""
-        return moved if moved.dtype == buffer.dtype else buffer.to(moved.device)
+    def _kept(self, buffer: Tensor, moved: Tensor, dtype: torch.dtype) -> Tensor:
+        """What becomes of a buffer that has been moved and cast, and is to be of this dtype."""
+        if moved.dtype == dtype or buffer.is_meta:
+            return moved.to(dtype)
+        return buffer.to(moved.device, dtype)
 
     def extra_repr(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
@@ -228,7 +235,7 @@ class GramianMethod(Method):
             ValueError: The Gramian or the losses are not of these shapes, or not finite.
         """
 
-    def _kept(self, buffer: Tensor, moved: Tensor) -> Tensor:
+    def _kept(self, buffer: Tensor, moved: Tensor, dtype: torch.dtype) -> Tensor:
         return buffer
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
@@ -276,6 +283,18 @@ class LossMethod(Method):
             raise ValueError(f"{self} weights tasks by their losses; pass losses")
         check_losses(losses, tasks=jacobian.shape[0])
         return self.loss_weights(losses.detach()).detach().to(jacobian) @ jacobian
+
+
+def _as_the_device_allows(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A move of a module's tensors that takes float64 to devices without it as float32."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        if tensor.dtype != torch.float64:
+            return fn(tensor)
+        there = fn(tensor.new_empty(0, dtype=torch.float32)).device
+        return fn(tensor.to(widest_dtype(there)))
+
+    return moved
 
 
 def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -26,6 +26,7 @@ from recon.methods.gramian import gramian_of
 from recon.methods.method import JacobianMethod, StatefulMethod
 from recon.methods.registry import register_method
 from recon.methods.simplex import nearest_on_simplex
+from recon.precision import widest_dtype
 
 
 @register_method("moco")
@@ -56,11 +57,12 @@ class MoCo(StatefulMethod, JacobianMethod):
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the tracked gradients, (P,)."""
         self.steps += 1
-        decay = self.steps.to(jacobian.device, torch.float64).sqrt()
+        decay = self.steps.to(jacobian.device, widest_dtype(jacobian.device)).sqrt()
         gradients = self.tracked("gradients", jacobian)
         gradients.lerp_(jacobian, (self.beta / decay).to(jacobian))
-        weights = self.weights.to(jacobian.device, torch.float64)
-        slope = gramian_of(gradients) @ weights + self.rho * weights
-        weights = nearest_on_simplex(weights - self.gamma / decay * slope)
+        gramian = gramian_of(gradients)
+        weights = self.weights.to(gramian)
+        slope = gramian @ weights + self.rho * weights
+        weights = nearest_on_simplex(weights - self.gamma / decay.to(gramian) * slope)
         self.weights = weights.to(self.weights)
         return weights.to(jacobian) @ gradients

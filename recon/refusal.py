@@ -1,0 +1,54 @@
+"""A refused step leaves a method as it was, so that a loop that skips a bad batch goes on as if it had not come."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recon.methods import Method
+
+# Larger state is that of the Jacobian's size. To copy it would cost, and methods of that kind see checked gradients.
+_LARGEST_COPY = 1 << 16
+
+
+@contextmanager
+def kept_if_refused(method: Method) -> Iterator[None]:
+    """Undo what an error in a ``with`` block leaves of changes to a method: its attributes, buffers and randomness."""
+    before = [(module, _state(module)) for module in method.modules()]
+    try:
+        yield
+    except Exception:
+        for module, state in before:
+            _restore(module, *state)
+        raise
+
+
+def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor], dict[str, Tensor | None]]:
+    attributes = dict(vars(module))
+    buffers = {name: _copy(buffer) for name, buffer in module._buffers.items() if buffer is not None}
+    generators = {name: value.get_state() for name, value in attributes.items() if isinstance(value, torch.Generator)}
+    grads = {n: None if p.grad is None else p.grad.clone() for n, p in module._parameters.items() if p is not None}
+    return attributes, buffers, generators, grads
+
+
+def _copy(buffer: Tensor) -> Tensor:
+    return buffer.clone() if buffer.numel() <= _LARGEST_COPY else buffer
+
+
+def _restore(
+    module: nn.Module,
+    attributes: dict[str, Any],
+    buffers: dict[str, Tensor],
+    generators: dict[str, Tensor],
+    grads: dict[str, Tensor | None],
+) -> None:
+    for name in vars(module).keys() - attributes.keys():
+        del vars(module)[name]
+    vars(module).update(attributes)
+    module._buffers.update(buffers)
+    for name, state in generators.items():
+        attributes[name].set_state(state)
+    for name, gradient in grads.items():
+        module.get_parameter(name).grad = gradient
