@@ -101,19 +101,27 @@ def with_delta_m(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> li
 def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per (method, variant), over seeds; the single-task networks of all tasks make one row.
 
-    Every measured value is ``{"mean", "std"}``; the deviation is the sample's, ``None`` for one seed. ``time_ratio`` is
-    training time against the same method's plain runs, and as noisy as the machine was.
+    Every measured value is ``{"mean", "std"}``; the deviation is the sample's, ``None`` for one seed. ``over_tasks``
+    has the mean over tasks of each metric, and in how many tasks it is. ``flops_growth`` is against an
+    unbranched network. ``seconds`` tell how long a run took, whatever else the machine did: they compare nothing.
     """
+    runs = list(runs)
+    plain = next((run["flops"] for run in runs if run["variant"] == "plain"), None)
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["variant"]), []).append(run)
     return [
-        _row(method, variant, group, groups.get((method, "plain"), [])) for (method, variant), group in groups.items()
+        _row(method, variant, group, groups.get((method, "plain"), []), plain)
+        for (method, variant), group in groups.items()
     ]
 
 
 def _row(
-    method: str, variant: str, group: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]
+    method: str,
+    variant: str,
+    group: Sequence[Mapping[str, Any]],
+    plain: Sequence[Mapping[str, Any]],
+    plain_flops: int | None,
 ) -> dict[str, Any]:
     tasks = list(dict.fromkeys(task for run in group for task in run["metrics"]))
     metrics: dict[str, dict[str, Any]] = {}
@@ -123,24 +131,39 @@ def _row(
     seeds = sorted({run["seed"] for run in group})
     single = variant == "single"
     networks = len(tasks) if single else 1  # a single-task solution is one network a task
-    seconds = [run["seconds"] for run in group]
     base = group[0]["parameters_base"]
+    flops = fmean(run["flops"] for run in group)
     return {
         "method": method,
         "variant": variant,
         "seeds": seeds,
         "metrics": metrics,
-        "delta_m": _spread([run["delta_m"] for run in group if run["delta_m"] is not None]),
-        "delta_m_per_metric": _spread(
+        "over_tasks": _over_tasks(group, seeds),
+        "delta_m": _spread_if_any([run["delta_m"] for run in group if run["delta_m"] is not None]),
+        "delta_m_per_metric": _spread_if_any(
             [run["delta_m_per_metric"] for run in group if run["delta_m_per_metric"] is not None]
         ),
         "parameters": networks * fmean(run["parameters"] for run in group),
         "parameters_growth": None if single else fmean(run["parameters"] for run in group) / base - 1,
-        "flops": networks * fmean(run["flops"] for run in group),
-        "conflict_rate": _spread([run["conflict_rate"] for run in group if run["conflict_rate"] is not None]),
+        "flops": networks * flops,
+        "flops_growth": None if single or plain_flops is None else flops / plain_flops - 1,
+        "conflict_rate": _spread_if_any([run["conflict_rate"] for run in group if run["conflict_rate"] is not None]),
         "conflict_rate_plain": _plain_conflict_rate(group, plain),
-        "seconds": networks * fmean(seconds),
-        "time_ratio": fmean(seconds) / fmean(run["seconds"] for run in plain) if plain else None,
+        "seconds": networks * fmean(run["seconds"] for run in group),
+    }
+
+
+def _over_tasks(group: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Of each metric the mean over the tasks that have it, seed by seed; a seed's tasks may be in runs of their own."""
+    by_seed: dict[int, dict[str, list[float]]] = {seed: {} for seed in seeds}
+    for run in group:
+        for values in run["metrics"].values():
+            for name, value in values.items():
+                by_seed[run["seed"]].setdefault(name, []).append(value)
+    names = list(by_seed[seeds[0]])
+    return {
+        name: {**_spread([fmean(values[name]) for values in by_seed.values() if name in values]), "tasks": tasks}
+        for name, tasks in ((name, len(by_seed[seeds[0]][name])) for name in names)
     }
 
 
@@ -155,7 +178,9 @@ def _plain_conflict_rate(group: Sequence[Mapping[str, Any]], plain: Sequence[Map
     return fmean(rates) if rates and group is not plain else None
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None] | None:
-    if not values:
-        return None
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
+
+
+def _spread_if_any(values: Sequence[float]) -> dict[str, float | None] | None:
+    return _spread(values) if values else None

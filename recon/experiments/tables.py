@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 VARIANT_NAMES = {
@@ -17,7 +18,12 @@ VARIANT_NAMES = {
 DELTAS = ("delta_m", "delta_m_per_metric")
 """Keys of a row: ours, and CAGrad's; see :mod:`recon.experiments.summary`."""
 
+MOST_METRICS = 12
+"""Metrics that a page shows one by one; of more it shows the means over tasks."""
+
 Row = Mapping[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+"""A title, and a row's cell."""
 
 
 def row_name(row: Row) -> str:
@@ -28,25 +34,26 @@ def row_name(row: Row) -> str:
 
 
 def markdown_table(summary: Sequence[Row]) -> str:
-    """The summary as a Markdown table: metrics, delta-m, parameters and their growth, FLOPs, conflict rate, time.
+    """The summary as a Markdown table: metrics, delta-m, parameters, FLOPs and their growth, conflict rate.
 
-    Where a task has several metrics, delta-m has two columns: ours, over each task's metrics first (higher is better),
-    and CAGrad's, over all metrics at once (lower is better).
+    Where tasks differ in their numbers of metrics, delta-m has two columns: ours, over each task's metrics first
+    (higher is better), and CAGrad's, over all metrics at once (lower is better); otherwise one is the other's negative.
+    More metrics than fit on a page are averaged over tasks; ``table.csv`` and ``results.json`` have them all. Times are
+    left to ``results.json``: runs share the machine, and their times compare nothing.
     """
     metrics = _metric_columns(summary)
-    deltas = _delta_columns(metrics)
-    header = [
-        "",
-        *(f"{task} {name}" for task, name in metrics),
-        *deltas.values(),
-        "parameters",
-        "growth",
-        "FLOPs",
-        "conflict",
-        "time",
-        "seeds",
+    columns = [
+        *(_each_metric(metrics) if len(metrics) <= MOST_METRICS else _means_over_tasks(summary)),
+        *_deltas(metrics),
+        ("parameters", lambda row: f"{row['parameters']:,.0f}"),
+        ("growth", lambda row: _growth(row["parameters_growth"])),
+        ("FLOPs", lambda row: f"{row['flops']:.3g}"),
+        ("FLOPs growth", lambda row: _growth(row["flops_growth"])),
+        ("conflict", _conflict),
+        ("seeds", lambda row: str(len(row["seeds"]))),
     ]
-    rows = [[row_name(row), *_cells(row, metrics, deltas)] for row in summary]
+    header = ["", *(title for title, _ in columns)]
+    rows = [[row_name(row), *(cell(row) for _, cell in columns)] for row in summary]
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     lines = [_line(header, widths), "| " + " | ".join("-" * width for width in widths) + " |"]
     return "\n".join(lines + [_line(row, widths) for row in rows]) + "\n"
@@ -58,7 +65,7 @@ def csv_table(summary: Sequence[Row]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     spreads = [f"{task}/{name}" for task, name in metrics] + [*DELTAS, "conflict_rate"]
-    numbers = ["parameters", "parameters_growth", "flops", "seconds", "time_ratio"]
+    numbers = ["parameters", "parameters_growth", "flops", "flops_growth", "seconds"]
     writer.writerow(
         ["method", "variant", "seeds", *(f"{name} {part}" for name in spreads for part in ("mean", "std")), *numbers]
     )
@@ -77,28 +84,35 @@ def _metric_columns(summary: Sequence[Row]) -> list[tuple[str, str]]:
     )
 
 
-def _delta_columns(metrics: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Key of a row -> its column's title."""
-    if len({task for task, _ in metrics}) == len(metrics):  # the two differ in sign only
-        return {"delta_m": "delta-m %"}
-    return {
-        "delta_m": "delta-m % (by task, higher is better)",
-        "delta_m_per_metric": "Δm % (CAGrad's, lower is better)",
-    }
+def _each_metric(metrics: Sequence[tuple[str, str]]) -> list[Column]:
+    def column(task: str, name: str) -> Column:
+        return f"{task} {name}", lambda row: _spread(row["metrics"].get(task, {}).get(name), "{:.4f}")
+
+    return [column(task, name) for task, name in metrics]
 
 
-def _cells(row: Row, metrics: Sequence[tuple[str, str]], deltas: Iterable[str]) -> list[str]:
-    growth, ratio = row["parameters_growth"], row["time_ratio"]
-    return [
-        *(_spread(row["metrics"].get(task, {}).get(name), "{:.4f}") for task, name in metrics),
-        *(_spread(row[delta], "{:+.2f}") for delta in deltas),
-        f"{row['parameters']:,.0f}",
-        "" if growth is None else f"{growth:+.1%}",
-        f"{row['flops']:.3g}",
-        _conflict(row),
-        f"{row['seconds']:.0f} s" + ("" if ratio is None else f" (x{ratio:.2f})"),
-        str(len(row["seeds"])),
-    ]
+def _means_over_tasks(summary: Sequence[Row]) -> list[Column]:
+    tasks = {name: value["tasks"] for row in summary for name, value in row["over_tasks"].items()}
+
+    def column(name: str) -> Column:
+        return f"{name}, mean of {tasks[name]}", lambda row: _spread(row["over_tasks"].get(name), "{:.4f}")
+
+    return [column(name) for name in list(tasks)[:MOST_METRICS]]
+
+
+def _deltas(metrics: Sequence[tuple[str, str]]) -> list[Column]:
+    by_task: Column = "delta-m % (by task, higher is better)", lambda row: _spread(row["delta_m"], "{:+.2f}")
+    by_metric: Column = (
+        "Δm % (CAGrad's, lower is better)",
+        lambda row: _spread(row["delta_m_per_metric"], "{:+.2f}"),
+    )
+    if len(set(Counter(task for task, _ in metrics).values())) <= 1:  # the two differ in sign only
+        return [("delta-m %", by_task[1])]
+    return [by_task, by_metric]
+
+
+def _growth(growth: float | None) -> str:
+    return "" if growth is None else f"{growth:+.1%}"
 
 
 def _conflict(row: Row) -> str:

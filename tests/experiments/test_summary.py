@@ -94,7 +94,7 @@ def test_the_summary_has_a_row_a_method_and_variant_with_mean_and_deviation_over
     runs = [
         run("plain", 0, delta_m=1.0, delta_m_per_metric=-3.0, seconds=20.0),
         run("plain", 1, delta_m=4.0, delta_m_per_metric=-5.0, seconds=40.0),
-        run("recon", 0, seconds=60.0, parameters=120, method="joint"),
+        run("recon", 0, seconds=60.0, parameters=120, flops=1500, method="joint"),
     ]
     plain, recon = summarise(runs)
     assert (plain["method"], plain["variant"], plain["seeds"]) == ("joint", "plain", [0, 1])
@@ -102,10 +102,11 @@ def test_the_summary_has_a_row_a_method_and_variant_with_mean_and_deviation_over
     assert plain["delta_m_per_metric"] == {"mean": -4.0, "std": pytest.approx(1.4142136)}
     assert plain["metrics"]["seg"]["accuracy"] == {"mean": 0.5, "std": 0.0}
     assert plain["parameters_growth"] == pytest.approx(0.1)
-    assert (plain["seconds"], plain["time_ratio"]) == (30.0, 1.0)
+    assert plain["seconds"] == 30.0
+    assert plain["over_tasks"]["sq"] == {"mean": 10.0, "std": 0.0, "tasks": 1}
     assert recon["delta_m"] is None
     assert recon["metrics"]["seg"]["accuracy"] == {"mean": 0.5, "std": None}
-    assert recon["time_ratio"] == 2.0
+    assert (plain["flops_growth"], recon["flops_growth"]) == (0.0, 0.5)
 
 
 def test_conflict_before_recon_is_that_of_the_layers_that_stay_shared() -> None:
@@ -122,4 +123,16 @@ def test_single_task_networks_are_one_row_which_counts_all_of_them() -> None:
     assert row["metrics"].keys() == {"seg", "depth"}
     assert (row["parameters"], row["flops"], row["seconds"]) == (220, 2000, 60.0)
     assert row["parameters_growth"] is None
+    assert row["flops_growth"] is None
     assert row["conflict_rate"] is None
+
+
+def test_a_metric_is_averaged_over_the_tasks_that_have_it_seed_by_seed() -> None:
+    both = {"seg": {"accuracy": 0.5}, "kind": {"accuracy": 0.7, "f1": 0.2}}
+    better = {"seg": {"accuracy": 0.6}, "kind": {"accuracy": 1.0, "f1": 0.4}}
+    rows = summarise([run("plain", 0, metrics=both), run("plain", 1, metrics=better), *BASELINE[:2]])
+    assert rows[0]["over_tasks"] == {
+        "accuracy": {"mean": pytest.approx(0.7), "std": pytest.approx(0.02**0.5), "tasks": 2},
+        "f1": {"mean": pytest.approx(0.3), "std": pytest.approx(0.02**0.5), "tasks": 1},
+    }
+    assert rows[1]["over_tasks"] == {"accuracy": {"mean": 0.4, "std": pytest.approx(0.02**0.5), "tasks": 1}}
