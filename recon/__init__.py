@@ -1,13 +1,14 @@
 """Recon: find where tasks fight inside one network, and end the fight there.
 
 Plain PyTorch users need nothing but this module; :class:`MultiTaskModule`, and Lightning with it, is loaded when asked
-for.
+for, and so are ``recon.training``, ``recon.data`` and the other submodules.
 """
 
 from recon import startup  # noqa: F401  # before anything else is imported
 
 # isort: split
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from recon.branching import branch
@@ -49,9 +50,31 @@ __all__ = [
 ]
 
 
+_SUBMODULES = (
+    "branching",
+    "cli",
+    "conflict",
+    "data",
+    "experiments",
+    "losses",
+    "methods",
+    "metrics",
+    "models",
+    "tasks",
+    "toy",
+    "training",
+)
+
+
 def __getattr__(name: str) -> Any:
     if name == "MultiTaskModule":
         from recon.training import MultiTaskModule
 
         return MultiTaskModule
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'recon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_SUBMODULES})

@@ -1,9 +1,11 @@
 """Names: what a task may be called, modules by name, and errors for names that do not exist, which say the nearest."""
 
 import keyword
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import count
 
 from torch import nn
 
@@ -53,18 +55,43 @@ def check_task_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names of a network's tasks: different identifiers, under which ``nn.ModuleDict`` can hold heads.
 
     Raises:
-        ValueError: A name is repeated, no identifier, or one that ``nn.ModuleDict`` uses itself (``keys``, ...).
+        ValueError: A name is repeated, no identifier, or one that ``nn.ModuleDict`` uses itself (``keys``, ...); the
+            error proposes one that works.
     """
     if isinstance(names, str):
         raise ValueError(f"tasks is {names!r}; give a list of names")
     for name in names:
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-            raise ValueError(f"task name {name!r} is not an identifier; use letters, digits and underscores")
+        if not _is_identifier(name):
+            raise ValueError(
+                f"task name {name!r} is not an identifier; use letters, digits and underscores, "
+                f"such as {_allowed_name(name, names)!r}"
+            )
         if hasattr(nn.ModuleDict(), name):
-            raise ValueError(f"task name {name!r} is one that nn.ModuleDict uses itself; try '{name}_task'")
+            raise ValueError(
+                f"task name {name!r} is one that nn.ModuleDict uses itself; try {_allowed_name(name, names)!r}"
+            )
         if list(names).count(name) > 1:
             raise ValueError(f"task name {name!r} is given more than once; each task needs its own")
     return tuple(names)
+
+
+def _is_identifier(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _allowed_name(name: object, others: Sequence[object]) -> str:
+    """A name for a task that is allowed, near to the one given and unlike the others'."""
+    near = re.sub(r"\W+", "_", str(name)).strip("_") or "task"
+    if not near.isidentifier():  # it begins with a digit
+        near = f"task_{near}"
+    if keyword.iskeyword(near) or hasattr(nn.ModuleDict(), near):
+        near = f"{near}_task"
+    allowed = near
+    for number in count(2):
+        if allowed not in others:
+            break
+        allowed = f"{near}_{number}"
+    return allowed
 
 
 _LONGEST_NAME = 150  # bytes; file systems take 255, and more is added to it

@@ -44,6 +44,18 @@ def test_every_public_name_is_there_and_no_other() -> None:
         _ = recon.MultitaskModule
 
 
+def test_submodules_are_there_after_import_recon() -> None:
+    names = ("branching", "conflict", "data", "experiments", "methods", "metrics", "models", "tasks", "training")
+    code = f"import recon; print(*(getattr(recon, name).__name__ for name in {names}))"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert process.stdout.split() == [f"recon.{name}" for name in names]
+
+
+def test_dir_lists_what_there_is() -> None:
+    assert "MultiTaskModule" in dir(recon)
+    assert all(getattr(recon, name) is not None for name in dir(recon))
+
+
 CHECKOUT = Path(__file__).parents[1]
 
 TYPED_SCRIPT = """\
