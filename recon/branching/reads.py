@@ -118,7 +118,7 @@ def _held(module: nn.Module) -> dict[str, Any]:
 def _is_class_constant(module: nn.Module, name: str) -> bool:
     """Whether the class of a module holds a plain value of this name, and no method or property."""
     for cls in type(module).__mro__:
-        if name in cls.__dict__:
+        if name in cls.__dict__ and cls is not nn.Module:
             value = cls.__dict__[name]
             return not hasattr(value, "__get__") and not isinstance(value, MethodType)
     return False

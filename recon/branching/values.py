@@ -89,6 +89,6 @@ def is_tensor(node: fx.Node, root: nn.Module) -> bool:
         plain = type(module).__module__.startswith("torch.nn.") and not isinstance(
             module, nn.MultiheadAttention | nn.RNNBase | nn.RNNCellBase
         )
-        return plain and not getattr(module, "return_indices", False)
+        return plain and not vars(module).get("return_indices", False)
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     return name in _TENSOR_RESULTS and any(source.meta.get("tensor") for source in node.all_input_nodes)
