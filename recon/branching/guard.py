@@ -4,8 +4,9 @@ It is asked at every step, so it is one loop over entries of dictionaries. Only 
 forward reads are walked through.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, fx, nn
 
 from recon.branching.layers import join
 from recon.branching.python_state import freeze, is_constant, same_constant
-from recon.branching.reads import MISSING, Name
+from recon.branching.reads import MISSING, OUTSIDE, Dependencies, Name
+from recon.branching.surroundings import places
 from recon.branching.values import Untraceable
 
 Homes = Callable[[str], Sequence[nn.Module]]
@@ -71,24 +73,26 @@ def _same_contents(contents: Sequence[Entry]) -> bool:
     return all(freeze(held.get(key, MISSING)) == frozen for held, key, frozen in contents)
 
 
-def guard(reads: Mapping[Name, Any], entered: Collection[str], homes: Homes) -> Guard:
+def guard(dependencies: Dependencies, homes: Homes, more: Mapping[Name, Any] = MappingProxyType({})) -> Guard:
     """Say what must stay as it is for a trace to hold.
 
     Args:
-        reads: What the forward read of the attributes of its modules.
-        entered: The modules whose forward ran while tracing.
+        dependencies: What the trace depends on.
         homes: Path in the backbone -> the modules that stand for it in the branched network.
+        more: More values of attributes of modules.
 
     Raises:
         Untraceable: If the tasks' own modules hold different values.
     """
     watched = _Watched()
-    for (path, name), read in reads.items():
+    for (path, name), read in {**more, **dependencies.values}.items():
         for module in homes(path):
             watched.add_attribute(module, (path, name), read)
-    for path in dict.fromkeys(entered):
+    for path in dependencies.entered:
         for module in homes(path):
             watched.add_children_and_hooks(module)
+    for held, key in {(id(held), key): (held, key) for f in dependencies.functions for held, key in places(f)}.values():
+        watched.add_variable(held, key)
     return watched.guard()
 
 
@@ -113,6 +117,13 @@ class _Watched:
             self._entries.append(((held, key, value), name))
         elif not isinstance(value, Tensor):
             self._contents[id(value)] = (held, key, freeze(value)), name
+
+    def add_variable(self, held: Mapping[str, Any], key: str) -> None:
+        value = held[key]
+        if is_constant(value):
+            self._entries.append(((held, key, value), (OUTSIDE, key)))
+        else:
+            self._contents.setdefault(id(value), ((held, key, freeze(value)), (OUTSIDE, key)))
 
     def add_children_and_hooks(self, module: nn.Module) -> None:
         self._entries += [((module._modules, name, child), None) for name, child in module._modules.items()]

@@ -2,7 +2,7 @@
 
 import itertools
 import linecache
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from recon.branching.call import Call
 from recon.branching.guard import Guard, Homes, guard, reads_of_memory
 from recon.branching.layers import Cut
-from recon.branching.reads import Name
+from recon.branching.reads import Dependencies, Name
 from recon.branching.split import divide, split
 from recon.branching.trace import Failed, Trace, reason_of, trace
 from recon.branching.values import Untraceable
@@ -71,16 +71,16 @@ def write_program(
     try:
         traced = trace(network, call, cut.touched, opened)
     except Failed as failure:
-        return _refuse(str(failure), failure.reads, failure.entered, homes)
+        return _refuse(str(failure), failure.dependencies, homes)
     try:
         return _write(traced, cut, tasks, homes)
     except Exception as error:
-        return _refuse(reason_of(error), traced.reads, traced.entered, homes)
+        return _refuse(reason_of(error), traced.dependencies, homes)
 
 
-def _refuse(reason: str, reads: Mapping[Name, Any], entered: Collection[str], homes: Homes) -> Refusal:
+def _refuse(reason: str, dependencies: Dependencies, homes: Homes) -> Refusal:
     try:
-        return Refusal(guard(reads, entered, homes), reason)
+        return Refusal(guard(dependencies, homes), reason)
     except Untraceable:  # what cannot be watched is not tried again
         return Refusal(Guard(), reason)
 
@@ -91,7 +91,7 @@ def _write(traced: Trace, cut: Cut, tasks: tuple[str, ...], homes: Homes) -> Pro
     operations = [node for node in traced.graph.nodes if node.op.startswith("call")]
     per_task = [node for node in operations if node in division.per_task]
     return Program(
-        guard({**reads_of_memory(traced.graph, traced.root), **traced.reads}, traced.entered, homes),
+        guard(traced.dependencies, homes, reads_of_memory(traced.graph, traced.root)),
         forward,
         tuple(traced.constants.values()),
         code,

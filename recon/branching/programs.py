@@ -7,7 +7,7 @@ from recon.branching.call import Call
 from recon.branching.guard import Guard
 from recon.branching.layers import join
 from recon.branching.program import Program, Refusal
-from recon.branching.reads import Name
+from recon.branching.reads import OUTSIDE, Name
 
 Write = Callable[[Collection[Name]], Program | Refusal]
 
@@ -63,8 +63,7 @@ class Programs:
         written = write(self._opened)
         versions = self._versions.setdefault(call, [])
         if len(versions) >= _VERSIONS:
-            what = f"its attribute {join(*name)!r}" if name else "it"
-            written = Refusal(Guard(), f"{what} changes from call to call")
+            written = Refusal(Guard(), f"{_described(name)} changes from call to call")
             versions.clear()
         versions.append(written)
         if len(self._versions) > _CALLS:
@@ -89,5 +88,13 @@ class Programs:
         return name
 
     def _is_schedule(self, call: Call, name: Name) -> bool:
+        if name[0] == OUTSIDE:
+            return False
         is_number = self._versions[call][-1].guard.expects_number(name)
         return is_number and self._changes[name] > 1 and name not in self._decisive
+
+
+def _described(name: Name | None) -> str:
+    if name is None:
+        return "it"
+    return f"the variable {name[1]!r}" if name[0] == OUTSIDE else f"its attribute {join(*name)!r}"

@@ -1,8 +1,10 @@
 """What a forward reads of the Python state of its modules, and changes there, while it is traced."""
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from types import MethodType
+from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -11,12 +13,32 @@ from torch.utils._pytree import tree_leaves
 
 from recon.branching.layers import join
 from recon.branching.python_state import freeze, is_constant, same_constant
+from recon.branching.surroundings import writes
 from recon.branching.values import Untraceable
 
 Name = tuple[str, str]  # of an attribute: the path of its module, and its own name
 
 MISSING = object()
 _MACHINERY = frozenset(vars(nn.Module())) - {"training"}
+
+
+OUTSIDE = "outside"  # stands for the path where a name is that of a variable outside of all modules
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """What a trace depends on.
+
+    Attributes:
+        values: What the forward read of the attributes of its modules: the constant that was there, or the frozen
+            contents of anything else; ``MISSING`` where there was nothing.
+        functions: The methods that it went through, which may read variables outside of them.
+        entered: The modules whose forward ran.
+    """
+
+    values: dict[Name, Any]
+    functions: tuple[FunctionType, ...]
+    entered: tuple[str, ...]
 
 
 class Changed(Untraceable):
@@ -28,15 +50,11 @@ class Changed(Untraceable):
 
 
 class Reads:
-    """The reads of the attributes of a network's modules.
-
-    Attributes:
-        values: What the first read of an attribute gave: a constant, or for everything else its frozen contents;
-            ``MISSING`` if there was no such attribute.
-    """
+    """Records what a network's forward reads."""
 
     def __init__(self, root: nn.Module) -> None:
-        self.values: dict[Name, Any] = {}
+        self._values: dict[Name, Any] = {}
+        self._functions: list[FunctionType] = []
         self._modules = dict(root.named_modules())
         self._paths = {id(module): path for path, module in self._modules.items()}
         self._before = {path: _held(module) for path, module in self._modules.items()}
@@ -67,18 +85,39 @@ class Reads:
     def _note(self, path: str, name: str, value: Any) -> bool:
         """Note a read; whether it is of the state of before the call."""
         held = self._before[path].get(name, MISSING)
-        if held is MISSING and (name in vars(self._modules[path]) or not _is_class_constant(self._modules[path], name)):
-            return False  # set by the forward itself, or a method
+        if held is MISSING:
+            if name in vars(self._modules[path]):
+                return False  # set by the forward itself
+            of_class = _of_class(self._modules[path], name)
+            if of_class is MISSING or hasattr(of_class, "__get__"):
+                self._note_function(of_class)
+                return False
+        if isinstance(held, FunctionType):
+            self._note_function(held)
         if held is not MISSING and value is not held:
             return False
-        if (path, name) not in self.values and not isinstance(value, fx.Proxy):
-            self.values[path, name] = value if is_constant(value) else freeze(value)
+        if (path, name) not in self._values and not isinstance(value, fx.Proxy):
+            self._values[path, name] = value if is_constant(value) else freeze(value)
         return True
+
+    def _note_function(self, value: Any) -> None:
+        """Note a method or property that the forward goes through."""
+        function = value.fget if isinstance(value, property) else inspect.unwrap(getattr(value, "__func__", value))
+        if not isinstance(function, FunctionType) or function in self._functions:
+            return
+        if name := writes(function):
+            raise Untraceable(f"it sets the variable {name!r} outside of itself")
+        self._functions.append(function)
 
     def _miss(self, module: nn.Module, path: str, name: str) -> None:
         registered = (module._parameters, module._buffers, module._modules)
         if not any(name in held for held in registered):
-            self.values.setdefault((path, name), MISSING)
+            self._values.setdefault((path, name), MISSING)
+
+    def dependencies(self, entered: Collection[str], opened: Collection[Name]) -> Dependencies:
+        """What was read, without the numbers that are read again at every call."""
+        values = {name: value for name, value in self._values.items() if name not in opened}
+        return Dependencies(values, tuple(self._functions), tuple(dict.fromkeys(entered)))
 
     def check_unchanged(self) -> None:
         """Compare what there was before the forward with what there is now.
@@ -94,7 +133,7 @@ class Reads:
                     continue
                 if self._is_changed((path, name), before.get(name, MISSING), now.get(name, MISSING)):
                     raise Changed(path, name)
-        for (path, name), read in self.values.items():
+        for (path, name), read in self._values.items():
             if name not in vars(self._modules[path]) and read is not MISSING:
                 value = getattr(self._modules[path], name)  # of the class
                 if self._is_changed((path, name), value, value):
@@ -102,9 +141,9 @@ class Reads:
 
     def _is_changed(self, name: Name, before: Any, now: Any) -> bool:
         if before is MISSING:
-            return name in self.values or any(isinstance(leaf, fx.Proxy) for leaf in tree_leaves(now))
+            return name in self._values or any(isinstance(leaf, fx.Proxy) for leaf in tree_leaves(now))
         if before is now:
-            read = self.values.get(name, MISSING)
+            read = self._values.get(name, MISSING)
             return not (read is MISSING or is_constant(now) or freeze(now) == read)
         if now is MISSING or is_constant(before) or is_constant(now):
             return not same_constant(before, now)
@@ -115,10 +154,7 @@ def _held(module: nn.Module) -> dict[str, Any]:
     return {**vars(module), **module._buffers}
 
 
-def _is_class_constant(module: nn.Module, name: str) -> bool:
-    """Whether the class of a module holds a plain value of this name, and no method or property."""
-    for cls in type(module).__mro__:
-        if name in cls.__dict__ and cls is not nn.Module:
-            value = cls.__dict__[name]
-            return not hasattr(value, "__get__") and not isinstance(value, MethodType)
-    return False
+def _of_class(module: nn.Module, name: str) -> Any:
+    """What the class of a module, or one that it is derived from, holds by a name."""
+    classes = (cls for cls in type(module).__mro__ if cls is not nn.Module)
+    return next((vars(cls)[name] for cls in classes if name in vars(cls)), MISSING)

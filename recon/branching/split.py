@@ -66,7 +66,7 @@ def divide(trace: Trace, is_own: Callable[[str], bool]) -> Division:
             raise Untraceable(f"{node.target!r}, which runs once per task, cannot be traced")
         clones = writes - private
         per_task[node] = [maker for maker in memory if maker in clones] if clones else []
-        _refuse(maker for maker in per_task[node] if maker.op == "get_attr")
+        _refuse(maker for maker in per_task[node] if maker.op == "get_attr" or _is_foreign_argument(maker))
         private |= writes | (memory[node] & {node})
         read |= reads
     return Division(per_task, memory)
@@ -74,6 +74,11 @@ def divide(trace: Trace, is_own: Callable[[str], bool]) -> Division:
 
 def _union(sets: Iterable[set[fx.Node]]) -> set[fx.Node]:
     return set().union(*sets)
+
+
+def _is_foreign_argument(maker: fx.Node) -> bool:
+    """Whether this is an argument of which it is not known how to copy the tensors in it."""
+    return maker.op == "placeholder" and not maker.meta.get("tensor")
 
 
 def _refuse(written_into: Iterable[fx.Node]) -> None:

@@ -24,7 +24,7 @@ from recon.branching.hooks import foreign_hooks
 from recon.branching.layers import all_tensors, join
 from recon.branching.leaves import is_leaf, wrapped_functions, wrapped_modules
 from recon.branching.python_state import random_state
-from recon.branching.reads import Changed, Name, Reads
+from recon.branching.reads import Changed, Dependencies, Name, Reads
 from recon.branching.values import Untraceable, Value, is_tensor
 
 
@@ -92,12 +92,13 @@ class _Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         path = self.path_of_module(m)
-        if hook := foreign_hooks(m, self.is_leaf_module(m, path), self.root):
+        is_leaf = self.is_leaf_module(m, path)
+        self.entered += [] if is_leaf else [path]
+        if hook := foreign_hooks(m, is_leaf, self.root):
             self.failed = path
             raise Untraceable(hook)
-        if self.is_leaf_module(m, path):
+        if is_leaf:
             return super().call_module(m, forward, args, kwargs)
-        self.entered.append(path)
         before = random_state()
         try:
             output = super().call_module(m, forward, args, kwargs)
@@ -159,16 +160,14 @@ class Trace:
         graph: The operations, with modules and tensors named by their paths in the backbone.
         root: The traced network, for looking up the modules that the graph calls.
         constants: The tensors that the forward itself made, by the name the graph gives them.
-        reads: What the forward read of the attributes of its modules.
-        entered: The modules whose forward ran.
+        dependencies: What must be as it is for the trace to hold.
         whole: The modules that cannot be traced, and are recorded as one operation each.
     """
 
     graph: fx.Graph
     root: nn.Module
     constants: dict[str, Tensor]
-    reads: dict[Name, Any]
-    entered: tuple[str, ...]
+    dependencies: Dependencies
     whole: frozenset[str]
 
 
@@ -176,14 +175,12 @@ class Failed(Untraceable):
     """A forward cannot be traced.
 
     Attributes:
-        reads: What it read before it failed.
-        entered: The modules whose forward ran.
+        dependencies: What it had read when it failed.
     """
 
-    def __init__(self, reason: str, reads: dict[Name, Any], entered: tuple[str, ...]) -> None:
+    def __init__(self, reason: str, dependencies: Dependencies) -> None:
         super().__init__(reason)
-        self.reads = reads
-        self.entered = entered
+        self.dependencies = dependencies
 
 
 def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Collection[Name] = ()) -> Trace:
@@ -214,7 +211,7 @@ def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Coll
             failed = error.path if isinstance(error, Changed) else tracer.failed
             more = _enclosing(failed, root, set(tracer.entered).difference(touched))
             if not more:
-                raise Failed(reason_of(error), reads.values, tuple(tracer.entered)) from error
+                raise Failed(reason_of(error), reads.dependencies(tracer.entered, opened)) from error
             whole |= more
             continue
         finally:
@@ -222,8 +219,7 @@ def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Coll
             for name in ("root", "_reads"):
                 vars(tracer).pop(name, None)
         constants = {name: value for name, value in vars(root).items() if name.startswith("_tensor_constant")}
-        read = {name: value for name, value in reads.values.items() if name not in opened}
-        return Trace(graph, root, constants, read, tuple(tracer.entered), frozenset(whole))
+        return Trace(graph, root, constants, reads.dependencies(tracer.entered, opened), frozenset(whole))
 
 
 def private(network: nn.Module) -> nn.Module:

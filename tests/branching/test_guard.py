@@ -2,6 +2,7 @@
 
 import copy
 import random
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,6 +136,75 @@ def test_change_of_a_class_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(3, 4)
     monkeypatch.setattr(Block, "offset", 2.0)
     torch.testing.assert_close(net(x)["left"], plain(x))
+
+
+SCALE = 1.0
+OPTIONS = SimpleNamespace(shift=0.0)
+TABLE = {"power": 1.0}
+
+
+def scaled_by_a_global(x: Tensor) -> Tensor:
+    return x * SCALE
+
+
+def closing_over(factor: float) -> tuple[Callable[[Tensor], Tensor], Callable[[float], None]]:
+    def scale(x: Tensor) -> Tensor:
+        return x * factor
+
+    def change(value: float) -> None:
+        nonlocal factor
+        factor = value
+
+    return scale, change
+
+
+class ReadsAround(nn.Module):
+    def __init__(self, scale: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.early, self.late = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = scaled_by_a_global(self.scale(self.early(x))) + OPTIONS.shift
+        return self.late(torch.stack([x * TABLE["power"] for _ in range(2)]).sum(0))
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("what", ["global", "attribute of a global", "item of a global", "closure"])
+def test_change_of_a_variable_outside_is_seen(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    scale, change_factor = closing_over(1.0)
+    plain, x = ReadsAround(scale), torch.randn(3, 4)
+    net = branch(plain, ["late"], TASKS)
+    before = net(x)["left"]
+    if what == "global":
+        monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
+    elif what == "attribute of a global":
+        monkeypatch.setattr(OPTIONS, "shift", 3.0)
+    elif what == "item of a global":
+        monkeypatch.setitem(TABLE, "power", 3.0)
+    else:
+        change_factor(3.0)
+    assert not torch.allclose(plain(x), before)
+    torch.testing.assert_close(net(x)["left"], plain(x))
+
+
+STEPS = 0
+
+
+class SetsAGlobal(ReadsAround):
+    def forward(self, x: Tensor) -> Tensor:
+        global STEPS  # noqa: PLW0603
+        STEPS += 1
+        return self.late(self.early(x)) * STEPS
+
+
+def test_forward_that_sets_a_variable_outside_is_not_traced() -> None:
+    with pytest.warns(UserWarning, match="sets the variable 'STEPS' outside of itself"):
+        net = branch(SetsAGlobal(torch.tanh), ["late"], TASKS)
+    assert STEPS == 0
+    net(torch.randn(3, 4))
+    assert STEPS == 2
 
 
 def traces_of(net: BranchedModule, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
