@@ -24,7 +24,9 @@ class Task:
 
     Args:
         name: An identifier, and none that ``nn.ModuleDict`` already uses (``"keys"``, ``"type"``, ``"train"``, ...).
-        loss: Maps a head's prediction and the batch's target to a scalar tensor.
+        loss: Maps a head's prediction and the batch's target to a scalar tensor. It may be a module, or hold some: a
+            :class:`recon.MultiTaskModule` trains, saves and moves them with the network. In a loop of your own they are
+            yours to move, and their parameters the optimizer's: what they learn gets this task's gradient.
         metrics: Builds the metrics, freshly at each call, by name. Each says through torchmetrics'
             ``higher_is_better`` which direction is better.
         outputs: Number of output channels of the task's head.

@@ -7,5 +7,5 @@ from numpy.typing import NDArray
 
 def orders_of_others(tasks: int, generator: torch.Generator) -> NDArray[np.int64]:
     """For each of K tasks all others in random order, (K, K - 1)."""
-    order = torch.rand(tasks, tasks, generator=generator).numpy().argsort(axis=1)
+    order = torch.rand(tasks, tasks, generator=generator, dtype=torch.float32).numpy().argsort(axis=1)
     return order[order != np.arange(tasks)[:, None]].reshape(tasks, tasks - 1)

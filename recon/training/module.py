@@ -5,11 +5,12 @@ from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from pytorch_lightning.callbacks import BaseFinetuning
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MetricCollection
+from torch.optim.lr_scheduler import LRScheduler
 
 from recon.conflict import ConflictAnalyzer
 from recon.engine import Engine, UpdateScale
@@ -21,9 +22,12 @@ from recon.step_info import StepInfo
 from recon.tasks import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branching import Branching, branched
+from recon.training.evaluation import EvaluationMetrics
+from recon.training.held_modules import task_modules
 from recon.training.naming import naming
 from recon.training.refusals import check_same_network, refuse_unsupported
 from recon.training.resuming import RUN, check_same_run, run_record
+from recon.training.schedules import Interval, Monitor, check_interval, check_monitored, step_schedules
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -34,21 +38,26 @@ class MultiTaskModule(pl.LightningModule):
     """A shared backbone, a head per task, and a multi-task optimizer, trained by manual optimisation.
 
     Batches are ``(inputs, {task: target})``. Inputs that are a mapping are spread into the backbone's keyword
-    arguments if it takes arguments of these names, and given as they are otherwise. The learning-rate scheduler steps
-    at the end of each epoch.
+    arguments if it takes arguments of these names, and given as they are otherwise.
 
     Args:
         backbone: The shared network; maps inputs to features. It needs ``num_features`` or ``task_head`` (see
             :func:`recon.models.heads_for`) unless ``heads`` are given. Layers that it calls ``task_specific_layers()``
             get one copy per task in any case.
-        tasks: What is learned: losses and metrics.
+        tasks: What is learned: losses and metrics. Modules that losses and estimates hold (class weights, centres) are
+            part of this module: they are moved and saved, and what they learn is trained by their own task's gradient.
         only: Names of the tasks to train, when not all; one name trains a single-task network.
         method: Name of a multi-task optimizer, or the method itself.
         method_options: Hyperparameters of a method given by name; its ``seed`` is the run's unless given here.
         heads: Task -> head, from the backbone's features to predictions; by default those that go with the backbone.
         branch: Layers of the backbone that get one copy per task; ``None`` for no more than its own.
         optimizer: Parameters -> torch optimizer; SGD with lr 0.1 and momentum 0.9 by default.
-        scheduler: Optimizer -> learning-rate scheduler, stepped once an epoch; ``None`` for a constant rate.
+        scheduler: Optimizer -> learning-rate scheduler; ``None`` for a constant rate.
+        scheduler_interval: Whether the scheduler steps at the end of each ``"epoch"`` or after each ``"step"`` of the
+            optimizer, as ``OneCycleLR`` and warm-ups want it.
+        monitor: Name of the metric that ``ReduceLROnPlateau`` looks at, as it is logged (``"val/digit/accuracy"``,
+            ``"loss/digit"``). It should be of validation data of your own: the built-in data sets give their test split
+            as validation. Epochs without validation do not count.
         update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the summed loss at one
             learning rate, as the paper's code does; see :class:`recon.Engine`.
         gradient_clip_val: Clips the norm of the whole gradient after the method; ``None`` for no clipping.
@@ -70,6 +79,8 @@ class MultiTaskModule(pl.LightningModule):
         branch: Branching | None = None,
         optimizer: Callable[[Iterable[Any]], Optimizer] = _sgd,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler_interval: Interval = "epoch",
+        monitor: str | None = None,
         update_scale: UpdateScale = "sum",
         gradient_clip_val: float | None = None,
         at: At = "parameters",
@@ -88,17 +99,24 @@ class MultiTaskModule(pl.LightningModule):
         self.method = method if isinstance(method, Method) else create_method(method, **options)
         if len(names) > 1:  # one is trained plainly
             self.method.bind(len(names))  # before the optimizer and a checkpoint ask for what it learns and remembers
+        check_interval(scheduler_interval)
         check_at(at, self.backbone, self.method, len(names))
         self.at: At = at
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
+        self.scheduler_interval: Interval = scheduler_interval
+        self.monitor = Monitor(monitor)
         self.update_scale: UpdateScale = update_scale
         self.gradient_clip_val = gradient_clip_val
         self.analyzer: ConflictAnalyzer | None = None
         """Observes training when set; :class:`recon.training.ConflictCallback` sets it."""
         self.run_seed: int | None = None
-        self.metrics = nn.ModuleDict({stage: _metrics(stage, self.tasks) for stage in ("val", "test")})
+        self.lr: float | None = None
+        """Learning rate in place of the optimizer's own, for all parameters; Lightning's finder sets it."""
+        self.task_modules = task_modules(self.tasks, known=self)
+        """What losses and estimates hold of modules: trained, saved and moved with the network."""
+        self.metrics = EvaluationMetrics(self.tasks)
 
     def forward(self, inputs: Any) -> dict[str, Tensor]:
         """Predictions of every task: ``{task: head(features)}``; the backbone's features may differ by task."""
@@ -150,14 +168,23 @@ class MultiTaskModule(pl.LightningModule):
         return []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over backbone, heads and the method's own parameters, and the scheduler if there is one."""
-        optimizer = self.optimizer_factory(self.parameters())
+        """The optimizer over all parameters, those of the method and of losses included, and the scheduler if any."""
+        optimizer = self.optimizer_factory(self._optimized_parameters())
+        if self.lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr
         if self.scheduler_factory is None:
             return optimizer
         scheduler = self.scheduler_factory(optimizer)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            raise ValueError("ReduceLROnPlateau needs a metric, and would select on it; give a schedule over epochs")
-        return [optimizer], [scheduler]
+        check_monitored(scheduler, self.monitor.name)
+        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _optimized_parameters(self) -> list[nn.Parameter]:
+        """All parameters, or those that train from the start: ``BackboneFinetuning`` adds the others when they thaw."""
+        trainer: Any = self.trainer
+        finetuning = any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks)
+        return [parameter for parameter in self.parameters() if parameter.requires_grad or not finetuning]
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.run_seed is None:
@@ -168,14 +195,17 @@ class MultiTaskModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["run_seed"] = self.run_seed
         checkpoint[RUN] = run_record(self)
+        checkpoint["monitored"] = self.monitor.news(self.trainer.callback_metrics) if self._fitting() else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None and self._trainer.training:
             check_same_run(checkpoint, self)
         check_same_network(list(checkpoint["state_dict"]), list(self.state_dict()))
         self.run_seed = checkpoint["run_seed"]
+        self.monitor.keep(checkpoint.get("monitored"))
 
     def on_train_start(self) -> None:
+        self.monitor.check(self.trainer)
         self.engine = Engine(
             self.backbone, [task.name for task in self.tasks], self.method, self.analyzer, self.update_scale, self.at
         )
@@ -188,14 +218,35 @@ class MultiTaskModule(pl.LightningModule):
             assert self.run_seed is not None
             torch.manual_seed(self.run_seed + 1_000_003 * (self.current_epoch + 1))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step of the method and the optimizer.
+
+        Returns:
+            The sum of the task losses, detached: what Lightning's learning-rate finder looks at.
+        """
+        if self._gathers_statistics():
+            with torch.no_grad():
+                return torch.stack(list(self.losses(batch).values())).sum()
         evaluate = self.losses if self.at == "parameters" else self.losses_and_features
 
         def closure(other: Batch | None = None) -> Any:
             return evaluate(batch if other is None else other)
 
         # Lightning's wrapper is no Optimizer, and has to be the one that steps: it counts, clips and logs.
-        self._log_step(self.engine.step(closure, cast(Optimizer, self.optimizers())))
+        info = self.engine.step(closure, cast(Optimizer, self.optimizers()))
+        self._log_step(info)
+        if not self.monitor.of_validation:
+            self.monitor.renew()
+        step_schedules(self.trainer, "step", self.monitor)
+        return torch.stack(list(info.losses.values())).sum()
+
+    def _gathers_statistics(self) -> bool:
+        """Whether this is an epoch in which ``StochasticWeightAveraging`` gathers the statistics of averaged weights.
+
+        The callback asks for no backward, and for no optimizer step by a wish for more batches than there are to be
+        accumulated; under manual optimisation it is for the module to heed that.
+        """
+        return self.trainer.fit_loop._skip_backward
 
     def _log_step(self, info: StepInfo) -> None:
         self.log_dict({f"loss/{task}": loss for task, loss in info.losses.items()}, prog_bar=True)
@@ -209,12 +260,17 @@ class MultiTaskModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self.engine.check_finite()  # before this epoch's checkpoint is written
         self.method.end_epoch()
-        scheduler = self.lr_schedulers()
-        if scheduler is not None:
-            assert not isinstance(scheduler, list)
-            scheduler.step()
+        step_schedules(self.trainer, "epoch", self.monitor)
+        self.monitor.end_epoch()
+
+    def _fitting(self) -> bool:
+        return self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
 
     # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_end(self) -> None:
+        if self._fitting() and self.monitor.of_validation:
+            self.monitor.renew()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("val", batch)
@@ -226,7 +282,7 @@ class MultiTaskModule(pl.LightningModule):
         inputs, targets = self._parts(batch)
         predictions = self(inputs)
         for task in self.tasks:
-            metrics = cast(MetricCollection, self.metrics.get_submodule(f"{stage}.{task.name}"))
+            metrics = self.metrics.of(stage, task.name)
             prediction, target = predictions[task.name], targets[task.name]
             with naming(f"a metric of task {task.name!r}", prediction, target):
                 metrics.update(prediction, target)
@@ -252,10 +308,3 @@ def _select(tasks: list[Task], only: list[str] | None) -> list[Task]:
         if name not in by_name:
             raise unknown_name("task", name, by_name)
     return [by_name[name] for name in only]
-
-
-def _metrics(stage: str, tasks: list[Task]) -> nn.ModuleDict:
-    """Task -> its metrics, which Lightning logs as ``stage/task/metric``."""
-    return nn.ModuleDict(
-        {task.name: MetricCollection({**task.metrics()}, prefix=f"{stage}/{task.name}/") for task in tasks}
-    )

@@ -1,0 +1,118 @@
+"""Learning-rate schedules under manual optimisation: Lightning keeps them, and leaves the stepping to the module."""
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from recon.names import unknown_name
+
+Interval = Literal["epoch", "step"]
+"""When a schedule goes on: at the end of each epoch, or after each optimizer step."""
+
+
+def check_interval(interval: str) -> None:
+    """Refuse an interval that is not known."""
+    if interval not in get_args(Interval):
+        raise unknown_name("scheduler_interval", interval, get_args(Interval))
+
+
+def check_monitored(scheduler: LRScheduler, monitor: str | None) -> None:
+    """Refuse a schedule that needs a metric and has none, or has one and does not look at it."""
+    if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
+        raise ValueError(
+            "ReduceLROnPlateau needs a metric: give its name as monitor, such as 'val/TASK/METRIC'; the values that "
+            "steer training must not be of the test set, which the built-in data also give as validation"
+        )
+    if monitor is not None and not isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError(f"monitor={monitor!r} has no use: {type(scheduler).__name__} looks at no metric; leave it out")
+
+
+class Monitor:
+    """The metric that schedules on a plateau look at.
+
+    Args:
+        name: As it is logged; ``None`` for no metric.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self._fresh = False  # whether it was logged in this epoch; an earlier value is no news
+        self._kept: float | None = None
+
+    @property
+    def of_validation(self) -> bool:
+        """Whether the metric is one of validation, which not every epoch has."""
+        return self.name is not None and self.name.startswith("val/")
+
+    def check(self, trainer: pl.Trainer) -> None:
+        """Refuse to look at a metric of validation where there is none."""
+        if self.of_validation and not trainer.enable_validation:
+            raise ValueError(
+                f"monitor={self.name!r} is a metric of validation, and the trainer does not validate; give validation "
+                "data, or a schedule without a metric"
+            )
+
+    def renew(self) -> None:
+        """There is news of the metric in the trainer's metrics."""
+        self._fresh, self._kept = True, None
+
+    def news(self, metrics: Mapping[str, Tensor]) -> float | None:
+        """The metric's value, if there is one of this epoch.
+
+        Raises:
+            ValueError: There is no metric of that name.
+        """
+        if self._kept is not None:
+            return self._kept
+        if self.name is None or not self._fresh:
+            return None
+        if self.name not in metrics:
+            raise unknown_name("metric to monitor", self.name, metrics)
+        return metrics[self.name].item()
+
+    def keep(self, value: float | None) -> None:
+        """Go on from a checkpoint between a validation and the end of its epoch, which had this news."""
+        self._kept = value
+
+    def end_epoch(self) -> None:
+        """Nothing is news any more."""
+        self._fresh, self._kept = False, None
+
+
+def step_schedules(trainer: pl.Trainer, interval: Interval, monitor: Monitor) -> None:
+    """Go on with whatever schedules the trainer holds: the module's own, or those that a callback has put in its place.
+
+    Args:
+        trainer: The trainer, during its fit.
+        interval: Which of the schedules: those over epochs, at the end of one; or over optimizer steps, after one.
+        monitor: What schedules on a plateau look at; without news they do not go on.
+
+    Raises:
+        ValueError: There is no such metric, or a schedule has ended before training.
+    """
+    count = trainer.current_epoch + 1 if interval == "epoch" else trainer.global_step
+    for config in trainer.lr_scheduler_configs:
+        if config.interval != interval or count % config.frequency:
+            continue
+        if isinstance(config.scheduler, ReduceLROnPlateau):
+            value = monitor.news(trainer.callback_metrics)
+            if value is not None:
+                config.scheduler.step(value)
+        elif not _ended(config.scheduler, trainer):
+            config.scheduler.step()
+
+
+def _ended(scheduler: object, trainer: pl.Trainer) -> bool:
+    """Whether a schedule is at its last rate and so is training; one step more would raise the rate of OneCycleLR."""
+    if not isinstance(scheduler, OneCycleLR) or scheduler.last_epoch + 1 < scheduler.total_steps:
+        return False
+    last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+    if (trainer.is_last_batch and last_epoch) or trainer.global_step >= trainer.max_steps > -1:
+        return True
+    raise ValueError(
+        f"OneCycleLR has come to the end of its total_steps={scheduler.total_steps}, and training goes on; give it the "
+        "number of steps of all epochs (with scheduler_interval='step'), or of epochs"
+    )
