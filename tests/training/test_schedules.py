@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCy
 from recon.data import Glyphs
 from recon.models import LeNet
 from recon.training import MultiTaskModule
-from recon.training.configuration import last_epoch_checkpoint
+from recon.training.run_folder import LastEpochCheckpoint
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -88,7 +88,7 @@ def test_a_resumed_schedule_goes_on_where_it_was(
         run = trainer(
             max_epochs=epochs,
             enable_checkpointing=True,
-            callbacks=[rates, last_epoch_checkpoint(str(tmp_path / folder))],
+            callbacks=[rates, LastEpochCheckpoint(str(tmp_path / folder))],
         )
         run.fit(module, datamodule=glyphs, ckpt_path=checkpoint)
         return rates, module.state_dict()
