@@ -3,8 +3,7 @@
 import json
 import os
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ def cached(name: str, header: Mapping[str, object], directories: Sequence[Path],
             return _read(directory / name, text)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive raises errors of a dozen types
             warnings.warn(f"{directory / name} cannot be used ({error}); it is made again", stacklevel=2)
     arrays = make()
     for directory in filter(is_writable, directories):
@@ -58,11 +57,17 @@ def cached(name: str, header: Mapping[str, object], directories: Sequence[Path],
 
 def _read(path: Path, header: str) -> Arrays:
     with path.open("rb") as file, NpzFile(file, allow_pickle=False) as contents:
-        if contents["header"].item() != header:
+        names = [name for name in contents if name != "header"]
+        if contents["header"].item() != _sealed(header, names):
             raise ValueError("its header is another one")
-        return {name: contents[name] for name in contents if name != "header"}
+        return {name: contents[name] for name in names}
 
 
 def _write(path: Path, header: str, arrays: Arrays) -> None:
     with replaced(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
+        np.savez(file, allow_pickle=False, header=np.array(_sealed(header, arrays)), **arrays)
+
+
+def _sealed(header: str, names: Iterable[str]) -> str:
+    """The header with the names of the arrays: a zip file of which the end is damaged may lose some in silence."""
+    return json.dumps([header, *sorted(names)])

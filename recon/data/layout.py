@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from tokenize import TokenError
 from typing import Literal
 
 import numpy as np
@@ -182,7 +183,7 @@ class _Folder:
         path = self.file(index)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, TokenError) as error:  # NumPy parses the header as Python
             raise ValueError(f"{path} is truncated or no .npy file of numbers ({error}); make it again") from error
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise ValueError(f"{path} is no .npy file of numbers; make it again")

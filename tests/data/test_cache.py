@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,31 @@ def replace_by_text(file: Path) -> None:
     file.write_text("not an archive")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, replace_by_another_archive, replace_by_text])
+def forget_a_member(file: Path) -> None:
+    with zipfile.ZipFile(file) as whole:
+        members = {name: whole.read(name) for name in whole.namelist() if name != "images.npy"}
+    with zipfile.ZipFile(file, "w") as rest:
+        for name, content in members.items():
+            rest.writestr(name, content)
+
+
+def ask_for_a_password(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    file.write_bytes(content)
+
+
+def need_another_compression(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\1\2") + 10] = 99
+    file.write_bytes(content)
+
+
+DAMAGES = [truncate, flip_a_bit, empty, replace_by_another_archive, replace_by_text]
+DAMAGES += [forget_a_member, ask_for_a_password, need_another_compression]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_or_foreign_file_is_made_again(tmp_path: Path, damage) -> None:
     make = Maker()
     get([tmp_path], make)

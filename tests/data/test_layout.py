@@ -217,6 +217,15 @@ def test_a_truncated_file_is_named(write_layout: WriteLayout, folder: str) -> No
         refused(root, file, "truncated")
 
 
+def test_a_file_with_a_damaged_header_is_named(write_layout: WriteLayout) -> None:
+    root = write_layout()
+    file = root / "train" / "depth" / "3.npy"
+    whole = file.read_bytes()
+    for damage in (b"(", b"'", b"0", b"\n", b"\xff"):
+        file.write_bytes(whole[:10] + damage + whole[11:])
+        refused(root, file, "no .npy file of numbers")
+
+
 def test_a_file_of_another_format_is_named(write_layout: WriteLayout) -> None:
     root = write_layout()
     file = root / "train" / "depth" / "3.npy"

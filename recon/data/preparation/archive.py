@@ -89,7 +89,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             yield from _zip_members(path)
         else:
             yield from _tar_members(path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error) as error:
         raise ValueError(f"{path} is no .zip or .tgz file, or is truncated ({error}); get it again") from error
 
 

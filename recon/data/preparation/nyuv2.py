@@ -148,9 +148,7 @@ class Scans:
             ("depths", np.floating, ()),
             ("labels", np.unsignedinteger, ()),
         ):
-            if name not in self._file:
-                raise ValueError(f"{self.path} has no {name!r}; it is not nyu_depth_v2_labeled.mat")
-            array, expected = self._file[name], (self.distribution.images, *planes, width, height)
+            array, expected = self._array(name), (self.distribution.images, *planes, width, height)
             if array.shape != expected:
                 swapped = array.shape == (*expected[:-2], height, width)
                 raise ValueError(
@@ -180,6 +178,17 @@ class Scans:
         if wrong.any():
             raise self._error("label", index, label, wrong, f"expected 0 to {last}")
         return self.distribution.classes[label]
+
+    def _array(self, name: str) -> Any:
+        """An array as h5py has it."""
+        try:
+            present = name in self._file
+            found = self._file[name] if present else None
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"{self.path} is truncated or damaged at {name!r} ({error}); get it again") from error
+        if not hasattr(found, "shape"):  # nor is a group an array
+            raise ValueError(f"{self.path} has no {name!r}; it is not nyu_depth_v2_labeled.mat")
+        return found
 
     def _read(self, name: str, index: int) -> np.ndarray:
         try:

@@ -86,6 +86,19 @@ def test_a_truncated_archive_is_named(
         NormalsArchive(path, 3, SIZE)
 
 
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99), (6, 200)])
+def test_a_zip_that_asks_for_what_it_does_not_need_is_named(
+    tmp_path: Path, offset: int, value: int, write_zip: Write, png: Png, pictures: np.ndarray
+) -> None:
+    members = {f"normals/{i:04d}.png": png(pictures[i]) for i in range(3)}
+    path = write_zip(tmp_path / "normals.zip", members)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + offset] = value  # a password, another compression, another version of the format
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"normals.zip is no .zip or .tgz file, or is truncated"):
+        NormalsArchive(path, 3, SIZE)
+
+
 def test_a_picture_that_is_damaged_or_of_another_size_is_named(
     tmp_path: Path, write_zip: Write, png: Png, pictures: np.ndarray
 ) -> None:

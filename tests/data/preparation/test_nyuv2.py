@@ -97,6 +97,28 @@ def test_a_file_with_a_damaged_block_is_named_with_the_image(rooms, tmp_path: Pa
         convert(rooms.distribution, source, tmp_path / "out", None, SIZE)
 
 
+def test_a_file_with_a_damaged_directory_is_named(rooms, tmp_path: Path) -> None:
+    source = rooms.write(tmp_path / "labeled.mat")
+    whole = source.read_bytes()
+    damaged = 0
+    for signature in (b"TREE", b"HEAP", b"SNOD"):
+        source.write_bytes(whole.replace(signature, b"XXXX"))
+        with pytest.raises(ValueError, match=rf"{re.escape(str(source))} is truncated|has no 'images'"):
+            convert(rooms.distribution, source, tmp_path / "out", None, SIZE)
+        damaged += signature in whole
+    assert damaged
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_group_in_the_place_of_an_array_is_named(rooms, tmp_path: Path) -> None:
+    source = rooms.write(tmp_path / "labeled.mat")
+    with h5py.File(source, "r+") as file:
+        del file["labels"]
+        file.create_group("labels")
+    with pytest.raises(ValueError, match=r"labeled.mat has no 'labels'; it is not nyu_depth_v2_labeled.mat"):
+        convert(rooms.distribution, source, tmp_path / "out", None, SIZE)
+
+
 def test_a_label_out_of_range_is_named_with_its_place(rooms, tmp_path: Path) -> None:
     rooms.labels[3, 7, 9] = 5
     source = rooms.write(tmp_path / "labeled.mat")
