@@ -1,58 +1,128 @@
 """Callbacks for multi-task training: the conflict analyzer."""
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from recon.conflict import ConflictAnalyzer
+from recon.engine import Engine
 from recon.training.module import MultiTaskModule
 
 
 class ConflictCallback(pl.Callback):
     """Observe conflicts while training, and keep the conflict map.
 
-    The statistics are saved in every checkpoint, so a resumed run loses and repeats none. The map is written,
-    atomically, after each epoch.
+    The module is a :class:`recon.MultiTaskModule`, or any LightningModule that has a :class:`recon.Engine` among its
+    attributes and calls its ``backward`` or ``step``. The statistics are saved in every checkpoint, so a resumed run
+    loses and repeats none. The map is written, atomically, after each epoch from the first observed step on.
 
     Args:
         every: Observe each n-th step.
         path: File of the conflict map; by default ``conflict_map.json`` in the trainer's root directory.
+
+    Raises:
+        TypeError: The module has no engine when training begins.
+        ValueError: It has several, one that has an analyzer already, or one for a single task.
     """
 
     def __init__(self, every: int = 1, path: str | None = None) -> None:
         self.every = every
         self.path = path
         self.analyzer: ConflictAnalyzer | None = None
+        self._saved: dict[str, Any] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        if not isinstance(pl_module, MultiTaskModule):
-            raise TypeError(f"ConflictCallback observes a MultiTaskModule, got {type(pl_module).__name__}")
-        self.analyzer = ConflictAnalyzer(
-            pl_module.backbone, tasks=[task.name for task in pl_module.tasks], every=self.every
-        )
-        pl_module.analyzer = self.analyzer
+        self.analyzer, self._saved = None, {}
+        if isinstance(pl_module, MultiTaskModule):
+            self.analyzer = ConflictAnalyzer(
+                pl_module.backbone, tasks=[task.name for task in pl_module.tasks], every=self.every
+            )
+            pl_module.analyzer = self.analyzer
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Not in setup: many make their engine later, where the network is on its device.
+        if self.analyzer is None:
+            engine = _only_engine(pl_module)
+            if engine.analyzer is not None:
+                raise ValueError(
+                    f"the engine of {type(pl_module).__name__} has an analyzer already; make the engine without one, "
+                    "or leave out the ConflictCallback"
+                )
+            self.analyzer = ConflictAnalyzer(engine.shared, engine.tasks, self.every)
+            if self._saved:
+                self.analyzer.load_state_dict(self._saved)
+            engine.analyzer = self.analyzer
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.analyzer is None else self.analyzer.state_dict()
+        return self._saved if self.analyzer is None else self.analyzer.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict
         if self.analyzer is not None and state_dict:
             self.analyzer.load_state_dict(state_dict)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert self.analyzer is not None
-        assert isinstance(pl_module, MultiTaskModule)
-        self.analyzer.conflict_map(
-            dataset=_dataset_name(trainer),
-            seed=pl_module.run_seed,
-        ).save(self.map_path(trainer))
+        if self.analyzer is not None and self._has_observed():
+            self.analyzer.conflict_map(
+                dataset=_dataset_name(trainer),
+                seed=getattr(pl_module, "run_seed", None),
+            ).save(self.map_path(trainer))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._has_observed():
+            warnings.warn(
+                f"no step was observed, and {self.map_path(trainer)} is not written: the shared part was frozen, or "
+                "the engine was not called",
+                stacklevel=2,
+            )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave an engine that is not ours as it was."""
+        if not isinstance(pl_module, MultiTaskModule):
+            for engine in _engines(pl_module):
+                if engine.analyzer is self.analyzer:
+                    engine.analyzer = None
 
     def map_path(self, trainer: pl.Trainer) -> Path:
         """Where the conflict map is written."""
         return Path(self.path) if self.path is not None else Path(trainer.default_root_dir) / "conflict_map.json"
+
+    def _has_observed(self) -> bool:
+        return self.analyzer is not None and self.analyzer.state_dict()["observed_steps"] > 0
+
+
+def _only_engine(module: pl.LightningModule) -> Engine:
+    engines = _engines(module)
+    if len(engines) == 1:
+        return engines[0]
+    name = type(module).__name__
+    if not engines:
+        raise TypeError(
+            f"ConflictCallback found no recon.Engine among the attributes of {name}; train with a MultiTaskModule, or "
+            "make the engine before the first batch and keep it as an attribute: self.engine = recon.Engine(...)"
+        )
+    raise ValueError(
+        f"ConflictCallback found {len(engines)} engines among the attributes of {name}, and observes one; give each an "
+        "analyzer of its own instead: recon.Engine(..., analyzer=recon.ConflictAnalyzer(...))"
+    )
+
+
+def _engines(module: pl.LightningModule) -> list[Engine]:
+    """The engines among the attributes of a module and its parts, each once."""
+    return list({id(engine): engine for part in module.modules() for engine in _in_values(part.__dict__)}.values())
+
+
+def _in_values(attributes: dict[Any, Any]) -> Iterator[Engine]:
+    for value in attributes.values():
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        yield from (each for each in inside if isinstance(each, Engine))
 
 
 def _dataset_name(trainer: pl.Trainer) -> str:
