@@ -183,7 +183,9 @@ class Engine:
         """One optimizer step, for methods that evaluate the losses once or several times.
 
         Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the engine, for methods
-        without memory and randomness. What the analyzer sees, and what is returned, is their first evaluation.
+        without memory and randomness. What the analyzer sees, and what is returned, is their first evaluation. The
+        update of a method of gradients is the gradient of no function: a line search, which then compares the sum or
+        mean of the losses, may end such a step early.
 
         Args:
             closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each call. With

@@ -71,7 +71,7 @@ def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimize
         warnings.warn(
             f"{type(method).__name__} has parameters that the optimizer does not train; "
             "make the engine first, and give the optimizer *method.parameters() too",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
@@ -95,7 +95,7 @@ def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], share
         f"({', '.join(repr(tasks[index]) for index in by)}): they get the plain sum of the gradients, and no map shows "
         f"them. Their shapes: {', '.join(shapes[:8])}{', ...' if len(shapes) > 8 else ''}. If they are part of "
         "what the tasks share, hand it over too: shared=[encoder, neck]",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

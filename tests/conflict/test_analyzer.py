@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recon.conflict import ConflictAnalyzer
+from recon.conflict.severity import BINS
 from recon.gradients import shared_layers
 
 TASKS = ["digit", "fashion", "depth"]
@@ -364,3 +365,80 @@ def test_gramians_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 2, 2\); give \(L, K, K\) = \(2, 3, 3\)"):
         analyzer.observe(torch.zeros(2, 2, 2))
     assert analyzer.state_dict()["observed_steps"] == 0
+
+
+# Layers that freeze and thaw ------------------------------------------------------------------------------------------
+
+
+def test_statistics_of_layers_that_thaw_are_those_of_an_analyzer_that_sees_only_these_steps() -> None:
+    gramians = random_gramians(steps=6, layers=3, tasks=3)
+    net = network(3)
+    net[1].requires_grad_(False)
+    analyzer = ConflictAnalyzer(net, TASKS)
+    for step, frozen in zip(gramians, (True, True, False, False, True, True), strict=True):
+        net[1].requires_grad_(not frozen)
+        analyzer.follow(net)
+        analyzer.observes()
+        analyzer.observe(step[[0, 2]] if frozen else step)
+    assert analyzer.layers == ("0", "1", "2")
+    whole, middle = observed(gramians), observed(gramians[2:4])
+    state = analyzer.state_dict()
+    for name in ("histogram", "cosine_sums", "norm_sums", "norm_counts"):
+        assert torch.equal(state[name][[0, 2]], whole.state_dict()[name][[0, 2]])
+        assert torch.equal(state[name][1], middle.state_dict()[name][1])
+
+
+def test_a_run_that_is_resumed_knows_the_layers_that_had_thawed() -> None:
+    net = network(2)
+    net[0].requires_grad_(False)
+    analyzer, resumed = ConflictAnalyzer(net, TASKS), ConflictAnalyzer(net, TASKS)
+    gramians = random_gramians(steps=2, layers=2, tasks=3)
+    net[0].requires_grad_(True)
+    analyzer.follow(net)
+    analyzer.observes()
+    analyzer.observe(gramians[0])
+    resumed.load_state_dict(analyzer.state_dict())
+    assert_same_statistics(resumed, analyzer)
+    assert resumed.conflict_map().parameters == {"0": 9, "1": 9}
+    resumed.observe(gramians[1][[1]])  # the network of the resumed run is not followed yet
+    assert resumed.conflict_map().observations == {"0": 3, "1": 6}
+
+
+def test_a_network_that_is_frozen_as_a_whole_has_no_layers_yet() -> None:
+    net = network(2).requires_grad_(False)
+    analyzer = ConflictAnalyzer(net, TASKS)
+    assert analyzer.layers == ()
+    with pytest.raises(RuntimeError, match="no step observed"):
+        analyzer.conflict_map()
+    net.requires_grad_(True)
+    analyzer.follow(net)
+    analyzer.observe(random_gramians(steps=1, layers=2, tasks=3)[0])
+    assert analyzer.conflict_map().observations == {"0": 3, "1": 3}
+
+
+def test_another_network_is_not_followed() -> None:
+    with pytest.raises(ValueError, match=r"made for another network: layers that differ include \['2'\]"):
+        ConflictAnalyzer(network(2), TASKS).follow(network(3))
+
+
+def test_a_step_that_is_taken_back_is_not_counted() -> None:
+    analyzer = ConflictAnalyzer(network(1), TASKS, every=3)
+    assert analyzer.observes()
+    analyzer.retract()
+    assert [analyzer.observes() for _ in range(4)] == [True, False, False, True]
+
+
+def test_many_tasks_fit_into_memory_and_time() -> None:
+    """128 tasks have 8,128 pairs: 6.5 MB of counts a layer, half of what 64-bit integers take."""
+    tasks = [f"task_{i}" for i in range(128)]
+    analyzer = ConflictAnalyzer(network(3), tasks)
+    gradients = torch.randn(3, 128, 40, generator=torch.Generator().manual_seed(0))
+    gramians = gradients @ gradients.mT
+    analyzer.observes()
+    analyzer.observe(gramians)
+    counts = analyzer.state_dict()["histogram"]
+    assert counts.numel() * counts.element_size() == 3 * 8128 * BINS * 4
+    first, second = torch.triu_indices(128, 128, offset=1)
+    unit = torch.nn.functional.normalize(gradients.double(), dim=2)
+    cosines = (unit @ unit.mT)[:, first, second]
+    assert list(analyzer.conflict_map().scores(-0.1).values()) == (cosines < -0.1).sum(1).tolist()
