@@ -3,6 +3,8 @@
 ``layers``   which tensors a layer owns, and which modules must be copied for it
 ``state``    a backbone's tensors parted into shared ones and one branch per task, and put together again
 ``copying``  deep copies of networks that were in use
+``following`` what was changed in the shared network, and how every task's follows
+``networks`` the networks of all tasks, which follow what is changed in the branched network
 ``init``     where the copies start from
 ``trace``    a backbone's forward as a graph
 ``memory``   which operations write into, or hand on, the memory of their inputs

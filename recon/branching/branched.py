@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from recon.branching.call import Call, variables
-from recon.branching.copying import deep_copy
+from recon.branching.copying import copy_network
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
+from recon.branching.networks import TaskNetworks
 from recon.branching.program import Program, Refusal, write_program
 from recon.branching.programs import Programs
 from recon.branching.running_statistics import per_task_statistics
-from recon.branching.state import assemble, part, tie
+from recon.branching.state import part, tie
 from recon.branching.trace import in_mode
 from recon.gradients import shared_layers
 from recon.names import check_task_names, unknown_name
@@ -100,19 +101,18 @@ class BranchedModule(nn.Module, PartlyShared):
         if len(self.tasks) < 2:
             raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
         _refuse_containers(backbone)
+        paths = layer_paths(backbone, layers)
         self.layers = tuple(layers)
-        paths = layer_paths(backbone, self.layers)
         self.statistics = statistics
         calls = [_plain_call(backbone, training) for training in (True, False)]
         own = per_task_statistics(backbone, paths, calls) if statistics == "per_task" else frozenset()
         self._cut = cut(backbone, paths, own)
-        self.shared, self.branches = part(backbone, self._cut, self.tasks)
+        self.shared, networks, self.branches = part(backbone, self._cut, self.tasks)
+        self._networks = TaskNetworks(self.shared, networks, dict(self.branches.items()), self._cut)
         initialise(dict(self.branches.items()), init, backbone, paths, self._cut.tensors - self._cut.statistics)
         self.training = backbone.training
         self._programs = Programs()
         self._reason = ""
-        self._networks: dict[str, nn.Module] = {}
-        self._assembled_from: list[nn.Module] = []
         for call in calls:
             self._write_program(call)
         self.register_load_state_dict_post_hook(_tie_again)
@@ -131,14 +131,14 @@ class BranchedModule(nn.Module, PartlyShared):
         call = Call.of(self.training, args, kwargs)
         program = self._programs.find(call) or self._trace(call)
         if isinstance(program, Refusal):
-            return {task: network(*args, **kwargs) for task, network in self._task_networks().items()}
+            return {task: network(*args, **kwargs) for task, network in self._networks.follow().items()}
         return program.forward(self, *program.constants, *variables(args, kwargs))
 
     def extract(self, task: str) -> nn.Module:
         """An unbranched copy of the backbone, of its own class, with the weights and statistics of one task."""
         if task not in self.tasks:
             raise unknown_name("task", task, self.tasks)
-        return deep_copy(self._network(task))
+        return copy_network(self._network(task))
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
         """Layer -> the trainable parameters of it that all tasks share, named as in the backbone."""
@@ -155,10 +155,7 @@ class BranchedModule(nn.Module, PartlyShared):
         """Set training or evaluation as the backbone itself does it: many keep their norm layers in evaluation."""
         for module in self.modules():
             module.training = mode
-        for task in self.tasks:
-            network = self._network(task).train(mode)
-            for path in self._cut.entered:
-                self.shared.get_submodule(path).training = network.get_submodule(path).training
+        self._networks.train(mode)
         return self
 
     def __repr__(self) -> str:
@@ -189,7 +186,7 @@ class BranchedModule(nn.Module, PartlyShared):
 
     def _network(self, task: str) -> nn.Module:
         """One task's network, on the tensors of this one."""
-        return assemble(self.shared, self.branches[task], self._cut)
+        return self._networks.follow()[task]
 
     def _trace(self, call: Call) -> Program | Refusal:
         """Write the program for one way of calling the backbone, outside of compiled code."""
@@ -226,17 +223,6 @@ class BranchedModule(nn.Module, PartlyShared):
             stacklevel=6,
         )
 
-    def _task_networks(self) -> dict[str, nn.Module]:
-        """The networks to run when there is no program: assembled again if a module has been exchanged since."""
-        modules = list(self.modules())
-        if self._assembled_from != modules:
-            self._assembled_from = modules
-            self._networks = {task: self._network(task) for task in self.tasks}
-        for network in self._networks.values():
-            for path in self._cut.entered:
-                network.get_submodule(path).training = self.shared.get_submodule(path).training
-        return self._networks
-
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         tie(self.shared, self.branches.values())
@@ -246,10 +232,12 @@ class BranchedModule(nn.Module, PartlyShared):
 
     def __getstate__(self) -> dict[str, Any]:
         # Generated functions do not pickle; they are made again from the calls that they are for.
-        return {**self.__dict__, "_programs": self._programs.calls, "_networks": {}, "_assembled_from": []}
+        return {**self.__dict__, "_programs": self._programs.calls, "_modes": self._networks.modes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        modes = state.pop("_modes")
         super().__setstate__({**state, "_programs": Programs()})
+        self._networks.mend_copy(modes)
         for call in state["_programs"]:
             self._write_program(call)
 

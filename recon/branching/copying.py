@@ -1,11 +1,12 @@
 """Deep copies of networks that were in use: of modules that keep tensors of their last forward."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _T = TypeVar("_T")
 
@@ -31,3 +32,30 @@ def deep_copy(value: _T, memo: dict[int, Any] | None = None) -> _T:
 
     with patch.object(Tensor, "__deepcopy__", copied):
         return copy.deepcopy(value, memo)
+
+
+def copy_network(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy of a network in which every module is in training or evaluation as it was.
+
+    Modules that torch.fx wrote, as of ``create_feature_extractor``, come out of ``copy.deepcopy`` in training.
+
+    Args:
+        network: What to copy.
+        memo: As for ``copy.deepcopy``.
+    """
+    copied: nn.Module = deep_copy(network, memo)
+    set_modes(copied, modes_of(network))
+    return copied
+
+
+def modes_of(network: nn.Module) -> dict[str, bool]:
+    """Path of a module -> whether it is in training."""
+    return {path: module.training for path, module in network.named_modules()}
+
+
+def set_modes(network: nn.Module, modes: Mapping[str, bool]) -> None:
+    """Set modules to training or evaluation, by path."""
+    if network.training != modes[""]:
+        network.train(modes[""])  # which exchanges the graph where there is one for each
+    for path, module in network.named_modules():
+        module.training = modes.get(path, module.training)

@@ -35,8 +35,11 @@ def layer_paths(backbone: nn.Module, layers: Sequence[str]) -> list[str]:
     """Check the names of layers to branch and turn them into module paths.
 
     Raises:
-        ValueError: If a name is unknown, given twice, or names a module without parameters of its own.
+        ValueError: If one string stands for the list, or a name is unknown, given twice, or names a module without
+            parameters of its own.
     """
+    if isinstance(layers, str):
+        raise ValueError(f"layers is {layers!r}; give a list of names: [{layers!r}]")
     modules = dict(backbone.named_modules())
     owner = _owners(backbone)
     root = root_name(backbone)
@@ -80,7 +83,8 @@ class Cut:
 
     Attributes:
         tensors: The parameters and buffers that every task has its own copy of, by the name of their owner.
-        statistics: Those of `tensors` that are running statistics of modules which are not branched.
+        statistics: Those of `tensors` that are running statistics of modules which are not branched; others belong to
+            the branched layers, directly or in modules without parameters inside them.
         touched: The modules that hold such a tensor, directly or through modules inside them.
         entered: Those of `touched` that the trace enters.
         leaves: Those of `touched` that are copied whole, because the trace calls them as one operation. What is still
@@ -102,13 +106,25 @@ class Cut:
         inside = tuple(f"{path}." for path in self.absent)
         return target in self.touched or target in self.tensors or target.startswith(inside)
 
+    def is_shared(self, path: str) -> bool:
+        """Whether the module at a path holds only tensors that tasks share, though modules inside it may not."""
+        return path not in self.touched or (path in self.entered and path not in self.holders)
+
+    def is_trunk(self, path: str) -> bool:
+        """Whether the module at a path, with all that is inside it, is the same for all tasks."""
+        return path not in self.touched and not path.startswith(tuple(f"{leaf}." for leaf in self.leaves))
+
 
 def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] = frozenset()) -> Cut:
     """Find what must be copied so that every task owns the layers at `paths`, and these running statistics."""
     owner = _owners(backbone)
-    wanted = {key for key, path in owner.items() if path in paths}
-    wanted |= {id(buffer) for name, buffer in backbone.named_buffers(remove_duplicate=False) if name in statistics}
+    belonging = {join(path, inside) for path in paths for inside in _belonging(backbone.get_submodule(path))}
+    layers = {key for key, path in owner.items() if path in paths or path in belonging}
+    buffers = backbone.named_buffers(remove_duplicate=False)
+    kept = {id(buffer) for name, buffer in buffers if name in statistics} - layers
+    wanted = layers | kept
     tensors: list[str] = []
+    names_of_statistics: list[str] = []
     touched: list[str] = []
     entered: list[str] = []
     leaves: list[str] = []
@@ -117,6 +133,7 @@ def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] =
     for path, module in backbone.named_modules():
         own = {name: id(tensor) for name, tensor in own_tensors(module).items() if id(tensor) in wanted}
         tensors += [join(path, name) for name, key in own.items() if owner[key] == path]
+        names_of_statistics += [join(path, name) for name, key in own.items() if owner[key] == path and key in kept]
         held = [id(tensor) in wanted for tensor in all_tensors(module)]
         if not any(held):
             continue
@@ -131,10 +148,20 @@ def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] =
             holders += [path] * bool(own)
     return Cut(
         frozenset(tensors),
-        frozenset(name for name in tensors if name.rpartition(".")[0] not in paths),
+        frozenset(names_of_statistics),
         frozenset(touched),
         tuple(entered),
         tuple(leaves),
         tuple(holders),
         tuple(absent),
     )
+
+
+def _belonging(layer: nn.Module) -> list[str]:
+    """The modules inside a layer whose buffers are a part of it: all, where none of them has parameters.
+
+    So the vectors of spectral norm, and the observers of a quantised layer.
+    """
+    inside = [path for path, _ in layer.named_modules() if path]
+    parameters = any(next(child.parameters(), None) is not None for child in layer.children())
+    return [] if parameters else inside

@@ -1,16 +1,19 @@
-"""A backbone's tensors, parted into those that tasks share and one branch per task, and put together again.
+"""A backbone's tensors, parted into those that tasks share and one branch per task.
 
-All of it is :func:`deep_copy` with a memo that says what a module, a tensor or a module's dictionary of tensors
-becomes. Where a module is copied but tensors in it stay shared, the copy holds these very tensors. What replaces
-tensors later (``.to(device)`` replaces buffers) does so module by module, and :func:`tie` is called after it.
+Every task has a network of its own, whose modules are copies, as separate copies of the backbone would be: what hooks,
+handles and lists refer to lies in the same network. Its tensors are those of the shared network and of the task's
+branch: where a module has no tensor of the task, the very dictionaries of tensors are shared, so that what replaces
+tensors later (``.to(device)`` replaces buffers) replaces them there too. Other modules hold the same tensors in their
+own dictionaries; :func:`tie` is called after such a replacement.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from recon.branching.copying import deep_copy
+from recon.branching.copying import copy_network, deep_copy
 from recon.branching.layers import Cut, own_tensors
 
 
@@ -25,11 +28,14 @@ class Absent(nn.Module):
         raise RuntimeError(f"tasks have their own {self.path!r}; run the branched network, or the one of extract(task)")
 
 
-def part(backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]) -> tuple[nn.Module, nn.ModuleDict]:
-    """Copy a backbone into its shared network and the branches of every task.
+def part(
+    backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]
+) -> tuple[nn.Module, dict[str, nn.Module], nn.ModuleDict]:
+    """Copy a backbone into its shared network, and the network and branch of every task.
 
     Returns:
-        The backbone without what is branched, and task -> a tree of modules with just that, under the same paths.
+        The backbone without what is branched; task -> its network, of the backbone's own class; and task -> a tree of
+        modules with just what is branched, under the same paths: the modules of its network, or only their tensors.
     """
     modules = dict(backbone.named_modules())
     own = {id(tensor) for name, tensor in _named_tensors(backbone) if name in cut.tensors}
@@ -37,19 +43,38 @@ def part(backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]) -> tuple[nn.Modu
     memo: dict[int, Any] = dict.fromkeys(own)
     for path, module in reversed(modules.items()):  # what is inside a module comes before it
         if path in cut.absent:
-            memo[id(module)] = Absent(path)
+            memo[id(module)] = _standing_for(module, path, memo)
         elif path in owning.difference(cut.entered):
             memo[id(module)] = _rest(module, path, memo)
-    shared = deep_copy(backbone, memo)
+    shared = copy_network(backbone, memo)
     tied: dict[int, Any] = {}
     for path, module in modules.items():
         keep: list[Any] = [tensor for tensor in _held(module) if id(tensor) not in own]
-        if path not in cut.touched:
-            keep.append(module)
-        elif path not in owning:
+        if path in cut.touched and path not in owning:
             keep.append(module._buffers)  # a module may put new tensors there in its forward
+        if isinstance(module, torch.jit.ScriptModule):
+            keep.append(module)  # it copies tensors that are to be shared
         tied |= {id(part): memo[id(part)] for part in keep if id(part) in memo}
-    return shared, nn.ModuleDict({task: _branch(modules, cut, dict(tied)) for task in tasks})
+    networks = {task: copy_network(backbone, dict(tied)) for task in tasks}
+    share_tensors(shared, networks.values(), cut)
+    return shared, networks, nn.ModuleDict({task: _branch(networks[task], cut) for task in tasks})
+
+
+def share_tensors(shared: nn.Module, networks: Iterable[nn.Module], cut: Cut) -> None:
+    """Give the modules of task networks that hold no tensor of a task the dictionaries of the shared network."""
+    homes = {path: module for path, module in shared.named_modules() if cut.is_shared(path)}
+    for network in networks:
+        modules = dict(network.named_modules())
+        for path in homes.keys() & modules.keys():
+            share_dictionaries(homes[path], modules[path])
+
+
+def share_dictionaries(home: nn.Module, module: nn.Module) -> None:
+    """Let a module hold the very tensors of another, also those that it gets later."""
+    if home is not module:
+        module.__dict__["_parameters"] = home._parameters
+        module.__dict__["_buffers"] = home._buffers
+        module._non_persistent_buffers_set = home._non_persistent_buffers_set
 
 
 def tie(shared: nn.Module, branches: Iterable[nn.Module]) -> None:
@@ -60,20 +85,6 @@ def tie(shared: nn.Module, branches: Iterable[nn.Module]) -> None:
             if path in homes:
                 _replace(module._parameters, homes[path]._parameters)
                 _replace(module._buffers, homes[path]._buffers)
-
-
-def assemble(shared: nn.Module, branch: nn.Module, cut: Cut) -> nn.Module:
-    """The network of one task, of the backbone's own class: a view on the tensors of both, none of them copied."""
-    memo: dict[int, Any] = {}
-    for path, module in shared.named_modules():
-        if path not in cut.touched:
-            memo[id(module)] = module
-        elif path in cut.entered:
-            home = branch.get_submodule(path) if path in cut.holders else module
-            memo |= {id(module._parameters): home._parameters, id(module._buffers): home._buffers}
-        else:
-            memo[id(module)] = branch.get_submodule(path)
-    return deep_copy(shared, memo)
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -89,6 +100,15 @@ def _held(module: nn.Module) -> Collection[Tensor]:
     return own_tensors(module).values()
 
 
+def _standing_for(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
+    """What stands in the shared network for a module, and takes its place for the handles of its hooks."""
+    absent = Absent(path)
+    for name, value in vars(absent).items():
+        if isinstance(value, dict) and name in vars(module):
+            memo[id(vars(module)[name])] = value
+    return absent
+
+
 def _rest(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
     """What stays shared of a module that every task has for itself."""
     rest = Absent(path)
@@ -96,19 +116,19 @@ def _rest(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
     rest._buffers = deep_copy(module._buffers, memo)
     rest._modules = deep_copy(module._modules, memo)
     rest._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+    for name, value in vars(rest).items():
+        if isinstance(value, dict):
+            memo.setdefault(id(vars(module)[name]), value)
     return rest
 
 
-def _branch(modules: dict[str, nn.Module], cut: Cut, memo: dict[int, Any]) -> nn.Module:
+def _branch(network: nn.Module, cut: Cut) -> nn.Module:
     root = nn.Module()
-    for path, module in modules.items():
+    for path, module in network.named_modules():
         if path in cut.leaves:
-            _place(root, path, deep_copy(module, memo))
+            _place(root, path, module)
         elif path in cut.holders:
-            holder = _place(root, path, nn.Module()) if path else root
-            holder._parameters = deep_copy(module._parameters, memo)
-            holder._buffers = deep_copy(module._buffers, memo)
-            holder._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+            share_dictionaries(module, _place(root, path, nn.Module()) if path else root)
     return root
 
 

@@ -1,0 +1,120 @@
+"""The networks of all tasks, which follow what is changed in the branched network.
+
+Tensors are shared (see ``state``). All else of a module is the task's own, as in separate copies: what its forward
+keeps stays there. What a user changes in the shared network (flags, attributes, hooks, modules exchanged) is carried
+over into every task's before it runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from recon.branching.copying import modes_of, set_modes
+from recon.branching.following import Carrier, Kept, carry_over
+from recon.branching.layers import Cut, all_tensors
+from recon.branching.state import Absent, share_dictionaries, share_tensors
+
+
+class TaskNetworks:
+    """A network per task, of the backbone's own class, on the tensors of a branched one.
+
+    Args:
+        shared: The shared network.
+        networks: Task -> its network.
+        branches: Task -> its branch.
+        cut: What every task has for itself.
+    """
+
+    def __init__(
+        self, shared: nn.Module, networks: Mapping[str, nn.Module], branches: Mapping[str, nn.Module], cut: Cut
+    ) -> None:
+        self._shared = shared
+        self._networks = dict(networks)
+        self._branches = dict(branches)
+        self._cut = cut
+        self._record()
+
+    def follow(self) -> dict[str, nn.Module]:
+        """Task -> its network, with all that was changed in the shared network and in the branches since."""
+        leaves = self._leaves()
+        if leaves != self._known_leaves:
+            for (task, path), leaf in leaves.items():
+                _exchange(self._networks[task], self._known_leaves[task, path], leaf)
+            self._record_modules()
+        kept, changed = Kept(), []
+        for module, twins, seen in self._watched:
+            changes = kept.changes(module, seen)
+            if changes or type(module) is not seen["__class__"]:
+                changed.append((module, twins, seen, changes))
+        if changed:
+            carriers = self._carriers()
+            for change in changed:
+                carry_over(*change, carriers)
+            self._record()
+        return self._networks
+
+    def modules(self, task: str) -> dict[str, nn.Module]:
+        """The modules of a task's network, by path."""
+        return self._modules[task]
+
+    def train(self, mode: bool) -> None:
+        """Set training or evaluation as the backbone itself does it, in the networks and in the shared one."""
+        for network in self.follow().values():
+            network.train(mode)
+        for module, twins, seen in self._watched:
+            module.training = seen["training"] = twins[0].training
+
+    def modes(self) -> list[dict[str, bool]]:
+        """Which modules are in training, in the shared network and in every task's."""
+        self.follow()
+        return [modes_of(network) for network in (self._shared, *self._networks.values())]
+
+    def mend_copy(self, modes: Sequence[Mapping[str, bool]]) -> None:
+        """Undo what modules that torch.fx wrote do when they are copied: they get tensors and modes of their own."""
+        for network, own in zip((self._shared, *self._networks.values()), modes, strict=True):
+            set_modes(network, own)
+        for task, branch in self._branches.items():
+            modules = dict(self._networks[task].named_modules())
+            for path in self._cut.holders:
+                share_dictionaries(branch.get_submodule(path), modules[path])
+        share_tensors(self._shared, self._networks.values(), self._cut)
+        self._record()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_pairs", "_watched")}
+
+    def _leaves(self) -> dict[tuple[str, str], nn.Module]:
+        return {
+            (task, path): branch.get_submodule(path)
+            for task, branch in self._branches.items()
+            for path in self._cut.leaves
+        }
+
+    def _record_modules(self) -> None:
+        self._known_leaves = self._leaves()
+        self._modules = {task: dict(network.named_modules()) for task, network in self._networks.items()}
+
+    def _record(self) -> None:
+        """Remember how the shared network is now."""
+        self._record_modules()
+        self._pairs = [
+            (module, [modules[path] for modules in self._modules.values()])
+            for path, module in self._shared.named_modules()
+            if all(path in modules for modules in self._modules.values())
+        ]
+        kept = Kept()
+        self._watched = [(own, twins, kept.state(own)) for own, twins in self._pairs if not isinstance(own, Absent)]
+
+    def _carriers(self) -> list[Carrier]:
+        tensors = {id(tensor): tensor for tensor in all_tensors(self._shared)}
+        return [
+            Carrier({id(own): others[i] for own, others in self._pairs}, tensors) for i in range(len(self._networks))
+        ]
+
+
+def _exchange(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if child is old:
+                module._modules[name] = new
