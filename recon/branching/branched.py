@@ -134,10 +134,32 @@ class BranchedModule(nn.Module, PartlyShared):
             return {task: network(*args, **kwargs) for task, network in self._networks.follow().items()}
         return program.forward(self, *program.constants, *variables(args, kwargs))
 
+    def run(self, task: str, *args: Any, **kwargs: Any) -> Any:
+        """Run one task's path alone, for tasks that have data of their own.
+
+        The task's branch sees this input and no other. Running statistics that tasks share are updated by it.
+
+        Args:
+            task: The task.
+            *args: The backbone's positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What the backbone returns: the task's entry of the whole forward.
+
+        Raises:
+            ValueError: If there is no such task.
+
+        Example:
+            >>> backbone = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+            >>> network = branch(backbone, ["2"], ["photos", "sketches"])
+            >>> network.run("sketches", torch.zeros(3, 4)).shape
+            torch.Size([3, 2])
+        """
+        return self._network(task)(*args, **kwargs)
+
     def extract(self, task: str) -> nn.Module:
         """An unbranched copy of the backbone, of its own class, with the weights and statistics of one task."""
-        if task not in self.tasks:
-            raise unknown_name("task", task, self.tasks)
         return copy_network(self._network(task))
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
@@ -186,6 +208,8 @@ class BranchedModule(nn.Module, PartlyShared):
 
     def _network(self, task: str) -> nn.Module:
         """One task's network, on the tensors of this one."""
+        if task not in self.tasks:
+            raise unknown_name("task", task, self.tasks)
         return self._networks.follow()[task]
 
     def _trace(self, call: Call) -> Program | Refusal:
