@@ -1,12 +1,41 @@
 """Targets of dense prediction as pictures: RGB in [0, 1], black where there is no value."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+OKABE_ITO = {
+    "blue": "#0072b2",
+    "orange": "#e69f00",
+    "green": "#009e73",
+    "purple": "#cc79a7",
+    "sky": "#56b4e9",
+    "vermillion": "#d55e00",
+    "yellow": "#f0e442",
+}
+"""Colours that readers of any colour vision tell apart: Okabe & Ito, "Color Universal Design", 2008, without black."""
+
 VIRIDIS = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725")
 """Nine colours of matplotlib's perceptually uniform map, evenly spaced from low to high."""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What single colours of a picture mean: names and, (N, 3), colours."""
+
+    names: tuple[str, ...]
+    colours: Tensor
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of a picture mean that go from dark to bright: the values at both ends."""
+
+    low: float
+    high: float
 
 
 def paint_labels(values: Tensor, truth: Tensor, classes: int) -> Tensor:
@@ -34,16 +63,42 @@ def paint_depths(values: Tensor, truth: Tensor) -> Tensor:
     Returns:
         (3, H, W), float32.
     """
-    values, truth = values[0].float(), truth[0].float()
-    known = next((known for known in (truth[truth.isfinite()], values[values.isfinite()]) if known.numel()), None)
-    if known is None:
+    scale = depth_scale(truth) or depth_scale(values)
+    values = values[0].float()
+    if scale is None:
         return torch.zeros(3, *values.shape, device=values.device)
-    low, high = known.aminmax()
-    colours = torch.tensor([list(bytes.fromhex(colour)) for colour in VIRIDIS], device=values.device) / 255
-    place = ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1).nan_to_num() * (len(colours) - 1)
-    below = place.long().clamp(max=len(colours) - 2)
-    painted = torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, 0)
+    low, high = torch.tensor([scale.low, scale.high], device=values.device)
+    painted = _viridis(((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1).nan_to_num()).movedim(-1, 0)
     return torch.where(values.isfinite(), painted, 0)
+
+
+def depth_colours(number: int) -> Tensor:
+    """The colours of depths from the low end to the high, evenly, (number, 3)."""
+    return _viridis(torch.linspace(0, 1, number))
+
+
+def _viridis(values: Tensor) -> Tensor:
+    """The colours (..., 3) of values (...) in [0, 1]."""
+    colours = torch.tensor([list(bytes.fromhex(colour)) for colour in VIRIDIS], device=values.device) / 255
+    place = values * (len(colours) - 1)
+    below = place.long().clamp(max=len(colours) - 2)
+    return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None])
+
+
+def depth_scale(truth: Tensor) -> Scale | None:
+    """The range of depths of any shape; ``None`` without any value."""
+    known = truth[truth.isfinite()]
+    return Scale(*(float(end) for end in known.aminmax())) if known.numel() else None
+
+
+def label_legend(truth: Tensor, names: Sequence[str]) -> Legend | None:
+    """The colours of classes; ``None`` for more than a legend can hold. The truth is not looked at."""
+    return Legend(tuple(names), class_colours(len(names))) if len(names) <= _LONGEST_LEGEND else None
+
+
+def normal_legend(truth: Tensor) -> Legend:
+    """The colours of normals along each axis. The truth is not looked at."""
+    return Legend(("+x", "+y", "+z"), (torch.eye(3) + 1) / 2)
 
 
 def paint_normals(values: Tensor, truth: Tensor) -> Tensor:
@@ -59,30 +114,59 @@ def paint_normals(values: Tensor, truth: Tensor) -> Tensor:
     return torch.where(values.isfinite().all(0), ((values.float() + 1) / 2).clamp(0, 1), 0)
 
 
+_LONGEST_LEGEND = 40
+
+# Of linear sRGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision
+# Deficiency", IEEE TVCG 2009, table 1, severity 1.
+_PROTANOPIA = [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+]
+_DEUTERANOPIA = [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.011820, 0.042940, 0.968881],
+]
+
+
 @lru_cache
 def class_colours(classes: int) -> Tensor:
-    """Colours that are easy to tell from each other and from black, (classes, 3).
+    """Colours that readers with any colour vision tell from each other and from black, (classes, 3).
 
-    Each is, of a grid of colours, the one that looks most unlike all before it (distance in CIELAB).
+    The first seven are Okabe's and Ito's. Each of the others is, of a grid of colours, the one that looks most unlike
+    black and all before it to whom it looks least so (distance in CIELAB with full, protanope and deuteranope vision).
     """
+    first = torch.tensor([list(bytes.fromhex(colour[1:])) for colour in OKABE_ITO.values()]) / 255
     steps = 7
     while steps**3 <= classes:
         steps += 1
     grid = torch.cartesian_prod(*[torch.linspace(0, 1, steps, dtype=torch.float64)] * 3)
-    looks = _cielab(grid)
-    chosen: list[int] = []
-    nearest = (looks - looks[0]).norm(dim=1)  # the first of the grid is black
-    for _ in range(classes):
+    looks = _looks(torch.cat([grid, first.double()]))
+    chosen = list(range(len(grid), len(looks)))[:classes]
+    nearest = torch.stack([_unlike(looks, looks[other]) for other in (0, *chosen)]).amin(0)  # the first one is black
+    for _ in range(classes - len(chosen)):
         chosen.append(int(nearest.argmax()))
-        nearest = nearest.minimum((looks - looks[chosen[-1]]).norm(dim=1))
-    return grid[chosen].float()
+        nearest = nearest.minimum(_unlike(looks, looks[chosen[-1]]))
+    return torch.cat([grid.float(), first])[chosen]
 
 
-def _cielab(rgb: Tensor) -> Tensor:
-    """CIE 1976 L*a*b* of sRGB colours (N, 3), under D65."""
+def _unlike(looks: Tensor, other: Tensor) -> Tensor:
+    """How unlike colours (N, 3, 3) are one of them (3, 3), to whom they look most alike: (N,)."""
+    return (looks - other).norm(dim=2).amin(1)
+
+
+def _looks(rgb: Tensor) -> Tensor:
+    """How sRGB colours (N, 3) look to full, protanope and deuteranope vision, in CIE 1976 L*a*b*: (N, 3, 3)."""
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    blind = [(linear @ torch.tensor(matrix, dtype=rgb.dtype).T).clamp(0, 1) for matrix in (_PROTANOPIA, _DEUTERANOPIA)]
+    return torch.stack([_cielab(seen) for seen in (linear, *blind)], dim=1)
+
+
+def _cielab(linear: Tensor) -> Tensor:
+    """CIE 1976 L*a*b* of colours (N, 3) in linear sRGB, under D65."""
     to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-    matrix = torch.tensor(to_xyz, dtype=rgb.dtype)
+    matrix = torch.tensor(to_xyz, dtype=linear.dtype)
     xyz = linear @ matrix.T / matrix.sum(1)  # white is (1, 1, 1)
     x, y, z = torch.where(xyz > 216 / 24389, xyz ** (1 / 3), (24389 / 27 * xyz + 16) / 116).unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)

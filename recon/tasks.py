@@ -1,6 +1,6 @@
 """What a task is: a name, a head's outputs, a loss, and metrics that know which direction is better."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from recon.losses import masked_cosine, masked_cross_entropy, masked_l1
 from recon.names import check_task_names, unknown_name
-from recon.painting import paint_depths, paint_labels, paint_normals
+from recon.painting import (
+    Legend,
+    Scale,
+    depth_scale,
+    label_legend,
+    normal_legend,
+    paint_depths,
+    paint_labels,
+    paint_normals,
+)
 
 if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop does not need it
     from torchmetrics import Metric
@@ -34,6 +43,8 @@ class Task:
             in that form already.
         paint: For pictures: the values and the truth of one sample, both in the form of the target, without the batch
             dimension, to the values as RGB, (3, H, W) in [0, 1]; black where there is no value.
+        key: For pictures: the truth of one sample to what the colours mean, as a legend or a scale
+            (:mod:`recon.painting`); ``None`` if that cannot be said.
 
     Raises:
         ValueError: The name cannot be used, or ``outputs`` is not positive.
@@ -45,6 +56,7 @@ class Task:
     outputs: int
     estimate: Callable[[Tensor], Tensor] | None = None
     paint: Callable[[Tensor, Tensor], Tensor] | None = None
+    key: Callable[[Tensor], Legend | Scale | None] | None = None
 
     def __post_init__(self) -> None:
         check_task_names([self.name])
@@ -91,7 +103,9 @@ def classification(name: str, classes: int) -> Task:
     return Task(name, nn.functional.cross_entropy, partial(_accuracy, classes), classes, _most_likely)
 
 
-def segmentation(name: str, classes: int, aggregation: Aggregation = "dataset") -> Task:
+def segmentation(
+    name: str, classes: int, aggregation: Aggregation = "dataset", class_names: Sequence[str] = ()
+) -> Task:
     """A task of one label in ``classes`` per pixel.
 
     Predictions are logits (B, classes, H, W), targets labels (B, H, W), int64, -1 where there is none. The loss is
@@ -101,14 +115,25 @@ def segmentation(name: str, classes: int, aggregation: Aggregation = "dataset") 
         name: The task's name.
         classes: Number of classes, at least two.
         aggregation: Metrics over the whole ``"dataset"``, or ``"per_batch"`` and averaged.
+        class_names: For the legend of pictures: the name of each class; by default its number.
 
     Raises:
-        ValueError: Fewer than two classes, an unknown aggregation, or a name that cannot be used.
+        ValueError: Fewer than two classes, another number of names, an unknown aggregation, or a name that cannot be
+            used.
     """
     if classes < 2:
         raise ValueError(f"task {name!r} has classes={classes}; segmentation needs at least two")
-    metrics = _aggregated(partial(_segmentation_metrics, classes), aggregation)
-    return Task(name, masked_cross_entropy, metrics, classes, _most_likely, partial(paint_labels, classes=classes))
+    if class_names and len(class_names) != classes:
+        raise ValueError(f"task {name!r} has {len(class_names)} class_names for {classes} classes; give one each")
+    return Task(
+        name,
+        masked_cross_entropy,
+        _aggregated(partial(_segmentation_metrics, classes), aggregation),
+        classes,
+        _most_likely,
+        partial(paint_labels, classes=classes),
+        partial(label_legend, names=tuple(class_names) or tuple(map(str, range(classes)))),
+    )
 
 
 def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
@@ -125,7 +150,7 @@ def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
     Raises:
         ValueError: An unknown aggregation, or a name that cannot be used.
     """
-    return Task(name, masked_l1, _aggregated(_depth_metrics, aggregation), 1, _as_it_is, paint_depths)
+    return Task(name, masked_l1, _aggregated(_depth_metrics, aggregation), 1, _as_it_is, paint_depths, depth_scale)
 
 
 def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
@@ -142,7 +167,9 @@ def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
     Raises:
         ValueError: An unknown aggregation, or a name that cannot be used.
     """
-    return Task(name, masked_cosine, _aggregated(_normals_metrics, aggregation), 3, _unit_vectors, paint_normals)
+    return Task(
+        name, masked_cosine, _aggregated(_normals_metrics, aggregation), 3, _unit_vectors, paint_normals, normal_legend
+    )
 
 
 def _accuracy(classes: int) -> "dict[str, Metric]":

@@ -4,7 +4,24 @@ from itertools import pairwise
 import pytest
 import torch
 
-from recon.painting import class_colours, paint_depths, paint_labels, paint_normals
+from recon.painting import (
+    _DEUTERANOPIA as DEUTERANOPIA,
+)
+from recon.painting import (
+    _PROTANOPIA as PROTANOPIA,
+)
+from recon.painting import (
+    Scale,
+    _cielab,
+    class_colours,
+    depth_colours,
+    depth_scale,
+    label_legend,
+    normal_legend,
+    paint_depths,
+    paint_labels,
+    paint_normals,
+)
 
 
 @pytest.mark.parametrize("classes", [2, 13, 19, 40, 500])
@@ -19,6 +36,38 @@ def test_every_class_has_a_colour_of_its_own_and_none_is_black(classes: int) -> 
 def test_colours_of_a_few_classes_lie_far_apart() -> None:
     colours = torch.cat([torch.zeros(1, 3), class_colours(19)])
     assert torch.pdist(colours).min() > 0.2
+
+
+def test_the_first_classes_have_the_colours_of_okabe_and_ito() -> None:
+    assert [tuple(round(255 * part) for part in colour) for colour in class_colours(2).tolist()] == [
+        (0, 114, 178),
+        (230, 159, 0),
+    ]
+    torch.testing.assert_close(class_colours(13)[:7], class_colours(7))
+
+
+@pytest.mark.parametrize("matrix", [PROTANOPIA, DEUTERANOPIA], ids=["protanope", "deuteranope"])
+def test_classes_are_told_apart_without_red_or_green_cones(matrix: list[list[float]]) -> None:
+    """With 13 classes; colours chosen for full vision alone come as near as 1.5 in CIELAB to a protanope."""
+    colours = torch.cat([torch.zeros(1, 3), class_colours(13)]).double()
+    linear = torch.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ torch.tensor(matrix, dtype=torch.float64).T).clamp(0, 1)
+    assert torch.pdist(_cielab(seen)).min() > 8
+
+
+def test_keys_say_what_the_colours_mean() -> None:
+    truth = torch.tensor([[[2.0, 4.0, math.nan]]])
+    assert depth_scale(truth) == Scale(2.0, 4.0)
+    assert depth_scale(torch.full((1, 2, 2), math.nan)) is None
+    colours = paint_depths(truth, truth)[:, 0, :2].T
+    torch.testing.assert_close(depth_colours(2), colours)
+    legend = label_legend(truth, names=("a", "b"))
+    assert legend is not None
+    assert legend.names == ("a", "b")
+    assert torch.equal(legend.colours, class_colours(2))
+    assert label_legend(truth, names=[str(number) for number in range(41)]) is None
+    axes = torch.eye(3).T[:, None]
+    torch.testing.assert_close(normal_legend(truth).colours.T, paint_normals(axes, axes)[:, 0])
 
 
 def test_a_class_has_the_same_colour_in_every_picture_and_no_class_is_black() -> None:

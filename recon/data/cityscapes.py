@@ -12,6 +12,15 @@ from recon.data.layout import label_folders
 from recon.data.quantities import Disparity, Labels
 from recon.tasks import Aggregation
 
+CLASS_NAMES = {
+    7: ("flat", "construction", "object", "nature", "sky", "human", "vehicle"),
+    19: (
+        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+        *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+    ),
+}
+"""The names of the 7 categories and of the 19 classes, in the order of their labels."""
+
 
 class CityScapes(DenseDataModule):
     """Street scenes with 7 or 19 classes, and with inverse depth, whose task the field calls ``depth``.
@@ -60,6 +69,7 @@ class CityScapes(DenseDataModule):
         if classes not in (7, 19):
             raise ValueError(f"classes is {classes}; CityScapes has 7 or 19")
         self.classes = classes
+        self.class_names = CLASS_NAMES[classes]
         super().__init__(
             root=root,
             classes=classes,

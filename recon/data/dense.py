@@ -42,6 +42,7 @@ class DenseDataModule(LightningDataModule):
     Attributes:
         tasks: The tasks, in the order of ``tasks``.
         input_shape: Channels, height and width of one image.
+        class_names: Names of the classes, for the legend of pictures; their numbers where there are none.
         expected: Number of scenes by split; another number gives a warning.
         cure: How to come by the layout, for errors.
 
@@ -49,6 +50,7 @@ class DenseDataModule(LightningDataModule):
         ValueError: A number that is too small, or an unknown or repeated task.
     """
 
+    class_names: tuple[str, ...] = ()
     expected: ClassVar[Mapping[Split, int]] = {}
     cure: ClassVar[str] = "`recon data verify` says whether a layout is sound"
 
@@ -77,7 +79,7 @@ class DenseDataModule(LightningDataModule):
                 raise ValueError(f"{name} is {number}; it must not be negative")
         self.root = Path(root).expanduser()
         self.quantities = _selected(quantities, tasks)
-        self.tasks = [_task(name, classes, aggregation) for name in tasks]
+        self.tasks = [_task(name, classes, aggregation, self.class_names) for name in tasks]
         self.input_shape = (3, height, width)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -179,7 +181,7 @@ def _selected(quantities: Mapping[str, Quantity], tasks: Sequence[str]) -> dict[
     return {name: quantities[name] for name in tasks}
 
 
-def _task(name: str, classes: int, aggregation: Aggregation) -> Task:
+def _task(name: str, classes: int, aggregation: Aggregation, class_names: Sequence[str]) -> Task:
     if name == "segmentation":
-        return segmentation(name, classes, aggregation)
+        return segmentation(name, classes, aggregation, class_names)
     return {"depth": depth, "normals": normals}[name](name, aggregation)

@@ -11,7 +11,11 @@ from recon.data.dense import DenseDataModule
 from recon.data.quantities import Depth, Labels, Normals
 from recon.tasks import Aggregation
 
-CLASSES = 13
+CLASS_NAMES = (
+    *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall"),
+    "window",
+)
+CLASSES = len(CLASS_NAMES)
 
 
 class NYUv2(DenseDataModule):
@@ -39,6 +43,7 @@ class NYUv2(DenseDataModule):
             missing, cannot be read, or is not what it should be.
     """
 
+    class_names = CLASS_NAMES
     expected: ClassVar = {"train": 795, "val": 654}
     cure = "`recon data prepare nyuv2` makes the layout"
 

@@ -50,6 +50,7 @@ class Scenes(DenseDataModule):
             of something else, and is left as it is.
     """
 
+    class_names = CLASSES
     cure = "remove that folder, and the rooms are rendered again"
 
     def __init__(

@@ -157,7 +157,7 @@ def _train_and_test(
     metrics = trainer.test(module, datamodule=data, verbose=False)[0]
     sheet = prediction_sheet(module, next(iter(data.test_dataloader())))
     if sheet is not None:
-        figures.save(sheet, directory / "predictions.png")
+        figures.save(sheet, directory / "predictions")
     by_layer = _conflict_by_layer(conflict)
     return {
         "id": run.id,

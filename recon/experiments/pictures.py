@@ -2,15 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
 
+from recon.painting import Legend, Scale, depth_colours
 from recon.tasks import Task
 from recon.training import MultiTaskModule
 
 SAMPLES = 4
 """Rows of a sheet."""
+_LEGEND_COLUMNS = 7
 
 
 def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
@@ -21,7 +28,8 @@ def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
         batch: ``(images, {task: target})``; images ``(B, 3, H, W)`` in [0, 1].
 
     Returns:
-        One row a sample: the image, and for each task the truth and the prediction. ``None`` if no task can be drawn.
+        One row a sample: the image, and for each task the truth and the prediction, with what their colours mean.
+        ``None`` if no task can be drawn.
     """
     tasks = [task for task in module.tasks if task.paint is not None]
     if not tasks:
@@ -34,7 +42,9 @@ def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
     for task in tasks:
         estimates = predictions[task.name].float().cpu()
         columns[f"{task.name}: truth"], columns[task.name] = _painted(task, estimates, targets[task.name])
-    return _sheet(columns)
+    figure, grid = _sheet(columns)
+    _explain(figure, grid, tasks, targets)
+    return figure
 
 
 def _painted(task: Task, predictions: Tensor, truths: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -47,14 +57,48 @@ def _painted(task: Task, predictions: Tensor, truths: Tensor) -> tuple[list[Tens
     )
 
 
-def _sheet(columns: dict[str, list[Tensor]]) -> Figure:
+def _sheet(columns: dict[str, list[Tensor]]) -> tuple[Figure, np.ndarray]:
     rows = len(next(iter(columns.values())))
     height, width = columns["image"][0].shape[-2:]
-    figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows * height / width + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows * height / width + 0.5), layout="constrained")
     grid = figure.subplots(rows, len(columns), squeeze=False)
     for column, (title, pictures) in enumerate(columns.items()):
         grid[0, column].set_title(title, fontsize=8)
         for row, picture in enumerate(pictures):
             grid[row, column].imshow(picture.permute(1, 2, 0).clamp(0, 1).numpy())
             grid[row, column].set_axis_off()
-    return figure
+    return figure, grid
+
+
+def _explain(figure: Figure, grid: np.ndarray, tasks: list[Task], targets: dict[str, Tensor]) -> None:
+    """Say what the colours mean: a scale beside each row, whose range is its own, and one legend below all."""
+    lines = []
+    for number, task in enumerate(tasks):
+        for row, truth in enumerate(targets[task.name]):
+            key = None if task.key is None else task.key(truth)
+            if isinstance(key, Scale):
+                _draw_scale(figure, list(grid[row, 1 + 2 * number : 3 + 2 * number]), key)
+            elif isinstance(key, Legend) and row == 0:
+                lines += _legend_lines(task.name, key)
+    if lines:
+        width = max(map(len, lines))
+        blank = Patch(alpha=0, label=" ")
+        entries = [line[column] if column < len(line) else blank for column in range(width) for line in lines]
+        figure.legend(handles=entries, loc="outside lower center", ncols=width, fontsize=6)
+
+
+def _legend_lines(task: str, legend: Legend) -> list[list[Patch]]:
+    """The entries of a task's legend, line by line; the first of each names the task, or nothing."""
+    patches = [
+        Patch(facecolor=colour.tolist(), edgecolor="black", linewidth=0.3, label=name)
+        for name, colour in zip(legend.names, legend.colours, strict=True)
+    ]
+    parts = [patches[first : first + _LEGEND_COLUMNS] for first in range(0, len(patches), _LEGEND_COLUMNS)]
+    return [[Patch(alpha=0, label=" " if number else f"{task}:"), *part] for number, part in enumerate(parts)]
+
+
+def _draw_scale(figure: Figure, axes: list[Axes], scale: Scale) -> None:
+    colours = ScalarMappable(Normalize(scale.low, scale.high), ListedColormap(depth_colours(256).numpy()))
+    bar = figure.colorbar(colours, ax=axes, fraction=0.05, pad=0.02, aspect=12)
+    bar.ax.tick_params(labelsize=5, length=2, pad=1)
+    bar.outline.set_linewidth(0.3)

@@ -39,17 +39,15 @@ def draw_figures(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[
     plain, recon = _joint_maps(runs, out, "plain"), _joint_maps(runs, out, "recon")
     both = [seed for seed in plain if seed in recon]
     if plain:
-        maps = list(plain.values())
-        branched = [layer for layer in maps[0].layers if both and layer not in recon[both[0]].layers]
-        paths.append(
-            figures.save(figures.conflict_by_layer(maps, branched, plan.severity), out / "conflict_by_layer.png")
-        )
+        branched = [[layer for layer in plain[seed].layers if layer not in recon[seed].layers] for seed in both]
+        by_layer = figures.conflict_by_layer(list(plain.values()), branched, plan.severity)
+        paths += figures.save(by_layer, out / "conflict_by_layer")
     if both:
         histograms = figures.cosine_histograms([plain[seed] for seed in both], [recon[seed] for seed in both])
-        paths.append(figures.save(histograms, out / "cosine_histograms.png"))
+        paths += figures.save(histograms, out / "cosine_histograms")
     summary = summarise(with_delta_m(runs, tasks))
     if any(row["delta_m"] is not None for row in summary):
-        paths.append(figures.save(figures.delta_m_bars(summary), out / "delta_m.png"))
+        paths += figures.save(figures.delta_m_dots(summary), out / "delta_m")
     return paths
 
 

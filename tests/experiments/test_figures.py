@@ -1,14 +1,16 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.patches import StepPatch
 from torch import Tensor
 
 from recon.conflict import MeasuredMap
-from recon.experiments.figures import conflict_by_layer, cosine_histograms, delta_m_bars, save
+from recon.experiments.figures import conflict_by_layer, cosine_histograms, delta_m_dots, save
 
 
 def measured(**cosines: list[float]) -> MeasuredMap:
@@ -26,18 +28,49 @@ def axes_of(figure: Figure) -> Axes:
     return axes
 
 
-def bars(figure: Figure) -> dict[str, float]:
+def dots(figure: Figure) -> dict[str, dict[str, float]]:
+    """Of each entry of the legend its dots: row -> value."""
     axes = axes_of(figure)
-    widths = [patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
-    return dict(zip([label.get_text() for label in axes.get_yticklabels()], widths, strict=True))
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    found = {}
+    for container in axes.containers:
+        assert isinstance(container, ErrorbarContainer)
+        line = container.lines[0]
+        places, values = np.asarray(line.get_ydata()).astype(int), np.asarray(line.get_xdata())
+        found[str(container.get_label())] = {
+            rows[place]: float(value) for place, value in zip(places, values, strict=True)
+        }
+    return found
 
 
-def test_the_conflict_of_each_layer_is_the_mean_of_its_rates_over_seeds() -> None:
+def intervals(figure: Figure) -> list[list[float]]:
+    """The ends of all intervals that are drawn, in the order of the rows."""
+    lines = [line for container in axes_of(figure).containers for line in container.lines[2]]  # type: ignore[attr-defined]
+    segments = sorted((segment for line in lines for segment in line.get_segments()), key=lambda ends: ends[0][1])
+    return [[float(end[0]) for end in segment] for segment in segments if np.isfinite(segment).all()]
+
+
+def test_the_conflict_of_each_layer_is_the_mean_of_its_rates_over_seeds_and_their_range() -> None:
     maps = [measured(one=[-0.5, 0.5], two=[0.5, 0.5]), measured(one=[-0.5, -0.5], two=[-0.05, 0.5])]
-    figure = conflict_by_layer(maps, branched=["one"], severity=-0.1)
-    assert bars(figure) == {"one": 0.75, "two": 0.0}
-    branched, shared = [patch.get_facecolor() for patch in axes_of(figure).patches]
-    assert branched != shared
+    figure = conflict_by_layer(maps, branched=[["one"], ["one"]], severity=-0.1)
+    assert dots(figure) == {"shared (1)": {"two": 0.0}, "branched by Recon (1)": {"one": 0.75}}
+    assert intervals(figure) == [[0.5, 1.0], [0.0, 0.0]]
+
+
+def test_layers_that_recon_branches_with_some_seeds_only_are_marked_so() -> None:
+    maps = [measured(one=[-0.5], two=[0.5], three=[0.5])] * 2
+    figure = conflict_by_layer(maps, branched=[["one", "two"], ["one"]], severity=-0.1)
+    assert {label: list(rows) for label, rows in dots(figure).items()} == {
+        "shared (1)": ["three"],
+        "branched with some seeds (1)": ["two"],
+        "branched by Recon (1)": ["one"],
+    }
+
+
+def test_one_seed_has_no_interval_and_without_recon_all_is_shared() -> None:
+    figure = conflict_by_layer([measured(one=[-0.5], two=[0.5])], branched=[], severity=-0.1)
+    assert dots(figure) == {"shared (2)": {"one": 1.0, "two": 0.0}}
+    assert intervals(figure) == []
 
 
 def test_the_histograms_are_over_the_layers_that_stay_shared() -> None:
@@ -61,12 +94,15 @@ def test_delta_m_is_drawn_for_the_rows_that_have_it() -> None:
         row("plain", {"mean": -1.0, "std": None}),
         row("recon", {"mean": 2.0, "std": 0.5}),
     ]
-    assert bars(delta_m_bars(summary)) == {"joint": -1.0, "joint + Recon": 2.0}
+    figure = delta_m_dots(summary)
+    assert dots(figure) == {"plain": {"joint": -1.0}, "+ Recon": {"joint + Recon": 2.0}}
+    assert intervals(figure) == [[1.5, 2.5]]
 
 
-def test_a_figure_is_saved_as_png(tmp_path: Path) -> None:
-    path = save(
-        delta_m_bars([{"method": "m", "variant": "plain", "delta_m": {"mean": 1, "std": None}}]), tmp_path / "a.png"
-    )
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+def test_a_figure_is_saved_as_png_and_as_pdf(tmp_path: Path) -> None:
+    summary = [{"method": "m", "variant": "plain", "delta_m": {"mean": 1, "std": None}}]
+    png, pdf = save(delta_m_dots(summary), tmp_path / "a")
+    assert (png.name, pdf.name) == ("a.png", "a.pdf")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.png", "a.pdf"}

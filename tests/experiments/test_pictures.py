@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from recon.experiments.pictures import prediction_sheet
+from recon.painting import class_colours
 from recon.tasks import Task, classification, depth, normals, segmentation
 from recon.training import MultiTaskModule
 
@@ -44,7 +45,7 @@ def module(tasks: list[Task]) -> MultiTaskModule:
 def test_a_sheet_has_a_row_a_sample_and_truth_beside_prediction_for_each_task() -> None:
     figure = prediction_sheet(module(TASKS), (IMAGES, TARGETS))
     assert figure is not None
-    assert len(figure.axes) == 4 * 7
+    assert len(figure.axes) == 4 * 7 + 4
     titles = [axes.get_title() for axes in figure.axes[:7]]
     assert titles == [
         "image",
@@ -55,12 +56,27 @@ def test_a_sheet_has_a_row_a_sample_and_truth_beside_prediction_for_each_task() 
         "normals: truth",
         "normals",
     ]
-    pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes[: 4 * 7]]
     np.testing.assert_allclose(pictures[7], IMAGES[1].permute(1, 2, 0), atol=1e-6)
     for row in range(4):
         for column in (1, 3, 5):  # this network is right everywhere
             np.testing.assert_allclose(pictures[7 * row + column], pictures[7 * row + column + 1], atol=1e-6)
             assert pictures[7 * row + column].std() > 0.01
+
+
+def test_a_sheet_says_what_its_colours_mean() -> None:
+    named = [segmentation("segmentation", 4, class_names=("floor", "wall", "ball", "box")), *TASKS[1:]]
+    figure = prediction_sheet(module(named), (IMAGES, TARGETS))
+    assert figure is not None
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert sorted(text for text in texts if text.strip()) == sorted(
+        ["segmentation:", "floor", "wall", "ball", "box", "normals:", "+x", "+y", "+z"]
+    )
+    patches = dict(zip(texts, legend.get_patches(), strict=True))
+    np.testing.assert_allclose(patches["wall"].get_facecolor()[:3], class_colours(4)[1], atol=1e-6)
+    for bar, truth in zip(figure.axes[4 * 7 :], TARGETS["depth"], strict=False):
+        np.testing.assert_allclose(bar.get_ylim(), [truth.min(), truth.max()], rtol=1e-6)
 
 
 def test_a_wrong_prediction_looks_wrong() -> None:
@@ -74,7 +90,7 @@ def test_a_wrong_prediction_looks_wrong() -> None:
 def test_fewer_samples_than_rows_are_no_trouble() -> None:
     figure = prediction_sheet(module(TASKS[1:2]), (IMAGES[:2], {"depth": TARGETS["depth"][:2]}))
     assert figure is not None
-    assert len(figure.axes) == 2 * 3
+    assert len(figure.axes) == 2 * 3 + 2
 
 
 def test_tasks_that_cannot_be_drawn_give_no_sheet() -> None:

@@ -124,9 +124,11 @@ def test_the_table_is_printed_and_kept_and_every_path_named_exists(finished: Fin
         "results.json",
         "table.md",
         "table.csv",
-        "conflict_by_layer.png",
-        "cosine_histograms.png",
-        "delta_m.png",
+        *(
+            f"{name}.{kind}"
+            for name in ("conflict_by_layer", "cosine_histograms", "delta_m")
+            for kind in ("png", "pdf")
+        ),
     }
     assert all(path.read_bytes().startswith(PNG) for path in named if path.suffix == ".png")
 
