@@ -79,6 +79,7 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
     with _quiet_lightning():
         cli = _instantiate(fit_configuration(plan, first, Path(), root))
         refuse_unsupported(cli.trainer)
+        cli.model.trainer = cli.trainer
         cli.model.configure_optimizers()
         _check_loaders(cli.trainer, cli.datamodule)
         flops(cli.model, input_shape(data))

@@ -74,10 +74,8 @@ def cosine_histograms(before: Sequence[MeasuredMap], after: Sequence[MeasuredMap
     axes = figure.subplots()
     edges = np.array(BIN_EDGES[::MERGED_BINS])
     reach = 0.0
-    area, line = (
-        {"fill": True, "color": OKABE_ITO["orange"], "alpha": 0.6},
-        {"color": OKABE_ITO["blue"], "linewidth": 1.8},
-    )
+    area: dict[str, Any] = {"fill": True, "color": OKABE_ITO["orange"], "alpha": 0.6}
+    line: dict[str, Any] = {"color": OKABE_ITO["blue"], "linewidth": 1.8}
     for maps, label, look in ((before, "before Recon", area), (after, "after Recon", line)):
         counts = sum(_counts(one, kept.layers) for one, kept in zip(maps, after, strict=True))
         assert isinstance(counts, np.ndarray)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, threads, imports))
+        resource_tracker.ensure_running()  # or the first start would start it, and let Ctrl-C through again
         with _without_interrupts(), safe_path():  # a process that starts here inherits both
             self.process.start()
         theirs.close()

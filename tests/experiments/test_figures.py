@@ -37,16 +37,16 @@ def dots(figure: Figure) -> dict[str, dict[str, float]]:
         assert isinstance(container, ErrorbarContainer)
         line = container.lines[0]
         places, values = np.asarray(line.get_ydata()).astype(int), np.asarray(line.get_xdata())
-        found[str(container.get_label())] = {
-            rows[place]: float(value) for place, value in zip(places, values, strict=True)
-        }
+        named = [rows[place] for place in places]
+        found[str(container.get_label())] = dict(zip(named, values.tolist(), strict=True))
     return found
 
 
 def intervals(figure: Figure) -> list[list[float]]:
     """The ends of all intervals that are drawn, in the order of the rows."""
     lines = [line for container in axes_of(figure).containers for line in container.lines[2]]  # type: ignore[attr-defined]
-    segments = sorted((segment for line in lines for segment in line.get_segments()), key=lambda ends: ends[0][1])
+    segments = [segment for line in lines for segment in line.get_segments() if len(segment)]
+    segments.sort(key=lambda ends: ends[0][1])
     return [[float(end[0]) for end in segment] for segment in segments if np.isfinite(segment).all()]
 
 

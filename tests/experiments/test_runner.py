@@ -370,7 +370,7 @@ def test_an_interrupted_benchmark_ends_with_all_its_processes_and_resumes_to_the
     assert group_is_gone(process.pid, seconds=20)
     assert "Traceback" not in errors
     if interruption == signal.SIGINT:
-        assert process.returncode == 1
+        assert process.returncode == 130
         assert errors.rstrip().endswith("recon: interrupted; the same command goes on from what is finished")
     assert not (out / "runs" / "joint-plain-seed0" / "result.json").exists()
 
