@@ -182,8 +182,9 @@ class MultiTaskModule(pl.LightningModule):
 
     def _optimized_parameters(self) -> list[nn.Parameter]:
         """All parameters, or those that train from the start: ``BackboneFinetuning`` adds the others when they thaw."""
-        trainer: Any = self.trainer
-        finetuning = any(isinstance(callback, BaseFinetuning) for callback in trainer.callbacks)
+        trainer: Any = self._trainer  # there is none when a benchmark checks its plan
+        callbacks = [] if trainer is None else trainer.callbacks
+        finetuning = any(isinstance(callback, BaseFinetuning) for callback in callbacks)
         return [parameter for parameter in self.parameters() if parameter.requires_grad or not finetuning]
 
     def setup(self, stage: str) -> None:

@@ -339,3 +339,10 @@ def test_representation_mode_is_refused_before_any_work_where_it_has_no_meaning(
     with pytest.raises(ValueError, match="branched network"):
         module_for(glyphs, method="mgda", at="representation", branch=Branching(layers=["fc"]))
     assert module_for(glyphs, only=["digit"], at="representation").at == "representation"
+
+
+def test_the_optimizer_can_be_made_without_a_trainer(glyphs: Glyphs) -> None:
+    module = module_for(glyphs)
+    optimizer = module.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert [id(p) for group in optimizer.param_groups for p in group["params"]] == [id(p) for p in module.parameters()]
