@@ -85,6 +85,17 @@ def test_module_that_cannot_be_traced_is_one_operation(kind: type[nn.Module]) ->
             assert torch.equal(outputs[task], want)
 
 
+@pytest.mark.parametrize("layers", [["0"], ["1.linear"]])
+def test_module_that_cannot_be_traced_behind_a_branch_or_with_one_ends_tracing(layers: list[str]) -> None:
+    plain = nn.Sequential(nn.Linear(4, 4), Remembers(), nn.Linear(4, 4))
+    with pytest.warns(UserWarning, match="cannot be traced"):
+        net = traced(plain, layers)
+    for _ in range(3):
+        x = torch.randn(3, 4)
+        want, outputs = plain(x), net(x)
+        assert torch.equal(outputs["left"], want) and torch.equal(outputs["right"], want)
+
+
 class UsesNumPy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -232,6 +243,30 @@ class AsksForTheTypeOfParts(AsksForTypes):
 def test_type_that_is_not_known_ends_tracing() -> None:
     plain, x = AsksForTheTypeOfParts(), torch.randn(3, 4)
     with pytest.warns(UserWarning, match="asks for the type of a value that may be no tensor"):
+        net = traced(plain, ["late"])
+    assert torch.equal(net(x)["left"], plain(x))
+
+
+class KeepsByHook(nn.Module):
+    """Takes features by hooks that are bound to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.late = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.features = {"early": torch.zeros(1, 4)}
+        self.early.register_forward_hook(self.keep)
+
+    def keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self.features["early"] = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.early(x)
+        return self.late(self.features["early"].tanh())
+
+
+def test_hook_that_changes_what_the_forward_reads_ends_tracing() -> None:
+    plain, x = KeepsByHook(), torch.randn(3, 4)
+    with pytest.warns(UserWarning, match="a hook of a Linear may change what the forward reads"):
         net = traced(plain, ["late"])
     assert torch.equal(net(x)["left"], plain(x))
 
