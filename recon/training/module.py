@@ -22,6 +22,7 @@ from recon.step_info import StepInfo
 from recon.tasks import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branching import Branching, branched
+from recon.training.epochs import begin_data_again, seed_data, seed_training
 from recon.training.evaluation import EvaluationMetrics
 from recon.training.held_modules import task_modules
 from recon.training.naming import naming
@@ -211,13 +212,21 @@ class MultiTaskModule(pl.LightningModule):
             self.backbone, [task.name for task in self.tasks], self.method, self.analyzer, self.update_scale, self.at
         )
         self.engine.step_count = self.trainer.global_step
+        self._resumes = self.current_epoch > 0
+
+    def on_train_epoch_start(self) -> None:
+        assert self.run_seed is not None
+        seed_data(self.run_seed, self.current_epoch)
+        if self._resumes:
+            begin_data_again(self.trainer)
+        self._resumes = False
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout and the like become a function of (seed, epoch), so that a resumed run repeats an uninterrupted one.
         # Not at the start of the epoch: Lightning makes its data iterator, which draws a number, before or after that.
         if batch_idx == 0:
             assert self.run_seed is not None
-            torch.manual_seed(self.run_seed + 1_000_003 * (self.current_epoch + 1))
+            seed_training(self.run_seed, self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of the method and the optimizer.
