@@ -67,9 +67,12 @@ class BranchedModule(nn.Module, PartlyShared):
     once per task, or there is a set for each. A backbone that torch.fx cannot trace runs once per task from its input
     on, with a warning.
 
-    Which trace runs follows this module's own ``training`` flag. Activation checkpoints in a traced backbone are traced
-    through: the results are the same, but no memory is saved. Hooks that are set on `shared` later run on its layers,
-    not on the blocks that the trace went through.
+    Which trace runs follows this module's own ``training`` flag, and all that the forward reads in Python: flags and
+    other attributes of the modules in `shared`, what lists, dictionaries and objects among them hold, modules, hooks,
+    and plain values that methods read from globals and closures. What has changed is seen at the next call, which
+    traces again if need be; a number that keeps changing becomes an input. Activation checkpoints in a traced backbone
+    are traced through: the results are the same, but no memory is saved. Backward hooks of blocks that the trace enters
+    do not run.
 
     State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``. A norm with running
     statistics per task has them under the second name, and its parameters, the same tensors, under both.
