@@ -1,9 +1,13 @@
 """The scripts in benchmarks/ run; what they measure is in docs/results."""
 
+import json
+import math
+import random
 import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -14,6 +18,29 @@ def test_step_cost_prints_a_ratio_a_kind_of_step(capsys: pytest.CaptureFixture[s
     names = {row[:34].strip() for row in rows}
     assert {"joint", "pcgrad", "cagrad + analyzer", "mgda", "TorchJD MGDA, chunk 1"} <= names
     assert all(float(row[34:].split()[0]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_faults_neither_lose_nor_repeat_nor_alter_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faults = runpy.run_path(str(BENCHMARKS / "faults.py"))["examine"](tmp_path, kills=3, mutations=40, seed=1)
+    assert faults.counts == (0, 0, 0, 0), capsys.readouterr().out
+    assert sum(faults.kills.values()) == 3
+
+
+def test_faults_damages_a_file_in_one_place_and_knows_when_it_says_something_else(tmp_path: Path) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "faults.py"))
+    content = b'{"count": 1234567890, "name": "a layer"}'
+    choose = random.Random(0)
+    assert content not in {script["damaged"](content, choose) for _ in range(200)}
+    path = tmp_path / "unguarded.json"
+    path.write_bytes(content)
+    faults = script["Faults"]()
+    refused, harmless = script["mutate"](path, lambda: json.loads(path.read_bytes()), 100, 0, faults)
+    assert path.read_bytes() == content
+    assert refused + harmless + len(faults.accepted) == 100
+    assert len(faults.accepted) > 20  # JSON alone does not notice another digit
+    assert script["same"]({"a": [math.nan, torch.ones(2)]}, {"a": [math.nan, torch.ones(2)]})
+    assert not script["same"]({"a": 1}, {"a": 1.0})
 
 
 def test_solvers_prints_times_and_residuals_beside_torchjd(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,8 @@ def test_lightning_says_nothing_and_each_run_that_ends_is_a_line(finished: Finis
     for chatter in ("GPU available", "Tip", "Seed set", "stopped", "Restor", "warn"):
         assert chatter not in errors
     assert "7/7 runs, 14/14 epochs" in errors
-    assert len(errors.splitlines()) == 7
+    assert "\r" not in errors
+    assert sum(line.endswith(" finished") for line in errors.splitlines()) == 7
 
 
 def test_finished_runs_are_never_repeated(finished: Finished, tiny: PlanFactory) -> None:
