@@ -14,6 +14,7 @@ from recon.gradients import TaskGradients, all_layers, network_name, shared_laye
 from recon.graph import accumulate, reached_leaves
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method
 from recon.methods.gramian import gramian_of, nearly_dependent
+from recon.methods.resolution import gradients_in
 from recon.names import check_task_names
 from recon.parts import Shared, as_one_module
 from recon.perturbation import perturbed
@@ -357,7 +358,7 @@ class Engine:
                 for row, loss in enumerate(losses):
                     loss.backward(retain_graph=row < len(losses) - 1)
                     gradients.take(row)
-        with full_precision(gradients.jacobian.device.type):
+        with full_precision(gradients.jacobian.device.type), gradients_in(gradients.precision):
             update = self._update(gradients, info)
             self._watch_update(self.step_count, update)
             gradients.add_to_grad(update)
@@ -447,7 +448,7 @@ class Engine:
         """K backwards through the heads, and one of their weighted gradients through the shared part."""
         assert isinstance(self.method, GramianMethod)
         jacobian = head_gradients(losses, representation, self._shared_parameters())
-        with full_precision(jacobian.device.type):
+        with full_precision(jacobian.device.type), gradients_in(representation.dtype):
             gramians = (jacobian @ jacobian.T).unsqueeze(0)
             losses_seen = torch.stack(list(info.losses.values()))
             info.weights = self._weights(self.method, gramians, jacobian, losses_seen).to(jacobian)
@@ -526,7 +527,7 @@ class Engine:
         gradients = self.gradients
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
         self._gradient_watch.watch(self.step_count - 1, norms)  # backward has counted the step
-        with full_precision(gradients.jacobian.device.type):
+        with full_precision(gradients.jacobian.device.type), gradients_in(gradients.precision):
             update = combine(gradients.jacobian) * self._scale()
             self._watch_update(self.step_count - 1, update)
             gradients.add_to_grad(update)

@@ -87,6 +87,9 @@ class TaskGradients:
         device = self.parameters[0].device if self.parameters else None
         self.jacobian = torch.zeros(tasks, sum(counts), dtype=_buffer_dtype(self.parameters), device=device)
         """(K, P): one row a task, zero where a loss does not reach."""
+        dtypes = (p.dtype for p in self.parameters)
+        self.precision = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+        """That of the gradients, which are as coarse as the coarsest parameters, whatever the buffer holds."""
         self._views = [self._real_views(row) for row in self.jacobian]
         # Which slices of the buffer hold a gradient: the others are known to be zero and need no work.
         self._reached = [[False] * len(self.parameters) for _ in range(tasks)]

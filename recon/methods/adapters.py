@@ -1,13 +1,30 @@
-"""What :func:`recon.methods.interop.to_torchjd` returns. The only file that needs TorchJD to be imported."""
+"""What :func:`recon.methods.interop.to_torchjd` returns. The only file that needs TorchJD to be imported.
 
-from torch import Tensor
+As TorchJD's own methods that solve a problem, those of gradients are no functions to differentiate: what they return
+has no graph, and a backward through it is refused.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, GramianWeightedAggregator, Weighting
 from torchjd.scalarization import Scalarizer
 
+from recon.methods.gramian import gramian_of
 from recon.methods.method import GramianMethod, JacobianMethod, LossMethod
+from recon.methods.resolution import gradients_in
 
 
-class ReconWeighting(Weighting):  # type: ignore[type-arg]
+class _WithoutGraph(nn.Module):
+    """Mixin, to stand first: what is called builds no graph."""
+
+    @torch.no_grad()
+    def __call__(self, *args: Any) -> Any:
+        return super().__call__(*args)
+
+
+class ReconWeighting(_WithoutGraph, Weighting):  # type: ignore[type-arg]
     """Gramian -> weights, by a Gramian method."""
 
     def __init__(self, method: GramianMethod) -> None:
@@ -19,14 +36,28 @@ class ReconWeighting(Weighting):  # type: ignore[type-arg]
         return self.method.weights(gramian).to(gramian)
 
 
-class ReconAggregator(GramianWeightedAggregator):
+class ReconMatrixWeighting(_WithoutGraph, Weighting):  # type: ignore[type-arg]
+    """Jacobian -> weights, by a weighting of its Gramian in float64, as :meth:`GramianMethod.combine` computes it."""
+
+    def __init__(self, gramian_weighting: Weighting) -> None:  # type: ignore[type-arg]
+        super().__init__()
+        self.gramian_weighting = gramian_weighting
+
+    def forward(self, matrix: Tensor, /) -> Tensor:
+        """The method's weights, (K,), in the Jacobian's dtype and on its device."""
+        with gradients_in(matrix.dtype):
+            return self.gramian_weighting(gramian_of(matrix)).to(matrix)
+
+
+class ReconAggregator(_WithoutGraph, GramianWeightedAggregator):
     """Jacobian -> update, by a Gramian method."""
 
     def __init__(self, method: GramianMethod) -> None:
         super().__init__(ReconWeighting(method))
+        self.weighting = ReconMatrixWeighting(self.gramian_weighting)
 
 
-class ReconJacobianAggregator(Aggregator):
+class ReconJacobianAggregator(_WithoutGraph, Aggregator):
     """Jacobian -> update, by a Jacobian method."""
 
     def __init__(self, method: JacobianMethod) -> None:
@@ -35,7 +66,7 @@ class ReconJacobianAggregator(Aggregator):
 
     def forward(self, matrix: Tensor, /) -> Tensor:
         """The method's update, (P,)."""
-        return self.method.combine(matrix.detach())
+        return self.method.combine(matrix)
 
 
 class ReconScalarizer(Scalarizer):

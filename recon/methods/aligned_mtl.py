@@ -31,6 +31,7 @@ from recon.methods.method import GramianMethod
 from recon.methods.per_task import PerTaskMethod
 from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
+from recon.methods.resolution import resolution
 
 # Singular values of unit vectors up to here are taken for rounding of the gradients themselves.
 _DEPENDENT = 1e-6
@@ -71,7 +72,7 @@ class AlignedMTL(PerTaskMethod, GramianMethod):
         nonzero = products.diagonal() > 0
         if nonzero.any():
             norms, directions = unit_factor(products[nonzero][:, nonzero])
-            independent = np.linalg.norm(directions, axis=1) > _DEPENDENT
+            independent = np.linalg.norm(directions, axis=1) > max(_DEPENDENT, resolution())
             columns = np.where(independent[:, None], directions * norms, 0.0)
             values, vectors = _singular_values(columns, rank=int(independent.sum()))
             weights[nonzero] = vectors @ (self._common(values) / values * (preference[nonzero] @ vectors))

@@ -27,10 +27,12 @@ from recon.methods.checks import check_number
 from recon.methods.gramian import Array, hull_contains_zero, nearest_combination, unit_root
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
+from recon.methods.resolution import resolution
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-8
-# A shorter convex combination of unit vectors cannot be told from zero by their inner products in float64.
+# A shorter convex combination of unit vectors cannot be told from zero by their inner products in float64; one shorter
+# than the gradients' own resolution cannot either.
 _RESOLUTION = 1e-7
 # Length of a component of its own for each direction among opposed ones: keeps multipliers below c / _SOFTNESS.
 _SOFTNESS = 1e-8
@@ -84,9 +86,9 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
     toward_mean = directions.T @ (mean / mean_norm)
     inverse = norms.min() / norms
     level = float(((toward_mean + c) / inverse).min())  # the dual at its vertices
-    if len(norms) < tasks or hull_contains_zero(directions, _RESOLUTION):
+    if len(norms) < tasks or hull_contains_zero(directions, max(_RESOLUTION, resolution())):
         # No update gains on every task: the best level is 0 if the ball has an update that loses on none, else below.
-        directions = np.vstack([directions, _SOFTNESS * np.eye(len(norms))])
+        directions = np.vstack([directions, max(_SOFTNESS, resolution()) * np.eye(len(norms))])
         u = nearest_combination(directions, -toward_mean)
         harmless: Array = u / (1 + toward_mean @ u)
         x = directions @ harmless

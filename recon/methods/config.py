@@ -26,6 +26,7 @@ from recon.methods.method import GramianMethod
 from recon.methods.per_task import PerTaskMethod
 from recon.methods.preference import check_preference, preference_among
 from recon.methods.registry import register_method
+from recon.methods.resolution import resolution
 
 # Of squared singular values relative to the largest, and of squared cosines relative to the wanted ones.
 _DEPENDENT = 1e-6
@@ -58,7 +59,7 @@ class ConFIG(PerTaskMethod, GramianMethod):
 
 def _weights(norms: Array, directions: Array, cosines: Array) -> Array:
     eigenvalues = (directions**2).sum(axis=1)  # the rows are orthogonal
-    kept = eigenvalues > _DEPENDENT * eigenvalues[-1]
+    kept = eigenvalues > max(_DEPENDENT, resolution() ** 2) * eigenvalues[-1]
     rows, eigenvalues = directions[kept], eigenvalues[kept]
     direction = rows @ cosines / eigenvalues
     reached = rows.T @ direction

@@ -8,9 +8,8 @@ come out negative and those of gradients still in conflict, for all x in one bat
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from recon.methods.gramian import Array
+from recon.methods.gramian import Array, least_squares
 
 # Up to so many vectors are projected faster one by one than in a batch.
 _FEW = 10
@@ -55,12 +54,7 @@ def lift_into_dual_cone(directions: Array, vector: Array) -> Array:
     Raises:
         RuntimeError: The iteration did not end.
     """
-    iterations = 30 * directions.shape[1]
-    try:
-        multipliers: Array = nnls(directions, -vector, maxiter=iterations)[0]
-    except RuntimeError as error:
-        raise RuntimeError(f"non-negative least squares did not end in {iterations} iterations") from error
-    return multipliers
+    return least_squares(directions, -vector)
 
 
 def _pivot(cosines: Array, products: Array) -> tuple[Array, NDArray[np.bool_]]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from recon.methods.dual_cone import lift_into_dual_cone
-from recon.methods.gramian import Array, unit_factor
+from recon.methods.gramian import Array, softened_factor
 from recon.methods.method import GramianMethod
 from recon.methods.per_task import PerTaskMethod
 from recon.methods.preference import check_preference, preference_among
@@ -44,7 +44,7 @@ class DualProj(PerTaskMethod, GramianMethod):
         weights = preference_among(len(products), self.preference, default=1 / len(products))
         nonzero = products.diagonal() > 0
         if nonzero.any():
-            norms, directions = unit_factor(products[nonzero][:, nonzero])
+            norms, directions = softened_factor(products[nonzero][:, nonzero])
             mean = directions @ (weights[nonzero] * norms)
             length = sqrt(mean @ mean)
             if length > 0:

@@ -6,12 +6,14 @@ import numpy as np
 from scipy.linalg.lapack import dposv
 
 from recon.methods.gramian import Array, hull_contains_zero, norms_and_cosines, unit_root
+from recon.methods.resolution import resolution
 
 _MAX_ITERATIONS = 40
 _TOLERANCE = 1e-10
 # What rounding leaves of terms that cancel, relative to their size.
 _ROUNDING = 1e-15
-# A convex combination of unit vectors that is shorter cannot be told from zero by their inner products in float64.
+# A convex combination of unit vectors that is shorter cannot be told from zero by their inner products in float64; one
+# shorter than the gradients' own resolution cannot either.
 _RESOLUTION = 1e-6
 # A solution whose update is shorter, beside the sum of the shares, may be one of rounding alone.
 _SUSPICIOUS = 1e-3
@@ -70,7 +72,11 @@ def _shares(cosines: Array, log_heights: Array, power: float) -> Array | None:
 
 
 def _is_stationary(cosines: Array) -> bool:
-    return hull_contains_zero(unit_root(cosines)[1], _RESOLUTION)
+    return hull_contains_zero(unit_root(cosines)[1], _shortest())
+
+
+def _shortest() -> float:
+    return max(_RESOLUTION, resolution())
 
 
 def _raised(matrix: Array, amount: float | Array) -> Array:
@@ -86,12 +92,12 @@ def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
     Everything is relative to b: ``parts`` are b_i cosines_ij b_j, and the equations say that their rows have the sums
     ``values``. Nothing depends on the units of b.
     """
-    log_b = log_heights / (1 + power)
+    log_b, shortest = log_heights / (1 + power), _shortest()
     for _ in range(_MAX_ITERATIONS):
         b = np.exp(log_b)
         parts = cosines * b * b[:, None]
         total, sum_b = float(parts.sum()), float(b.sum())
-        if total <= (_RESOLUTION * sum_b) ** 2:
+        if total <= (shortest * sum_b) ** 2:
             return None
         values = np.exp(log_heights + (1 - power) * log_b)
         log_scale = log(float(values.sum()) / total) / (1 + power)
@@ -109,7 +115,7 @@ def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
     else:
         if missing @ change > 1e-12 * values.sum():  # the square of a step's length beside that of the update
             raise _NotConverged
-    suspicious = total <= (_SUSPICIOUS * sum_b) ** 2
+    suspicious = total <= (max(_SUSPICIOUS, 2 * shortest) * sum_b) ** 2
     return None if suspicious and _is_stationary(cosines) else log_b
 
 

@@ -29,6 +29,7 @@ from recon.methods.gramian import Array, norms_and_cosines
 from recon.methods.method import GramianMethod, RandomMethod, StatefulMethod
 from recon.methods.orders import orders_of_others
 from recon.methods.registry import register_method
+from recon.methods.resolution import resolution
 
 _HIGHEST_TARGET = 1 - 1e-9
 # A turned gradient this much shorter than the original is what rounding leaves of two opposed ones.
@@ -71,11 +72,11 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
 
     def _turn(self, cosines: Array, targets: Array) -> tuple[Array, Array]:
         """Row i: p_i / |g_i| in terms of the gradients' directions, (K, K); and the next targets, (K, K)."""
-        tasks = np.arange(len(cosines))
+        tasks, vanished = np.arange(len(cosines)), max(_VANISHED, resolution())
         turned, products = np.eye(len(cosines)), cosines.copy()  # products: of each p_i / |g_i| with each direction
         for other in orders_of_others(len(cosines), self.generator).T:
             length = np.sqrt(np.maximum(np.vecdot(turned, products), 0.0))
-            exists = length > _VANISHED
+            exists = length > vanished
             cosine = np.minimum(np.maximum(products[tasks, other] / np.where(exists, length, 1.0), -1.0), 1.0)
             target = np.minimum(targets[tasks, other], _HIGHEST_TARGET)
             factor = length * (target * np.sqrt((1 - cosine**2) / (1 - target**2)) - cosine)

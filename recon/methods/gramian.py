@@ -6,6 +6,7 @@ from scipy.linalg.lapack import dpotrf
 from scipy.optimize import nnls
 from torch import Tensor
 
+from recon.methods.resolution import resolution
 from recon.precision import in_double
 
 Array = NDArray[np.float64]
@@ -43,12 +44,13 @@ def unit_root(gramian: Array) -> tuple[Array, Array]:
     """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and angles.
 
     The rows are orthogonal, the shortest first, and as long as the singular values of the directions. Norms and
-    directions are kept apart so that 1e-10 beside 1e15 costs no digit.
+    directions are kept apart so that 1e-10 beside 1e15 costs no digit. What is below the resolution of the gradients is
+    zero.
     """
     norms, cosines = norms_and_cosines(gramian)
     eigenvalues, eigenvectors = np.linalg.eigh(cosines)
     # A square root would turn 1e-16 of rounding into 1e-8 of gradient.
-    eigenvalues[eigenvalues < _ROUNDING * eigenvalues[-1]] = 0.0
+    eigenvalues[eigenvalues < max(_ROUNDING, resolution() ** 2) * eigenvalues[-1]] = 0.0
     return norms, np.sqrt(eigenvalues)[:, None] * eigenvectors.T
 
 
@@ -59,8 +61,25 @@ def unit_factor(gramian: Array) -> tuple[Array, Array]:
     """
     norms, cosines = norms_and_cosines(gramian)
     factor, failed = dpotrf(cosines)
-    if failed or factor.diagonal().min() < _DEPENDENT:
+    if failed or factor.diagonal().min() < max(_DEPENDENT, resolution()):
         return unit_root(gramian)
+    return norms, factor
+
+
+def softened_factor(gramian: Array) -> tuple[Array, Array]:
+    """As :func:`unit_factor`, of gradients that each have a part of their own besides, as long as their resolution.
+
+    Opposed or dependent gradients are then never quite so, and combinations of weights beyond 1 / resolution are longer
+    than 1: what projects onto their dual cone needs no longer multipliers. Products change by the square of the
+    resolution, which is rounding.
+    """
+    norms, cosines = norms_and_cosines(gramian)
+    amount = max(_ROUNDING, resolution() ** 2)
+    cosines.flat[:: len(cosines) + 1] += amount
+    factor, failed = dpotrf(cosines)
+    if failed:
+        eigenvalues, eigenvectors = np.linalg.eigh(cosines)
+        return norms, np.sqrt(np.maximum(eigenvalues, amount))[:, None] * eigenvectors.T
     return norms, factor
 
 
@@ -105,9 +124,25 @@ def nearest_combination(columns: Array, heights: Array) -> Array:
     """
     target = np.zeros(len(columns) + 1)
     target[-1] = 1.0
-    iterations = 30 * len(heights)
+    return least_squares(np.vstack([columns, heights]), target)
+
+
+def least_squares(columns: Array, target: Array) -> Array:
+    """Minimise |columns u - target|² over u >= 0, exactly, by Lawson & Hanson's method.
+
+    Args:
+        columns: (N, K).
+        target: (N,).
+
+    Returns:
+        u, (K,).
+
+    Raises:
+        RuntimeError: The active-set iteration did not end.
+    """
+    iterations = 30 * columns.shape[1]
     try:
-        u: Array = nnls(np.vstack([columns, heights]), target, maxiter=iterations)[0]
+        u: Array = nnls(columns, target, maxiter=iterations)[0]
     except RuntimeError as error:
         raise RuntimeError(f"non-negative least squares did not end in {iterations} iterations") from error
     return u

@@ -23,6 +23,7 @@ from torch import Tensor
 from recon.methods.gramian import Array, norms_and_cosines
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
+from recon.methods.resolution import resolution
 
 # Eigenvalues of cosines, relative to the largest and for each task, that rounding alone can produce.
 _ROUNDING = 1e-15
@@ -54,7 +55,7 @@ def _equal_products(cosines: Array) -> Array:
     """The shortest b with ``cosines b = 1``; zeros if there is none."""
     b: Array
     _, b, failed = dposv(cosines, np.ones(len(cosines)))
-    if failed or np.abs(b).max() > _LONG:
+    if failed or np.abs(b).max() > min(_LONG, 0.1 / resolution() ** 2):
         return _shortest_equal_products(cosines)
     return b
 
@@ -63,8 +64,8 @@ def _shortest_equal_products(cosines: Array) -> Array:
     """The same for cosines that are singular, or nearly so."""
     eigenvalues, vectors = np.linalg.eigh(cosines)
     sums = vectors.sum(axis=0)
-    null = eigenvalues <= _ROUNDING * len(cosines) * eigenvalues[-1]
-    if (np.abs(sums[null]) > _RESOLUTION).any():
+    null = eigenvalues <= max(_ROUNDING * len(cosines), resolution() ** 2) * eigenvalues[-1]
+    if (np.abs(sums[null]) > max(_RESOLUTION, resolution())).any():
         return np.zeros(len(cosines))
     b: Array = vectors[:, ~null] @ (sums[~null] / eigenvalues[~null])
     return b

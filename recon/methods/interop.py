@@ -85,7 +85,8 @@ def to_torchjd(method: Method) -> Any:
     Returns:
         A Gramian method as ``GramianWeightedAggregator``, whose ``gramian_weighting`` serves ``torchjd.autogram``; a
         Jacobian method as ``Aggregator``; a loss method as ``torchjd.scalarization.Scalarizer`` of the method's
-        objective. TorchJD hands on no losses, which some methods need.
+        objective. TorchJD hands on no losses, which some methods need. Weights and updates have no graph: as with
+        TorchJD's own methods that solve a problem, a backward through them is refused.
 
     Raises:
         ImportError: TorchJD is not installed.

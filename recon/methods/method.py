@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
 from recon.methods.gramian import gramian_of
+from recon.methods.resolution import gradients_in, products_in
 from recon.precision import widest_dtype
 
 
@@ -241,7 +242,9 @@ class GramianMethod(Method):
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
         check_jacobian(jacobian)
-        return self.weights(gramian_of(jacobian), losses).to(jacobian) @ jacobian
+        with gradients_in(jacobian.dtype):
+            weights = self.weights(gramian_of(jacobian), losses)
+        return weights.to(jacobian) @ jacobian
 
 
 class JacobianMethod(Method):
@@ -300,12 +303,17 @@ def _as_the_device_allows(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], 
 def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @wraps(weights)
     def checked(self: GramianMethod, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        computed_in = gramian.dtype
         gramian = check_gramian(gramian)
         self.bind(len(gramian))
         if losses is not None:
             losses = losses.detach().to("cpu", torch.float64)
             check_losses(losses, tasks=gramian.shape[0])
-        result = weights(self, gramian, losses)
+        if computed_in == torch.float64 or not computed_in.is_floating_point:
+            result = weights(self, gramian, losses)
+        else:
+            with products_in(computed_in):
+                result = weights(self, gramian, losses)
         check_weights(result, gramian.shape[0], self)
         return result.to("cpu", torch.float64)
 

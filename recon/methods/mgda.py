@@ -11,7 +11,9 @@ combination of task gradients (mean scale).
 The published code iterates Frank-Wolfe to a loose tolerance, and clips the weights of two tasks to [0.001, 0.999]. We
 solve the equivalent non-negative least-squares problem exactly: |J'u|² + (1'u - 1)² over u >= 0 is least at a
 multiple of w. As in the published code, a normalization only decides the weights; they multiply the original
-gradients.
+gradients. Of dependent gradients many weights can give the same shortest combination, but not the same update where a
+normalization has decided: we take the least ones, in the sum of the squares of the weights of unit gradients, whatever
+the order of the tasks.
 """
 
 from typing import Literal, get_args
@@ -20,9 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.gramian import Array, nearest_combination, unit_root
+from recon.methods.gramian import Array, least_squares, nearest_combination, unit_root
 from recon.methods.method import GramianMethod
 from recon.methods.registry import register_method
+
+# How much more the combination weighs than the length of the weights: half of the digits of either.
+_STIFFNESS = 1e6
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 
@@ -54,7 +59,10 @@ class MGDA(GramianMethod):
             lengths = lengths / self._positive(losses)
         # With u_i = v_i / length_i the columns are unit vectors, and only the constraint 1'u = 1 knows the lengths.
         inverse = lengths.min() / lengths
-        weights = inverse * nearest_combination(directions, inverse)
+        shares = nearest_combination(directions, inverse)
+        if self.normalization != "none" and not directions[0].any():
+            shares = _least(shares, directions, inverse)
+        weights = inverse * shares
         return torch.from_numpy(weights / weights.sum())
 
     def _positive(self, losses: Tensor | None) -> Array:
@@ -63,3 +71,10 @@ class MGDA(GramianMethod):
             got = "none" if values is None else values.tolist()
             raise ValueError(f"mgda: normalization={self.normalization!r} needs positive losses, got {got}")
         return values
+
+
+def _least(shares: Array, directions: Array, inverse: Array) -> Array:
+    """The shortest vector >= 0 of the same combination ``directions @ shares`` and the same ``inverse @ shares``."""
+    kept = np.vstack([directions, inverse])
+    stacked = np.vstack([_STIFFNESS * kept, np.eye(len(shares))])
+    return least_squares(stacked, np.concatenate([_STIFFNESS * (kept @ shares), np.zeros(len(shares))]))

@@ -15,6 +15,7 @@ Property = Literal[
     "non-negative",
     "non-conflicting",
     "bounded",
+    "mean-bounded",
     "homogeneous",
     "linear",
     "impartial",
@@ -31,6 +32,7 @@ MEANING: dict[Property, str] = {
     "non-negative": "No task gradient enters with a negative weight.",
     "non-conflicting": "To first order the update harms no task: its inner product with no task gradient is negative.",
     "bounded": "The update is no longer than the longest task gradient; than K times that if the scale is `sum`.",
+    "mean-bounded": "The update is no longer than the mean of the task gradients; their sum if the scale is `sum`.",
     "homogeneous": "All gradients times c > 0 give the update times c.",
     "linear": "The update is linear in positive factors of the single task gradients.",
     "impartial": "Positive factors of the single task gradients do not turn the update.",
@@ -83,7 +85,7 @@ _FAIR: tuple[Property, ...] = (
 
 ENTRIES: tuple[Entry, ...] = (
     # One backward: losses.
-    _entry("joint", *_PLAIN, "bounded", "order-free", "non-negative", "linear", "memoryless"),
+    _entry("joint", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "linear", "memoryless"),
     _entry("rlw", *_PLAIN, "bounded", "non-negative", "linear"),
     _entry("uw", "agreeing", "homogeneous", "order-free", "non-negative", "linear"),
     _entry("dwa", *_PLAIN, "bounded", "order-free", "non-negative", "linear"),
@@ -99,7 +101,8 @@ ENTRIES: tuple[Entry, ...] = (
     # Gramian.
     _entry(
         "mgda",
-        *_PLAIN, "bounded", "order-free", "non-negative", "non-conflicting", "stops", "stops early", "memoryless",
+        *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "non-conflicting", "stops", "stops early",
+        "memoryless",
     ),
     _entry("mgda", *_PLAIN, "bounded", "order-free", "non-negative", "memoryless", normalization="l2"),
     _entry("mgda", *_PLAIN, "bounded", "order-free", "non-negative", "memoryless", normalization="loss"),
@@ -108,7 +111,7 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("cagrad", "alone", "agreeing", "homogeneous", "order-free", "non-negative", "memoryless"),
     _entry(
         "cagrad",
-        *_PLAIN, "bounded", "order-free", "non-negative", "non-conflicting", "stops", "memoryless",
+        *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "non-conflicting", "stops", "memoryless",
         c=1.5,
         rescale=2,
     ),
@@ -120,22 +123,25 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("fairgrad", "agreeing", *_FAIR),
     _entry("fairgrad", "agreeing", *(p for p in _FAIR if p != "impartial"), alpha=0.5),
     _entry("fairgrad", "agreeing", *(p for p in _FAIR if p != "impartial"), alpha=2.0),
-    _entry("aligned_mtl", *_PLAIN, "bounded", "order-free", "memoryless"),
+    _entry("aligned_mtl", *_PLAIN, "bounded", "mean-bounded", "order-free", "memoryless"),
     _entry("aligned_mtl", *_PLAIN, "bounded", "order-free", "memoryless", scale_mode="median"),
     _entry("aligned_mtl", *_PLAIN, "bounded", "order-free", "memoryless", scale_mode="rmse"),
     _entry(
         "upgrad",
         *_PLAIN, "bounded", "order-free", "non-negative", "non-conflicting", "linear", "stops", "memoryless",
     ),
-    _entry("dualproj", *_PLAIN, "bounded", "order-free", "non-negative", "non-conflicting", "stops", "memoryless"),
+    _entry(
+        "dualproj",
+        *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "non-conflicting", "stops", "memoryless",
+    ),
     _entry("sdmgrad", *_PLAIN, "bounded", "order-free", "non-negative"),
     _entry("modo", "alone", "agreeing", "calibrated", "bounded", "order-free", "non-negative"),
-    _entry("cr_mogm", *_PLAIN, "bounded", "order-free", "non-negative"),
-    _entry("psmgd", *_PLAIN, "bounded", "order-free", "non-negative"),
+    _entry("cr_mogm", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative"),
+    _entry("psmgd", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative"),
     _entry("krum", "agreeing", "calibrated", "bounded", "homogeneous", "non-negative", "memoryless", least_tasks=3),
-    _entry("constant", *_PLAIN, "bounded", "order-free", "non-negative", "linear", "memoryless"),
+    _entry("constant", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "linear", "memoryless"),
     _entry("config", *_PLAIN, "bounded", "order-free", "impartial", "memoryless"),
-    _entry("torchjd", *_PLAIN, "bounded", "order-free", aggregator="MGDA"),
+    _entry("torchjd", *_PLAIN, "bounded", "mean-bounded", "order-free", aggregator="MGDA"),
     _entry("gradnorm", *_PLAIN, "bounded", "order-free", "non-negative", "linear"),
     # Jacobian.
     _entry("graddrop", *_PLAIN, "bounded"),

@@ -232,3 +232,47 @@ def test_a_torchjd_object_of_the_jacobian_gets_it_in_the_dtype_of_its_tensors() 
     jacobian = torch.eye(2, 5, dtype=torch.float64)
     update = create_method("torchjd", aggregator=aggregator).combine(jacobian)
     torch.testing.assert_close(update, aggregator(jacobian.float()).double())
+
+
+@pytest.mark.parametrize("name", ["upgrad", "mgda", "constant", "trimmed_mean"])
+def test_a_backward_through_our_methods_is_refused(name: str) -> None:
+    matrix = torch.randn(3, 5, requires_grad=True)
+    adapter = to_torchjd(create_method(name))
+    update = adapter(matrix)
+    assert not update.requires_grad
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        update.sum().backward()
+    if name != "trimmed_mean":
+        assert not adapter.weighting(matrix).requires_grad
+        assert not adapter.gramian_weighting(matrix @ matrix.T).requires_grad
+
+
+class Remembers(GramianMethod):
+    """The mean, which remembers what it was made of."""
+
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        self.gramian = gramian
+        return torch.full((len(gramian),), 1 / len(gramian), dtype=torch.float64)
+
+
+def test_our_gramian_method_gets_the_gramian_in_float64() -> None:
+    """The component of 1e-5 in which the gradients differ: its square is beyond float32."""
+    jacobian, method = torch.tensor([[1.0, 0.0], [1.0, 1e-5]]), Remembers()
+    assert to_torchjd(method)(jacobian).dtype == torch.float32
+    assert torch.equal(method.gramian, jacobian.double() @ jacobian.double().T)
+    assert method.gramian[1, 1] > 1
+
+
+def test_forward_hooks_on_either_weighting_see_the_weights() -> None:
+    adapter, seen = to_torchjd(create_method("mgda")), []
+    for module in (adapter.weighting, adapter.gramian_weighting):
+        module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    adapter(torch.eye(2))
+    assert [each.tolist() for each in seen] == [pytest.approx([0.5, 0.5])] * 2
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_our_gramian_method_serves_gradients_whose_squares_float32_does_not_hold(size: float) -> None:
+    jacobian = size * torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    update = to_torchjd(create_method("mgda"))(jacobian)
+    torch.testing.assert_close(update / size, create_method("mgda").combine(jacobian / size), rtol=1e-4, atol=1e-5)

@@ -8,6 +8,7 @@ from torchjd.aggregation import MGDA as TorchjdMGDA
 
 import recon.methods.gramian
 from recon.methods import MGDA
+from recon.methods.mgda import Normalization
 
 
 def kkt_residual(jacobian: Tensor, weights: Tensor) -> float:
@@ -127,3 +128,25 @@ def test_a_general_solver_finds_no_shorter_vector() -> None:
         tol=1e-14,
     )
     assert MGDA().combine(jacobian).square().sum().item() <= general.fun + 1e-12
+
+
+def test_of_weights_with_the_same_shortest_combination_the_least_are_taken() -> None:
+    """Unit gradients at 0, 90 and 180 degrees, and the first again: zero is half of the first (shared) and the last."""
+    jacobian = torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0], [5.0, 0.0]], dtype=torch.float64)
+    weights = MGDA("l2").weights(jacobian @ jacobian.T)
+    torch.testing.assert_close(weights, torch.tensor([0.25, 0.0, 0.5, 0.25], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("normalization", ["l2", "loss", "loss+"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_order_does_not_matter_where_many_weights_solve_the_problem(
+    normalization: Normalization, dtype: torch.dtype
+) -> None:
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        left, right = torch.randn(2, 8, 3, generator=generator, dtype=torch.float64)
+        jacobian = (left @ right.T).to(dtype)
+        losses, order = 0.5 + torch.rand(8, generator=generator), torch.randperm(8, generator=generator)
+        update = MGDA(normalization).combine(jacobian, losses)
+        permuted = MGDA(normalization).combine(jacobian[order], losses[order])
+        torch.testing.assert_close(permuted, update, rtol=0, atol=1e-5 * float(jacobian.norm(dim=1).max()))

@@ -313,6 +313,27 @@ def test_update_is_no_longer_than_the_gradients_of_the_family(entry: Entry, fami
             assert update_of(entry, jacobian).norm() <= longest_allowed(entry, jacobian), name
 
 
+def longest_by_mean(entry: Entry, jacobian: Tensor) -> float:
+    factor = len(jacobian) if build(entry).scale == "sum" else 1
+    # What cancels in the mean has been rounded.
+    return (1 + 1e-6) * factor * float(jacobian.mean(dim=0).norm()) + 1e-7 * float(jacobian.norm(dim=1).max())
+
+
+@declaring("mean-bounded")
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_update_is_no_longer_than_the_mean(entry: Entry, data: st.DataObject) -> None:
+    jacobian = data.draw(any_jacobian(entry.least_tasks))
+    assert update_of(entry, jacobian).norm() <= longest_by_mean(entry, jacobian)
+
+
+@declaring("mean-bounded")
+def test_update_is_no_longer_than_the_mean_of_the_family(entry: Entry, family: dict[str, Tensor]) -> None:
+    for name, jacobian in family.items():
+        if len(jacobian) >= entry.least_tasks:
+            assert update_of(entry, jacobian).norm() <= longest_by_mean(entry, jacobian), name
+
+
 @declaring("homogeneous")
 @settings(deadline=None, max_examples=20)
 @given(seeds, several, st.floats(-10, 15))

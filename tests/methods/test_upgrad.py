@@ -8,6 +8,7 @@ from torchjd.aggregation import UPGrad as TorchjdUPGrad
 from torchjd.linalg import QuadprogProjector
 
 import recon.methods.dual_cone
+import recon.methods.gramian
 from recon.methods import UPGrad
 
 
@@ -72,7 +73,7 @@ def test_a_solver_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*args: object, **kwargs: object) -> None:
         raise RuntimeError("Maximum number of iterations reached.")
 
-    monkeypatch.setattr(recon.methods.dual_cone, "nnls", exhausted)
+    monkeypatch.setattr(recon.methods.gramian, "nnls", exhausted)
     with pytest.raises(RuntimeError, match="non-negative least squares did not end in 60 iterations"):
         UPGrad().weights(torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
 
