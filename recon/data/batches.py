@@ -1,12 +1,13 @@
 """Batches as indices: an order that depends on nothing but the run's seed and the epoch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 """What data modules yield: ``(x, {task: target})``."""
@@ -18,6 +19,28 @@ EpochBatch = tuple[int, list[int]]
 def run_seed() -> int:
     """The run's seed as Lightning's ``seed_everything`` has set it, or 0."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+class FixedBatches(SequentialSampler):
+    """The same batches in every epoch, in order.
+
+    Asked to overfit, Lightning puts a sampler of single samples in the place of any but a sequential one.
+
+    Args:
+        batches: What the data set is indexed by, batch by batch.
+    """
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        super().__init__(batches)
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def overfits(trainer: Any) -> bool:
+    """Whether a Lightning trainer, if there is one, is to train on the same few batches in every epoch."""
+    return trainer is not None and trainer.overfit_batches > 0
 
 
 class ShuffledBatches(Sampler[Tensor]):

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from recon.data.batches import Batch, ShuffledBatches, run_seed
+from recon.data.batches import Batch, FixedBatches, ShuffledBatches, overfits, run_seed
 from recon.tasks import Task
 
 SIZE = 36
@@ -128,7 +128,9 @@ class CompositesModule(LightningDataModule, ABC):
         """The training split, in the order of ``(shuffle_seed, epoch)``."""
         composites = self.composites("train")
         seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
-        return DataLoader(composites, batch_size=None, sampler=ShuffledBatches(len(composites), self.batch_size, seed))
+        batches = ShuffledBatches(len(composites), self.batch_size, seed)
+        sampler = FixedBatches(list(batches)) if overfits(self.trainer) else batches
+        return DataLoader(composites, batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The **test split**, in order."""
@@ -138,4 +140,4 @@ class CompositesModule(LightningDataModule, ABC):
         """The test split, in order."""
         composites = self.composites("test")
         batches = torch.split(torch.arange(len(composites)), self.eval_batch_size)
-        return DataLoader(composites, batch_size=None, sampler=batches)
+        return DataLoader(composites, batch_size=None, sampler=FixedBatches(batches))

@@ -10,7 +10,15 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from recon.data.augmentation import RandomViews
-from recon.data.batches import Batch, EpochBatch, EpochBatches, ShuffledBatches, run_seed
+from recon.data.batches import (
+    Batch,
+    EpochBatch,
+    EpochBatches,
+    FixedBatches,
+    ShuffledBatches,
+    overfits,
+    run_seed,
+)
 from recon.data.layout import SPLITS, UNFINISHED, SceneFolder, Split
 from recon.data.quantities import Quantity
 from recon.names import check_task_names, unknown_name
@@ -139,13 +147,15 @@ class DenseDataModule(LightningDataModule):
         scenes = self.scenes("train")
         batches = ShuffledBatches(len(scenes), self.batch_size, seed)
         seen = scenes.through(RandomViews(scenes.size, seed)) if self.augment else scenes
+        if overfits(self.trainer):
+            return self._loader(seen, FixedBatches(list(EpochBatches(batches))))
         return self._loader(seen, EpochBatches(batches, self._epoch()))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The **val split**, in order."""
         scenes = self.scenes("val")
         indices = torch.arange(len(scenes)).split(self.eval_batch_size)
-        return self._loader(scenes, [(0, batch.tolist()) for batch in indices])
+        return self._loader(scenes, FixedBatches([(0, batch.tolist()) for batch in indices]))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The **val split**, in order."""

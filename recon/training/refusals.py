@@ -1,10 +1,16 @@
 """What MultiTaskModule refuses before any work, in one line that names the cure."""
 
 import pytorch_lightning as pl
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 
 def refuse_unsupported(trainer: pl.Trainer) -> None:
     """Refuse what manual optimisation of task gradients cannot honour, naming the cure."""
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ValueError(
+            "a strategy that starts processes of its own (ddp_spawn, ddp_fork, ddp_notebook) leaves what training "
+            "learned in them; recon trains in one process for now: use strategy='auto' and devices=1"
+        )
     if trainer.world_size > 1:
         raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")
     if trainer.precision == "16-mixed":

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from recon.files import check_writable
 from recon.training.callbacks import ConflictCallback
+from recon.training.refusals import refuse_unsupported
 from recon.training.resuming import checkpoint_file, refuse_search
 from recon.training.run_folder import short, tell
 
@@ -31,6 +32,7 @@ class Trainer(pl.Trainer):
             datamodule: Its data.
             ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs beside this one.
         """
+        refuse_unsupported(self)  # in this process: some strategies begin by starting others
         checkpoint = None if ckpt_path is None else checkpoint_file(self, ckpt_path)
         if checkpoint is not None and not self._observes:
             refuse_search(checkpoint)

@@ -215,7 +215,9 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(data: NYUv2, directory: Path, epochs: int, checkpoint: Path | None = None) -> tuple[Recorder, Path]:
+def fit(
+    data: NYUv2, directory: Path, epochs: int, checkpoint: Path | None = None, **options: Any
+) -> tuple[Recorder, Path]:
     recorder = Recorder()
     keeper = pl.callbacks.ModelCheckpoint(directory, filename="last")
     trainer = pl.Trainer(
@@ -225,6 +227,7 @@ def fit(data: NYUv2, directory: Path, epochs: int, checkpoint: Path | None = Non
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     trainer.fit(recorder, datamodule=data, ckpt_path=checkpoint)
     return recorder, Path(keeper.best_model_path)
@@ -247,6 +250,14 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     assert_seen(first, [0, 1])
     resumed, _ = fit(small(root, num_workers=workers), tmp_path / "second", 4, checkpoint)
     assert_seen(resumed, [2, 3])
+
+
+def test_overfitting_sees_the_same_views_of_the_same_scenes(write_layout: WriteLayout, tmp_path: Path) -> None:
+    root = write_layout()
+    recorder, _ = fit(small(root), tmp_path, 2, overfit_batches=1)
+    expected = epoch_of(small(root).train_dataloader(), 0)[:1]
+    for epoch in range(2):
+        assert_equal(recorder.seen[epoch], expected)
 
 
 def test_files_are_checked_once(write_layout: WriteLayout) -> None:

@@ -18,6 +18,8 @@ from recon.models import LeNet
 from recon.tasks import Task
 from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.branching import Branching
+from recon.training.refusals import refuse_unsupported
+from recon.training.trainer import Trainer
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -115,6 +117,57 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient_after_the_method(
         norms[clip] = fit.optimizers[0].norms  # type: ignore[attr-defined]
     assert norms[0.01] == pytest.approx([0.01] * 3, rel=1e-3)
     assert min(norms[None]) > 0.02
+
+
+@pytest.mark.parametrize("method", ["joint", "mgda"])
+def test_an_optimizer_that_evaluates_by_itself_does_as_in_a_loop_with_an_engine(
+    method: str, glyphs: Glyphs, trainer: TrainerFactory
+) -> None:
+    def lbfgs(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(parameters, lr=0.1, max_iter=3)
+
+    module = module_for(glyphs, method=method, optimizer=lbfgs, update_scale="method")
+    expected = copy.deepcopy(module)
+    trainer(limit_val_batches=0).fit(module, datamodule=glyphs)
+    engine = recon.Engine(expected.backbone, ["digit", "letter"], method)
+    optimizer = lbfgs(expected.parameters())
+    loader = glyphs.train_dataloader()
+    loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
+    for batch in loader:
+        engine.step(lambda other=None, batch=batch: expected.losses(batch), optimizer)  # type: ignore[misc]
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter, expected.get_parameter(name))
+
+
+class Batches(pl.Callback):
+    def __init__(self) -> None:
+        self.training: list[Tensor] = []
+        self.validation: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.training.append(batch[0])
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, *args: Any) -> None:
+        self.validation.append(batch[0])
+
+
+def test_overfitting_sees_the_same_batches_in_every_epoch(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    seen = Batches()
+    trainer(max_epochs=2, overfit_batches=2, callbacks=[seen]).fit(module_for(glyphs), datamodule=glyphs)
+    loader = glyphs.train_dataloader()
+    batches = [x for x, _ in loader][:2]
+    assert torch.equal(torch.stack(seen.training), torch.stack(batches * 2))
+    assert [len(x) for x in seen.validation] == [10, 10] * 2
+
+
+@pytest.mark.parametrize("method", ["joint", "pcgrad", "gradvac", "graddrop", "cagrad"])
+def test_a_network_in_bf16_trains(method: str, glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    module = module_for(glyphs, method=method)
+    fit = trainer(precision="bf16-true", callbacks=[ConflictCallback()])
+    fit.fit(module, datamodule=glyphs)
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.bfloat16}
+    assert 0 <= fit.callback_metrics["val/digit/accuracy"] <= 1
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
 def test_bf16_autocast_trains(glyphs: Glyphs, trainer: TrainerFactory) -> None:
@@ -279,6 +332,16 @@ def test_what_cannot_work_is_refused_before_any_work(option: Any, cure: str, tra
     data = Untouched(train_size=8, test_size=8)
     with pytest.raises(ValueError, match=cure):
         trainer(**option).fit(module_for(data), datamodule=data)
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_a_strategy_with_processes_of_its_own_is_refused_by_name(strategy: str, trainer: TrainerFactory) -> None:
+    with pytest.raises(
+        ValueError, match=r"a strategy that starts processes of its own \(ddp_spawn.*use strategy='auto'"
+    ):
+        refuse_unsupported(trainer(strategy=strategy))
+    with pytest.raises(ValueError, match="use strategy='auto'"):
+        Trainer(strategy=strategy, accelerator="cpu", logger=False).fit(pl.LightningModule())
 
 
 @pytest.mark.parametrize(
