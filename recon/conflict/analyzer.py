@@ -9,7 +9,6 @@ small kernels and no transfer to the host; the statistics leave the device when 
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -18,18 +17,11 @@ from torch import Tensor, nn
 from recon.conflict.followed import FollowedLayers
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.provenance import now
-from recon.conflict.severity import BIN_EDGES, BINS
+from recon.conflict.statistics import CosineStatistics
 from recon.names import check_task_names, unknown_name
 from recon.parts import Shared, as_one_module
 from recon.precision import in_double
 from recon.version import __version__
-
-# Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
-LARGEST_SQUARE = 1e150
-
-
-# The histogram of 128 tasks has 8,128 pairs x 200 bins a layer; no run has 2^31 steps.
-_COUNTS = torch.int32
 
 
 class ConflictAnalyzer:
@@ -97,22 +89,7 @@ class ConflictAnalyzer:
         """Forget every step so far."""
         self._steps = 0
         self._observed_steps = 0
-        pairs = list(combinations(range(len(self.tasks)), 2))
-        # Made on the host: i / 100 on a GPU is a multiplication by a reciprocal there, and off the grid by an ulp.
-        self._edges = torch.tensor(BIN_EDGES[1:-1], dtype=torch.float64)
-        self._first, self._second = torch.tensor(pairs).T.contiguous()
-        self._inner = self._first * len(self.tasks) + self._second
-        self._statistics = self._no_statistics()
-
-    def _no_statistics(self) -> dict[str, Tensor]:
-        layers, tasks, pairs = len(self.layers), len(self.tasks), len(self._first)
-        device = self._edges.device
-        return {
-            "histogram": torch.zeros(layers, pairs, BINS, dtype=_COUNTS, device=device),
-            "cosine_sums": torch.zeros(layers, pairs, dtype=torch.float64, device=device),
-            "norm_sums": torch.zeros(layers, tasks, dtype=torch.float64, device=device),
-            "norm_counts": torch.zeros(layers, tasks, dtype=torch.int64, device=device),
-        }
+        self._statistics = CosineStatistics(len(self.layers), len(self.tasks))
 
     def follow(self, shared: nn.Module) -> None:
         """Learn which layers the Gramians to come are of: the trainable ones of the shared part.
@@ -128,12 +105,8 @@ class ConflictAnalyzer:
 
     def _make_room(self, before: Sequence[str]) -> None:
         """Statistics of the layers that there are now, from those of the layers before."""
-        if self.layers == tuple(before):
-            return
-        old, self._statistics = self._statistics, self._no_statistics()
-        places = [self.layers.index(name) for name in before]
-        for name, grown in self._statistics.items():
-            grown[places] = old[name]
+        if self.layers != tuple(before):
+            self._statistics.make_room(len(self.layers), [self.layers.index(name) for name in before])
 
     def observes(self) -> bool:
         """Count a step, and return whether it is one to observe."""
@@ -158,15 +131,8 @@ class ConflictAnalyzer:
             raise ValueError(f"layer Gramians of shape {tuple(layer_gramians.shape)}; give (L, K, K) = {expected}")
         if layer_gramians.is_complex():
             raise ValueError("layer Gramians are complex; of complex gradients give the real inner products Re <g, h>")
-        gramians = self._of_all_layers(in_double(layer_gramians))
-        self._move_to(gramians.device)
         self._observed_steps += 1
-        squares = gramians.diagonal(dim1=1, dim2=2)
-        squares = torch.where(squares < LARGEST_SQUARE, squares, 0.0)
-        self._add_norms(squares)
-        products = squares.index_select(1, self._first) * squares.index_select(1, self._second)
-        # One root of the product: exact for every rational cosine, which a product of two rounded roots is not.
-        self._add_cosines(gramians.flatten(1).index_select(1, self._inner) / products.sqrt())
+        self._statistics.add(self._of_all_layers(in_double(layer_gramians)))
 
     def conflict_map(self, *, network: str | None = None, **provenance: Any) -> MeasuredMap:
         """Return the conflict map of the steps so far.
@@ -192,7 +158,7 @@ class ConflictAnalyzer:
         }
         for key in provenance.keys() & measured.keys():
             raise ValueError(f"provenance {key}={provenance[key]!r} is for the analyzer to fill in; use another key")
-        statistics = self._statistics
+        statistics = self._statistics.tensors
         return MeasuredMap(
             self.parameters,
             self.tasks,
@@ -211,7 +177,7 @@ class ConflictAnalyzer:
             "every": self.every,
             "steps": self._steps,
             "observed_steps": self._observed_steps,
-            **{name: tensor.to("cpu", copy=True) for name, tensor in self._statistics.items()},
+            **self._statistics.on_host(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -220,7 +186,7 @@ class ConflictAnalyzer:
         Raises:
             ValueError: The state is of other layers, tasks or ``every``, or its tensors do not fit them.
         """
-        missing = {"layers", "tasks", "every", "steps", "observed_steps", *self._statistics} - state.keys()
+        missing = {"layers", "tasks", "every", "steps", "observed_steps", *self._statistics.tensors} - state.keys()
         if missing:
             raise ValueError(f"the state lacks {', '.join(sorted(missing))}; give what state_dict() returned")
         before = self.layers
@@ -230,14 +196,9 @@ class ConflictAnalyzer:
         _check_same_names("task", state["tasks"], self.tasks, "the analyzer")
         if state["every"] != self.every:
             raise ValueError(f"the state was recorded with every={state['every']}, not {self.every}; use that")
-        for name, own in self._statistics.items():
-            if state[name].shape != own.shape:
-                given, expected = tuple(state[name].shape), tuple(own.shape)
-                raise ValueError(f"{name} of the state has shape {given}, not {expected}; use an intact checkpoint")
+        self._statistics.load(dict(state))
         self._steps = state["steps"]
         self._observed_steps = state["observed_steps"]
-        for name, own in self._statistics.items():
-            own.copy_(state[name])
 
     def _of_all_layers(self, gramians: Tensor) -> Tensor:
         """Gramians of the layers that are trained now as those of all, zero where a layer is frozen."""
@@ -246,25 +207,6 @@ class ConflictAnalyzer:
         every = gramians.new_zeros(len(self.layers), *gramians.shape[1:])
         every[[self.layers.index(name) for name in self._followed.trained]] = gramians
         return every
-
-    def _move_to(self, device: torch.device) -> None:
-        if self._edges.device != device:
-            self._statistics = {name: tensor.to(device) for name, tensor in self._statistics.items()}
-            self._edges = self._edges.to(device)
-            self._first, self._second, self._inner = (
-                index.to(device) for index in (self._first, self._second, self._inner)
-            )
-
-    def _add_norms(self, squares: Tensor) -> None:
-        self._statistics["norm_sums"] += squares.sqrt()
-        self._statistics["norm_counts"] += squares > 0
-
-    def _add_cosines(self, cosines: Tensor) -> None:
-        valid = cosines.abs() < torch.inf  # isfinite in two kernels, not four
-        cosines = torch.where(valid, cosines, 0.0)
-        bins = torch.bucketize(cosines, self._edges, right=True)
-        self._statistics["histogram"].scatter_add_(2, bins.unsqueeze(2), valid.to(_COUNTS).unsqueeze(2))
-        self._statistics["cosine_sums"] += cosines
 
 
 def _check_same_names(kind: str, given: Sequence[str], own: Sequence[str], where: str) -> None:

@@ -1,0 +1,93 @@
+"""Sums over the observed steps: of cosines, their histogram, and gradient norms, on the device where these are born."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.conflict.severity import BIN_EDGES, BINS
+
+# Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
+LARGEST_SQUARE = 1e150
+
+# The histogram of 128 tasks has 8,128 pairs x 200 bins a layer; no run has 2^31 steps.
+_COUNTS = torch.int32
+
+
+class CosineStatistics:
+    """What is summed of L layers and K tasks.
+
+    Args:
+        layers: L.
+        tasks: K.
+
+    Attributes:
+        tensors: By name: ``histogram`` (L, P, 200), ``cosine_sums`` (L, P), ``norm_sums`` and ``norm_counts`` (L, K).
+    """
+
+    def __init__(self, layers: int, tasks: int) -> None:
+        pairs = list(combinations(range(tasks), 2))
+        # Made on the host: i / 100 on a GPU is a multiplication by a reciprocal there, and off the grid by an ulp.
+        self._edges = torch.tensor(BIN_EDGES[1:-1], dtype=torch.float64)
+        self._first, self._second = torch.tensor(pairs).T.contiguous()
+        self._inner = self._first * tasks + self._second
+        self.tensors = {
+            "histogram": torch.zeros(layers, len(pairs), BINS, dtype=_COUNTS),
+            "cosine_sums": torch.zeros(layers, len(pairs), dtype=torch.float64),
+            "norm_sums": torch.zeros(layers, tasks, dtype=torch.float64),
+            "norm_counts": torch.zeros(layers, tasks, dtype=torch.int64),
+        }
+
+    def add(self, gramians: Tensor) -> None:
+        """Add the (L, K, K) Gramians of a step, in float64; the sums move to their device."""
+        self._move_to(gramians.device)
+        squares = gramians.diagonal(dim1=1, dim2=2)
+        squares = torch.where(squares < LARGEST_SQUARE, squares, 0.0)
+        self._add_norms(squares)
+        products = squares.index_select(1, self._first) * squares.index_select(1, self._second)
+        # One root of the product: exact for every rational cosine, which a product of two rounded roots is not.
+        self._add_cosines(gramians.flatten(1).index_select(1, self._inner) / products.sqrt())
+
+    def make_room(self, layers: int, places: Sequence[int]) -> None:
+        """Become the sums of more layers, of which these are at the given places."""
+        for name, tensor in self.tensors.items():
+            self.tensors[name] = tensor.new_zeros(layers, *tensor.shape[1:])
+            self.tensors[name][list(places)] = tensor
+
+    def on_host(self) -> dict[str, Tensor]:
+        """Copies of the tensors on the host."""
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self.tensors.items()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from such copies.
+
+        Raises:
+            ValueError: One has another shape.
+        """
+        for name, own in self.tensors.items():
+            if state[name].shape != own.shape:
+                given, expected = tuple(state[name].shape), tuple(own.shape)
+                raise ValueError(f"{name} of the state has shape {given}, not {expected}; use an intact checkpoint")
+        for name, own in self.tensors.items():
+            own.copy_(state[name])
+
+    def _move_to(self, device: torch.device) -> None:
+        if self._edges.device != device:
+            self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+            self._edges = self._edges.to(device)
+            self._first, self._second, self._inner = (
+                index.to(device) for index in (self._first, self._second, self._inner)
+            )
+
+    def _add_norms(self, squares: Tensor) -> None:
+        self.tensors["norm_sums"] += squares.sqrt()
+        self.tensors["norm_counts"] += squares > 0
+
+    def _add_cosines(self, cosines: Tensor) -> None:
+        valid = cosines.abs() < torch.inf  # isfinite in two kernels, not four
+        cosines = torch.where(valid, cosines, 0.0)
+        bins = torch.bucketize(cosines, self._edges, right=True)
+        self.tensors["histogram"].scatter_add_(2, bins.unsqueeze(2), valid.to(_COUNTS).unsqueeze(2))
+        self.tensors["cosine_sums"] += cosines
