@@ -4,6 +4,9 @@
 ``state``    a backbone's tensors parted into shared ones and one branch per task, and put together again
 ``copying``  deep copies of networks that were in use
 ``following`` what was changed in the shared network, and how every task's follows
+``effects``  what calling a module does beside returning its output
+``structure`` values that modules take and return
+``remembering`` a network run per task, but the modules that no branch touches once
 ``networks`` the networks of all tasks, which follow what is changed in the branched network
 ``init``     where the copies start from
 ``trace``    a backbone's forward as a graph

@@ -64,8 +64,12 @@ class BranchedModule(nn.Module, PartlyShared):
 
     Operations that depend on no branched layer run once. From the first branched one on there is one activation per
     task, and layers that are still shared run on each of them, in task order: their running statistics are updated
-    once per task, or there is a set for each. A backbone that torch.fx cannot trace runs once per task from its input
-    on, with a warning.
+    once per task, or there is a set for each.
+
+    A backbone that torch.fx cannot trace runs once per task, with a warning; but a module in it that no branch touches
+    and that all tasks call with the very same tensors runs once, its output remembered until the call is over. Its
+    hooks run for every task. Run for every task are also modules that set attributes of theirs, what is computed
+    between modules, and all inside of activation checkpoints.
 
     Which trace runs follows this module's own ``training`` flag, and all that the forward reads in Python: flags and
     other attributes of the modules in `shared`, what lists, dictionaries and objects among them hold, modules, hooks,
@@ -134,7 +138,7 @@ class BranchedModule(nn.Module, PartlyShared):
         call = Call.of(self.training, args, kwargs)
         program = self._programs.find(call) or self._trace(call)
         if isinstance(program, Refusal):
-            return {task: network(*args, **kwargs) for task, network in self._networks.follow().items()}
+            return self._networks.run(args, kwargs)
         return program.forward(self, *program.constants, *variables(args, kwargs))
 
     def run(self, task: str, *args: Any, **kwargs: Any) -> Any:
@@ -201,7 +205,7 @@ class BranchedModule(nn.Module, PartlyShared):
     def _plan(self) -> str:
         program = self._programs.latest(_plain_call(self.shared, self.training))
         if isinstance(program, Refusal):
-            return f"runs once per task from the input on, because it cannot be traced ({program.reason})"
+            return f"trunk:    only modules before the first branch run once, as it cannot be traced ({program.reason})"
         if not program.per_task:
             return f"trunk:    all {program.trunk} operations, run once"
         return (
@@ -241,12 +245,10 @@ class BranchedModule(nn.Module, PartlyShared):
         if self._reason:
             return
         self._reason = reason
-        more = f"{len(self.tasks)} times the work also before the first branched layer"
-        if self.statistics == "shared":
-            more += f", where BatchNorm updates its statistics {len(self.tasks)} times a step, with the same batch"
         warnings.warn(
-            f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task from its input on, "
-            f"with that task's copies: {more}.",
+            f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task, with that task's "
+            f"copies: of what comes before the first branched layer, modules run once, but all between them "
+            f"{len(self.tasks)} times.",
             stacklevel=6,
         )
 

@@ -8,11 +8,14 @@ over into every task's before it runs.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from recon.branching.copying import modes_of, set_modes
+from recon.branching.effects import attributes, modules_seen_from
 from recon.branching.following import Carrier, Kept, carry_over
 from recon.branching.layers import Cut, all_tensors
+from recon.branching.remembering import Memory, out_of_inference
 from recon.branching.state import Absent, share_dictionaries, share_tensors
 
 
@@ -33,6 +36,8 @@ class TaskNetworks:
         self._networks = dict(networks)
         self._branches = dict(branches)
         self._cut = cut
+        self._unsteady: set[str] = set()  # modules that set attributes of theirs in their forward
+        self._written: set[str] = set()  # modules whose output is written to
         self._record()
 
     def follow(self) -> dict[str, nn.Module]:
@@ -54,9 +59,21 @@ class TaskNetworks:
             self._record()
         return self._networks
 
-    def modules(self, task: str) -> dict[str, nn.Module]:
-        """The modules of a task's network, by path."""
-        return self._modules[task]
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Task -> what its network returns; modules that no branch touches run once, as far as they can."""
+        networks = self.follow()
+        if torch.compiler.is_compiling():
+            return {task: network(*args, **kwargs) for task, network in networks.items()}
+        with out_of_inference(args, kwargs) as (args, kwargs):
+            memory = Memory(self._trunk - self._unsteady, self._written)
+            first, *others = self._modules.items()
+            before = attributes(first[1])
+            outputs = {first[0]: memory.run(first[1], args, kwargs)}
+            after = attributes(first[1])
+            self._unsteady = {path for path in before if after.get(path) != before[path]}
+            memory.forget(self._unsteady)
+            outputs.update((task, memory.run(modules, args, kwargs)) for task, modules in others)
+            return outputs
 
     def train(self, mode: bool) -> None:
         """Set training or evaluation as the backbone itself does it, in the networks and in the shared one."""
@@ -103,8 +120,21 @@ class TaskNetworks:
             for path, module in self._shared.named_modules()
             if all(path in modules for modules in self._modules.values())
         ]
+        self._trunk = self._untouched()
         kept = Kept()
         self._watched = [(own, twins, kept.state(own)) for own, twins in self._pairs if not isinstance(own, Absent)]
+
+    def _untouched(self) -> set[str]:
+        """The modules that no branch touches, also not through what they or those in them refer to."""
+        modules = next(iter(self._modules.values()))
+        branched = {module for path, module in modules.items() if not self._cut.is_trunk(path)}
+        reaching = [path for path, module in modules.items() if not branched.isdisjoint(modules_seen_from(module))]
+        inside = tuple(f"{path}." for path in reaching)
+        return {
+            path
+            for path in modules
+            if self._cut.is_trunk(path) and not any(other.startswith(f"{path}.") for other in inside)
+        }
 
     def _carriers(self) -> list[Carrier]:
         tensors = {id(tensor): tensor for tensor in all_tensors(self._shared)}

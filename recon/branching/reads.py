@@ -69,7 +69,8 @@ class Reads:
         paths = self._paths
 
         def read(module: nn.Module, name: str) -> Any:
-            path = None if name in _MACHINERY or name.startswith("__") else paths.get(id(module))
+            machinery = name in _MACHINERY or name.startswith("__") or name == "forward"
+            path = None if machinery else paths.get(id(module))
             if path is None:
                 return object.__getattribute__(module, name)
             try:
@@ -81,6 +82,10 @@ class Reads:
 
         with patch.object(nn.Module, "__getattribute__", read, create=True):
             yield
+
+    def enter(self, path: str) -> None:
+        """Note that the forward of a module runs; torch.fx looks at it in modules that it does not enter too."""
+        self._note(path, "forward", object.__getattribute__(self._modules[path], "forward"))
 
     def _note(self, path: str, name: str, value: Any) -> bool:
         """Note a read; whether it is of the state of before the call."""

@@ -101,6 +101,7 @@ class _Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         before = random_state()
         try:
+            self._reads.enter(path)
             output = super().call_module(m, forward, args, kwargs)
             if before != random_state():
                 raise Untraceable("it draws random numbers that do not depend on its input")

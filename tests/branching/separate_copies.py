@@ -41,9 +41,14 @@ def some_layers(network: nn.Module, fraction: float) -> list[str]:
 
 
 def differences(
-    backbone: nn.Module, layers: Sequence[str], inputs: Sequence[Tensor], training: bool, tasks: Sequence[str]
+    backbone: nn.Module,
+    layers: Sequence[str],
+    inputs: Sequence[Tensor],
+    training: bool,
+    tasks: Sequence[str],
+    calls: int = 1,
 ) -> dict[str, float]:
-    """The largest difference between a branched network and separate copies of its backbone.
+    """The largest difference between a branched network and separate copies of its backbone, after some calls.
 
     Every task's copies are moved away from the backbone's weights at random first, so that nothing agrees by chance.
 
@@ -54,11 +59,12 @@ def differences(
     copies = {task: copy.deepcopy(backbone).train(training) for task in tasks}
     own = _names_of(backbone, layers)
     _move_apart(net, copies, own)
-    outputs, expected = net(*(x.clone() for x in inputs)), _run_in_turn(copies, inputs, own)
-    weights = {task: [torch.randn_like(leaf) for leaf in _tensors(expected[task])] for task in tasks}
-    for results in (outputs, expected):
-        pairs = [pair for task in tasks for pair in zip(_tensors(results[task]), weights[task], strict=True)]
-        torch.stack([(leaf * weight).sum() for leaf, weight in pairs]).sum().backward()
+    for _ in range(calls):
+        outputs, expected = net(*(x.clone() for x in inputs)), _run_in_turn(copies, inputs, own)
+        weights = {task: [torch.randn_like(leaf) for leaf in _tensors(expected[task])] for task in tasks}
+        for results in (outputs, expected):
+            pairs = [pair for task in tasks for pair in zip(_tensors(results[task]), weights[task], strict=True)]
+            torch.stack([(leaf * weight).sum() for leaf, weight in pairs]).sum().backward()
     return {
         "outputs": _largest((_tensors(outputs[task]), _tensors(expected[task])) for task in tasks),
         "gradients": _largest(_gradients(net, copies, own)),
@@ -159,6 +165,10 @@ def _run_in_turn(copies: dict[str, nn.Module], inputs: Sequence[Tensor], own: se
             if all(map(torch.equal, first.get(owner, []), seen.get(owner, []))):
                 shared[name].copy_(statistic)
         left = {name: statistic.clone() for name, statistic in shared.items()}
+    for network in copies.values():
+        for name, buffer in network.named_buffers():
+            if name not in own:
+                buffer.data.copy_(left[name])
     return outputs
 
 

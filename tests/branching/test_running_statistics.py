@@ -159,7 +159,7 @@ def test_trained_network_equals_tied_copies(network: nn.Module, layers: list[str
 @pytest.mark.parametrize("network", [ControlFlow, ControlFlowInTraining])
 def test_untraceable_network_equals_tied_copies_and_keeps_all_statistics_per_task(network: type[Network]) -> None:
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="also before the first branched layer.$"):
+    with pytest.warns(UserWarning, match="all between them 2 times.$"):
         found = differences_after_training(still(network()), ["late"], list(torch.randn(4, 8, 4).double()), TASKS)
         net = per_task(network(), ["late"])
     assert max(found.values()) < 1e-10, found
