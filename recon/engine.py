@@ -1,17 +1,17 @@
 """From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from recon.closures import check_repeatable, needs_closure, objective_of
-from recon.finite import FiniteWatch
+from recon.finite import StepWatches
 from recon.gradients import TaskGradients, all_layers, network_name, shared_layers
-from recon.graph import accumulate, reached_leaves
+from recon.graph import accumulate, reached_leaves, without_grad
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method
 from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.methods.resolution import gradients_in
@@ -19,6 +19,7 @@ from recon.names import check_task_names
 from recon.parts import Shared, as_one_module
 from recon.perturbation import perturbed
 from recon.precision import full_precision
+from recon.protocols import Analyzer, KnowsWeights
 from recon.refusal import kept_if_refused
 from recon.representation import At, check_at, check_representation, head_gradients, like_representation
 from recon.step_checks import (
@@ -33,32 +34,6 @@ from recon.step_info import StepInfo
 from recon.wrappers import is_partly_shared
 
 UpdateScale = Literal["method", "sum", "mean"]
-
-
-class Analyzer(Protocol):
-    """What the engine asks of a conflict analyzer (:class:`recon.ConflictAnalyzer`)."""
-
-    tasks: tuple[str, ...]
-
-    def follow(self, shared: nn.Module) -> None:
-        """Learn which layers the Gramians to come are of: the trainable ones of the shared part."""
-
-    def observes(self) -> bool:
-        """Whether the step that begins is observed; called once a step."""
-
-    def retract(self) -> None:
-        """Uncount the step that has begun, which is refused."""
-
-    def observe(self, layer_gramians: Tensor) -> None:
-        """Take in the (L, K, K) layer Gramians of an observed step."""
-
-
-@runtime_checkable
-class KnowsWeights(Protocol):
-    """A Gramian method that knows the weights of some steps before there are gradients; those steps cost less."""
-
-    def known_weights(self) -> Tensor | None:
-        """The (K,) weights of the step that begins, which it then counts; ``None`` if they need the Gramian."""
 
 
 class Engine:
@@ -129,10 +104,7 @@ class Engine:
         if not self._parameters:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         self._gradients: TaskGradients | None = None
-        self._loss_watch = FiniteWatch([f"the loss of task {task!r}" for task in self.tasks])
-        self._gradient_watch = FiniteWatch([f"the gradient of task {task!r}" for task in self.tasks])
-        self._update_watch = FiniteWatch([f"the update of {type(method).__name__}"])
-        self._sum_watch = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(self.tasks)}"])
+        self._watches = StepWatches(self.tasks, type(method).__name__)
         self.analyzer = analyzer
         if len(self.tasks) > 1:  # one is trained plainly
             method.bind(len(self.tasks))
@@ -265,7 +237,7 @@ class Engine:
         self, losses: Mapping[str, Tensor], representation: Tensor | None, analyzer: Analyzer | None
     ) -> StepInfo:
         ordered = check_losses(losses, self.tasks, self.step_count)
-        self._loss_watch.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
+        self._watches.losses.watch(self.step_count, torch.stack([loss.detach() for loss in ordered]))
         features = self._check_representation(representation)
         if self.step_count == 0:
             self._warn_of_parts_left_out(ordered)
@@ -328,8 +300,7 @@ class Engine:
 
     def check_finite(self) -> None:
         """Raise if a loss or gradient has not been finite; on accelerators :meth:`backward` only looks now and then."""
-        for watch in (self._loss_watch, self._gradient_watch, self._update_watch, self._sum_watch):
-            watch.check()
+        self._watches.check()
 
     def _scale(self) -> float:
         """Factor that brings the method's update to the scale asked for."""
@@ -345,12 +316,12 @@ class Engine:
 
     def _watch_sum(self) -> None:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        self._sum_watch.watch(self.step_count, nn.utils.get_total_norm(gradients).reshape(1))
+        self._watches.sum.watch(self.step_count, nn.utils.get_total_norm(gradients).reshape(1))
 
     def _backward_tasks(self, losses: list[Tensor], info: StepInfo) -> None:
         """One backward a task into the buffer, then the method's update into ``.grad``."""
         gradients = self.gradients
-        with _without_grad(gradients.parameters):
+        with without_grad(gradients.parameters):
             if isinstance(self.method, LossMethod):
                 info.weights = self._loss_weights(self.method, losses)
                 self._backward_weighted_tasks(losses, info.weights)
@@ -364,7 +335,7 @@ class Engine:
             gradients.add_to_grad(update)
 
     def _watch_update(self, step: int, update: Tensor) -> None:
-        self._update_watch.watch(step, torch.linalg.vector_norm(update).reshape(1))
+        self._watches.update.watch(step, torch.linalg.vector_norm(update).reshape(1))
 
     def _loss_weights(self, method: LossMethod, losses: list[Tensor]) -> Tensor:
         """Slopes of the method's objective in the losses, (K,); its own parameters receive their gradient too."""
@@ -380,7 +351,7 @@ class Engine:
         shared = set(self.gradients.parameters)
         for row, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
             own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
-            with _without_grad(own):
+            with without_grad(own):
                 loss.backward(retain_graph=row < len(losses) - 1)
                 self.gradients.take(row)
                 plain = [leaf.grad for leaf in own]
@@ -410,14 +381,14 @@ class Engine:
     def _weights(self, method: GramianMethod, gramians: Tensor, jacobian: Tensor, losses: Tensor) -> Tensor:
         """The method's weights (K,), on the host, at the engine's scale, from Gramians (N, K, K) to be summed."""
         gramian, host_losses = _to_host(gramians, losses)
-        self._gradient_watch.watch(self.step_count, gramian.diagonal())
+        self._watches.gradients.watch(self.step_count, gramian.diagonal())
         if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
             gramian = gramian_of(jacobian).cpu()
         with naming_step(self.step_count, self.tasks):
             return method.weights(gramian, host_losses) * self._scale()
 
     def _watch_gradients(self, layer_gramians: Tensor) -> None:
-        self._gradient_watch.watch(self.step_count, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))
+        self._watches.gradients.watch(self.step_count, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))
 
     # Weights that are known before the backward ---------------------------------------------------------------------
 
@@ -459,7 +430,7 @@ class Engine:
     def _parameter_gramians(self, losses: list[Tensor]) -> Tensor:
         """Layer Gramians (L, K, K) for the analyzer alone; leaves every ``.grad`` as it was, and the graph."""
         gradients = self.gradients
-        with _without_grad(gradients.parameters):
+        with without_grad(gradients.parameters):
             for row, loss in enumerate(losses):
                 loss.backward(retain_graph=True, inputs=gradients.parameters)
                 gradients.take(row)
@@ -497,7 +468,7 @@ class Engine:
             losses: Task -> scalar loss with a graph; that of the task is freed.
         """
         gradients, row = self.gradients, self.tasks.index(task)
-        with _without_grad(gradients.parameters):
+        with without_grad(gradients.parameters):
             check_losses(losses, self.tasks, self.step_count)[row].backward()
             gradients.take_change(row)
 
@@ -508,7 +479,7 @@ class Engine:
             ValueError: One is missing, unknown, no scalar, or not finite.
         """
         values = torch.stack([loss.detach() for loss in ordered_losses(losses, self.tasks, self.step_count - 1)])
-        self._loss_watch.watch(self.step_count - 1, values)  # backward has counted the step
+        self._watches.losses.watch(self.step_count - 1, values)  # backward has counted the step
         return values
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
@@ -526,7 +497,7 @@ class Engine:
         """
         gradients = self.gradients
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
-        self._gradient_watch.watch(self.step_count - 1, norms)  # backward has counted the step
+        self._watches.gradients.watch(self.step_count - 1, norms)  # backward has counted the step
         with full_precision(gradients.jacobian.device.type), gradients_in(gradients.precision):
             update = combine(gradients.jacobian) * self._scale()
             self._watch_update(self.step_count - 1, update)
@@ -569,16 +540,3 @@ def backward(
     info = engine.backward(losses, representation)
     engine.check_finite()
     return info
-
-
-@contextmanager
-def _without_grad(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Set ``.grad`` aside for a ``with`` block."""
-    held = [parameter.grad for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.grad = None
-        yield
-    finally:
-        for parameter, gradient in zip(parameters, held, strict=True):
-            parameter.grad = gradient

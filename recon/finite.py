@@ -47,3 +47,23 @@ class FiniteWatch:
                     f"{name} is not finite in step {step}; "
                     "lower the learning rate, or look at this task's loss and data"
                 )
+
+
+class StepWatches:
+    """What is watched in the steps of an engine.
+
+    Args:
+        tasks: The tasks' names.
+        method: The method's name, for the error.
+    """
+
+    def __init__(self, tasks: Sequence[str], method: str) -> None:
+        self.losses = FiniteWatch([f"the loss of task {task!r}" for task in tasks])
+        self.gradients = FiniteWatch([f"the gradient of task {task!r}" for task in tasks])
+        self.update = FiniteWatch([f"the update of {method}"])
+        self.sum = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(tasks)}"])
+
+    def check(self) -> None:
+        """Raise if one of them has not been finite."""
+        for watch in (self.losses, self.gradients, self.update, self.sum):
+            watch.check()

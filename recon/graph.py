@@ -1,6 +1,7 @@
 """What a loss reaches, read from autograd's graph without a backward; and what a backward does to a leaf."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -84,3 +85,16 @@ def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
         leaf.grad = gradient + leaf.grad
     else:
         leaf.grad.add_(gradient)
+
+
+@contextmanager
+def without_grad(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Set ``.grad`` aside for a ``with`` block."""
+    held = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, held, strict=True):
+            parameter.grad = gradient

@@ -90,7 +90,7 @@ def guard(dependencies: Dependencies, homes: Homes, more: Mapping[Name, Any] = M
             watched.add_attribute(module, (path, name), read)
     for path in dependencies.entered:
         for module in homes(path):
-            watched.add_children_and_hooks(module)
+            watched.add_module(module)
     for held, key in {(id(held), key): (held, key) for f in dependencies.functions for held, key in places(f)}.values():
         watched.add_variable(held, key)
     return watched.guard()
@@ -125,7 +125,8 @@ class _Watched:
         else:
             self._contents.setdefault(id(value), ((held, key, freeze(value)), (OUTSIDE, key)))
 
-    def add_children_and_hooks(self, module: nn.Module) -> None:
+    def add_module(self, module: nn.Module) -> None:
+        self._entries.append(((vars(module), "forward", vars(module).get("forward", MISSING)), None))
         self._entries += [((module._modules, name, child), None) for name, child in module._modules.items()]
         containers = (module._modules, module._forward_hooks, module._forward_pre_hooks)
         self._sizes += [(container, len(container)) for container in containers]

@@ -74,6 +74,11 @@ class ConflictAnalyzer:
         """The names of the L layers that have been trained so far, in forward order."""
         return tuple(self.parameters)
 
+    @property
+    def observed_steps(self) -> int:
+        """How many steps have been observed."""
+        return self._observed_steps
+
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.network}: {len(self.layers)} layers; tasks: {', '.join(self.tasks)}; "

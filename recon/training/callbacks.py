@@ -95,7 +95,7 @@ class ConflictCallback(pl.Callback):
         return Path(self.path) if self.path is not None else Path(trainer.default_root_dir) / "conflict_map.json"
 
     def _has_observed(self) -> bool:
-        return self.analyzer is not None and self.analyzer.state_dict()["observed_steps"] > 0
+        return self.analyzer is not None and self.analyzer.observed_steps > 0
 
 
 def _only_engine(module: pl.LightningModule) -> Engine:

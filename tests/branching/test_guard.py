@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,6 +97,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "write into a tensor that is no buffer": lambda block: block.table.mul_(2),
     "module of the same kind": lambda block: setattr(block, "linear", scaled_linear()),
     "module entered": lambda block: block.blocks.__setitem__(0, nn.Sequential(scaled_linear(), nn.Tanh())),
+    "forward of a block": lambda block: setattr(block, "forward", MethodType(lambda own, x: own.linear(x), block)),
     "hook on a block": lambda block: block.register_forward_hook(lambda module, args, output: output * 2),
 }
 

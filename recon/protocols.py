@@ -1,0 +1,31 @@
+"""What the engine asks of those that it works with."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+class Analyzer(Protocol):
+    """A conflict analyzer (:class:`recon.ConflictAnalyzer`)."""
+
+    tasks: tuple[str, ...]
+
+    def follow(self, shared: nn.Module) -> None:
+        """Learn which layers the Gramians to come are of: the trainable ones of the shared part."""
+
+    def observes(self) -> bool:
+        """Whether the step that begins is observed; called once a step."""
+
+    def retract(self) -> None:
+        """Uncount the step that has begun, which is refused."""
+
+    def observe(self, layer_gramians: Tensor) -> None:
+        """Take in the (L, K, K) layer Gramians of an observed step."""
+
+
+@runtime_checkable
+class KnowsWeights(Protocol):
+    """A Gramian method that knows the weights of some steps before there are gradients; those steps cost less."""
+
+    def known_weights(self) -> Tensor | None:
+        """The (K,) weights of the step that begins, which it then counts; ``None`` if they need the Gramian."""
