@@ -15,9 +15,9 @@ A turned gradient is sqrt((1 - φ²) / (1 - t²)) times as long as before. A tar
 gradients leave it, so makes the next disagreement lengthen the update greatly, as published: two equal gradients for 10
 steps at β = 0.5, then two of that length at right angles, give an update 33 times as long as either.
 
-As published and in TorchJD every target moves at each step; LibMTL moves only those that were missed. Nor do we add
-constants to denominators: zero gradients meet no target and move none, and a target stops short of 1, which no finite
-multiple of g_j reaches.
+As published every target moves at each step, as in TorchJD and, since its authors mended it in 2024, in LibMTL (older
+versions move only those that were missed). We add no constants to denominators: zero gradients meet no target and move
+none, and a target stops short of 1, which no finite multiple of g_j reaches.
 """
 
 import numpy as np

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
 from recon.methods.gramian import gramian_of
 from recon.methods.resolution import gradients_in, products_in
+from recon.methods.threads import one_thread
 from recon.precision import widest_dtype
 
 
@@ -309,11 +310,8 @@ def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if losses is not None:
             losses = losses.detach().to("cpu", torch.float64)
             check_losses(losses, tasks=gramian.shape[0])
-        if computed_in == torch.float64 or not computed_in.is_floating_point:
+        with one_thread(len(gramian)), products_in(computed_in):
             result = weights(self, gramian, losses)
-        else:
-            with products_in(computed_in):
-                result = weights(self, gramian, losses)
         check_weights(result, gramian.shape[0], self)
         return result.to("cpu", torch.float64)
 

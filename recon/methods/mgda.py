@@ -11,9 +11,11 @@ combination of task gradients (mean scale).
 The published code iterates Frank-Wolfe to a loose tolerance, and clips the weights of two tasks to [0.001, 0.999]. We
 solve the equivalent non-negative least-squares problem exactly: |J'u|² + (1'u - 1)² over u >= 0 is least at a
 multiple of w. As in the published code, a normalization only decides the weights; they multiply the original
-gradients. Of dependent gradients many weights can give the same shortest combination, but not the same update where a
-normalization has decided: we take the least ones, in the sum of the squares of the weights of unit gradients, whatever
-the order of the tasks.
+gradients, where LibMTL's update weighs the normalised ones.
+
+Of dependent gradients, many weights can give the same shortest combination, but where a normalization has decided not
+the same update: we take the least ones, in the sum of the squares of the weights of unit gradients, whatever the order
+of the tasks.
 """
 
 from typing import Literal, get_args
