@@ -39,9 +39,9 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, pattern: str = "**/") -> None:
-    """Remove what killed processes have left half-written in the folders below one that match a pattern."""
-    for path in folder.glob(f"{pattern}.*.tmp"):
+def remove_leftovers(folder: Path, below: str = "") -> None:
+    """Remove what killed processes have left half-written in a folder, or in those below it: ``*/``, ``**/``."""
+    for path in folder.glob(f"{below}.*.tmp"):
         if _LEFTOVER.fullmatch(path.name) and _abandoned(path):
             path.unlink(missing_ok=True)
 

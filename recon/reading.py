@@ -4,14 +4,15 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 # Held against type(value) and not by isinstance, which takes true and false for integers.
 NUMBER = (int, float)
 
 
-def open_regular(path: str | Path) -> IO[bytes]:
+def open_regular(path: str | Path) -> BufferedReader:
     """Open a file to be read.
 
     Raises:

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from recon.reading import open_regular
+
 _DOTTED = re.compile(r"(?<![\w./-])([^\W\d]\w*)\.([^\W\d]\w*)")
 _CONFIGURATION = (".yaml", ".yml", ".json")
 
@@ -71,6 +73,7 @@ def _content(path: Path) -> Any:
     import yaml
 
     try:
-        return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        with open_regular(path) as file:
+            return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from recon.files import replaced
+from recon.reading import open_regular
 
 Arrays = dict[str, np.ndarray]
 
@@ -56,7 +57,7 @@ def cached(name: str, header: Mapping[str, object], directories: Sequence[Path],
 
 
 def _read(path: Path, header: str) -> Arrays:
-    with path.open("rb") as file, NpzFile(file, allow_pickle=False) as contents:
+    with open_regular(path) as file, NpzFile(file, allow_pickle=False) as contents:
         names = [name for name in contents if name != "header"]
         if contents["header"].item() != _sealed(header, names):
             raise ValueError("its header is another one")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from recon.reading import open_regular
+
 _UNSIGNED_BYTE = 8
 
 
@@ -26,7 +28,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         FileNotFoundError: There is no such file.
         ValueError: It is not of this format, or not as long as its header says.
     """
-    content = path.read_bytes()
+    with open_regular(path) as file:
+        content = file.read()
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
         raise ValueError(

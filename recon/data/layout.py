@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from recon.data.augmentation import View, whole
 from recon.data.batches import Batch, EpochBatch
 from recon.data.quantities import Depth, Image, Labels, Normals, Quantity
+from recon.reading import open_regular
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -182,6 +183,7 @@ class _Folder:
         """A file's array, mapped into memory."""
         path = self.file(index)
         try:
+            open_regular(path).close()
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, EOFError, ValueError, TokenError) as error:  # NumPy parses the header as Python
             raise ValueError(f"{path} is truncated or no .npy file of numbers ({error}); make it again") from error

@@ -14,6 +14,7 @@ from torch import nn
 
 from recon.branching.growth import flops as count_flops
 from recon.parser import Parser
+from recon.reading import open_regular
 
 T = TypeVar("T")
 
@@ -25,9 +26,10 @@ def read_yaml(path: str | Path, what: str) -> Any:
         ValueError: The file cannot be read, or is no YAML; the error says what it should have been.
     """
     try:
-        return get_loader("yaml")(Path(path).read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            return get_loader("yaml")(file.read().decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the {what} {path}: {error}") from error
+        raise ValueError(f"cannot read the {what} {path}: {' '.join(str(error).split())}") from error
 
 
 def data_of(configuration: Mapping[str, Any]) -> pl.LightningDataModule:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recon.checksum import check_seal, sealed
 from recon.data.cache import is_writable, user_cache
 from recon.files import write_json
-from recon.reading import read_object
+from recon.reading import open_regular, read_object
 
 _FORMAT = 1
 
@@ -46,7 +46,7 @@ def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
     size = sum(now[name][0] for name in changed)
     with tqdm(total=size, desc="checksums of the data", unit="B", unit_scale=True, delay=1, disable=None) as bar:
         for name in changed:
-            with files[name].open("rb") as file:
+            with open_regular(files[name]) as file:
                 sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
             bar.update(now[name][0])
     if changed and is_writable(kept.parent):

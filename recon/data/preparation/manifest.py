@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from recon.data.layout import UNFINISHED
 from recon.files import replaced, write_json
-from recon.reading import read_object
+from recon.reading import open_regular, read_object
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -90,7 +90,7 @@ def carry_out(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays]) -> 
 def file_record(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}

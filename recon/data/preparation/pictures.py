@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from recon.data.preparation.resizing import Size
+from recon.reading import open_regular
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -20,7 +21,7 @@ def check_png(path: Path, size: Size) -> None:
         ValueError: It is missing, no PNG, cut short, or of another size.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(24)
             file.seek(-min(len(_END), path.stat().st_size), io.SEEK_END)
             tail = file.read()

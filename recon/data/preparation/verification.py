@@ -1,5 +1,6 @@
 """A prepared data set is what it was when it was made, and what its format says."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from recon.data.rooms.scene import CLASSES
 from recon.reading import field, read_object
 
 _SHOWN = 10
+_SAMPLE = re.compile(rf"({'|'.join(SPLITS)})/\w+/\d+\.npy", re.ASCII)
+"""The files of a manifest: all below its own folder."""
 
 
 def verify(directory: Path) -> None:
@@ -42,6 +45,8 @@ def _check_files(directory: Path, manifest: Mapping[str, Any]) -> None:
     if (version := field(manifest, "format", (int,), str(path))) != FORMAT:
         raise ValueError(f"{path} is of format {version}; this version of recon knows format {FORMAT}")
     files = field(manifest, "files", (dict,), str(path))
+    if foreign := [name for name in files if not _SAMPLE.fullmatch(name)]:
+        raise ValueError(f"{path} names {foreign[0]!r}, which is no array of a sample; prepare the data set again")
     wrong = [*_damaged(directory, files), *_unknown(directory, files)]
     if wrong:
         rest = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

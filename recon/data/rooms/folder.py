@@ -24,6 +24,7 @@ from tqdm import tqdm
 from recon.data.layout import SPLITS, Split
 from recon.data.rooms.sample import room
 from recon.files import replaced, write_json
+from recon.reading import open_regular
 
 VERSION = 1
 """Version of the generator; whatever changes a pixel raises it."""
@@ -93,7 +94,8 @@ class Rooms:
                 raise ValueError(f"{root} is no folder; {cure}")
             return
         try:
-            manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+            with open_regular(root / MANIFEST) as file:
+                manifest = json.loads(file.read())
         except FileNotFoundError:
             names = _names(root)
             if MANIFEST in names:  # another process has written it since

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -88,3 +89,25 @@ def test_built_in_rooms_have_classes_of_their_own(tmp_path: Path, capsys: pytest
     np.save(tmp_path / "rooms" / "val" / "label" / "0.npy", label)
     with pytest.raises(ValueError, match=r"label.0\.npy .*classes are 0 to 6"):
         verify(tmp_path / "rooms")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.npy", "/etc/passwd", "train/../../x/0.npy", "train/image/0.npy\n", "train/0.npy"]
+)
+def test_a_manifest_that_names_what_is_elsewhere_is_refused(prepared: Path, name: str) -> None:
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": ""}
+    (prepared / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"names {re.escape(repr(name))}, which is no array of a sample"):
+        verify(prepared)
+
+
+def test_a_pipe_in_the_place_of_an_array_is_refused(prepared: Path) -> None:
+    path = prepared / "train" / "depth" / "0.npy"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"train/depth/0.npy is missing"):
+        verify(prepared)
+    (prepared / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="it is no regular file"):
+        verify(prepared)
