@@ -20,7 +20,8 @@ USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
 
   demo                      the whole pipeline on built-in data, in minutes; writes ./recon-demo unless --out
-  fit|validate|test|search  one run from a YAML (--config FILE); search writes a conflict map
+  fit|search                one run from a YAML (--config FILE); search writes a conflict map
+  validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
@@ -30,7 +31,7 @@ usage: recon [--import MODULE] COMMAND ...
 recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
 """
 
-TRAINING = ("fit", "validate", "test", "search")
+TRAINING = ("fit", "search", "validate", "test", "predict")
 _WITH_CLASSES = [[command] for command in (*TRAINING, "benchmark")] + [["map", "apply"]]
 HELP = ("-h", "--help", "help")
 
@@ -194,6 +195,8 @@ def _how_to_go_on(words: list[str], how: str) -> str:
 
 def _worded(error: Exception) -> str:
     """An error in a line; one that no check of ours has worded says its kind too."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, ArgumentError | ValueError | TypeError | RuntimeError | OSError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}"
@@ -249,8 +252,8 @@ def _command_words(arguments: list[str]) -> str:
         if " ".join(words) in COMMANDS or (words and word in HELP):
             break
         if not any(word == name[len(words)] for name in known):
-            names = {" ".join(name[: len(words) + 1]) for name in known}
-            raise unknown_name("command", " ".join([*words, word]), [*names, *(() if words else TRAINING)])
+            names = dict.fromkeys(" ".join(name[: len(words) + 1]) for name in known)
+            raise unknown_name("command", " ".join([*words, word]), [*(() if words else TRAINING), *names])
         words.append(word)
     return " ".join(words)
 
@@ -264,6 +267,9 @@ def _list_commands(group: str) -> None:
 
 def _call(command: Callable[..., None], name: str, arguments: list[str]) -> None:
     """Call a command with what its signature makes of the arguments."""
+    for flag, word in zip(["", *arguments], arguments, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise ValueError(f"{word.rstrip('=') or flag or name} is empty; give a value, or leave it out")
     parser = CommandParser(prog=name, description=(command.__doc__ or "").splitlines()[0], exit_on_error=False)
     parser.add_command(command)
     command(**parser.instantiate(parser.parse_args(arguments)).as_dict())
@@ -273,6 +279,9 @@ def _train(arguments: list[str]) -> None:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from recon.training.configuration import TrainingCLI
+    from recon.training.trainer import Trainer
+    from recon.training.usage import FULL as FULL_HELP
+    from recon.training.usage import short_help
 
     for known in (
         ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
@@ -280,8 +289,11 @@ def _train(arguments: list[str]) -> None:
         "Be aware that when using `ckpt_path`, callbacks",  # evaluation needs none
     ):
         warnings.filterwarnings("ignore", message=known)
+    if {"-h", "--help"} & set(arguments):
+        print(short_help(arguments[0], str(getattr(Trainer, arguments[0]).__doc__).splitlines()[0]), end="")
+        return
     try:
-        TrainingCLI(args=arguments)
+        TrainingCLI(args=["--help" if word == FULL_HELP else word for word in arguments])
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
 

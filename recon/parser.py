@@ -24,10 +24,14 @@ _PROBLEM = re.compile(
 _REFUSED = re.compile(
     r"Does not validate against any of the Union subtypes\n.*?Errors:\n\s+- (?P<what>[^\n]+)", re.DOTALL
 )
+_BESIDE_THE_POINT = re.compile(r"- (Expected a path but|Does not validate against|Expected a <class 'NoneType'>)")
 
 
 class Parser(ArgumentParser):
-    """A parser that names the nearest when a key or flag is unknown."""
+    """A parser that names the nearest when a key or flag is unknown; an abbreviated one is unknown."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if unknown := _UNKNOWN.match(message):
@@ -36,14 +40,19 @@ class Parser(ArgumentParser):
         elif problem := _PROBLEM.match(message):
             key = ".".join(filter(None, (problem["key"], problem["inner"])))
             message = f"{key}: {problem['cls']}: {problem['what']}"
+        else:
+            message = _shortened(message)
         super().error(message, ex)
 
     def instantiate(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().instantiate(*args, **kwargs)
         except ValueError as error:  # a class refused its arguments
-            if refused := _REFUSED.match(str(error)):
-                raise ValueError(refused["what"]) from error
+            refused = _REFUSED.match(str(error))
+            what = refused["what"] if refused else str(error)
+            kind = _unworded(error, what)
+            if refused or kind:
+                raise ValueError(f"{kind}: {what}" if kind else what) from error
             raise
 
 
@@ -70,12 +79,35 @@ class CommandParser(Parser):
         return super().add_argument(*names, **options)
 
 
+def _unworded(error: BaseException, text: str) -> str:
+    """The kind of an error's cause that has just this text, if the text says little by itself, as a missing key's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LookupError | ArithmeticError | AssertionError | AttributeError) and str(cause) == text:
+            return type(cause).__name__
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _shortened(message: str) -> str:
+    """A message of several lines in one: of all that a value was tried against, what could have been meant."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if len(lines) <= 1:
+        return message
+    tried = [line.removeprefix("- ") for line in lines if line.startswith("- ") and not _BESIDE_THE_POINT.match(line)]
+    key, given = (re.search(pattern, message) for pattern in (r'Parser key "(.+?)"', r"Given value: (.+)"))
+    if key is None or not tried:
+        return " ".join(lines)
+    value = f"; got {given[1]}" if given else ""
+    return f"{key[1]}: {'; or '.join(dict.fromkeys(tried))}{value}"
+
+
 def _names(parser: argparse.ArgumentParser) -> list[str]:
     """The keys that a parser accepts, those of its subcommands included, each once."""
     names: list[str] = []
     for action in parser._actions:
         if isinstance(action.choices, dict):
             names += [name for subparser in action.choices.values() for name in _names(subparser)]
-        elif not action.dest.endswith("help"):
+        elif not action.dest.endswith("help") and action.dest != "print_shtab":  # of which help says nothing
             names.append(action.dest)
     return list(dict.fromkeys(names))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recon.engine import Engine
-from recon.files import replaced, write_atomically
+from recon.files import check_writable, replaced, write_atomically
 from recon.methods import Method, create_method, list_methods
 from recon.methods.registry import method_name
 
@@ -207,6 +207,7 @@ def toy(out: Path, methods: Sequence[str] | None = None, steps: int = STEPS) -> 
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; take at least one")
+    check_writable(out / "ends.md", "--out")
     paths = walk(list_methods() if methods is None else [method_name(name) for name in methods], steps)
     if not paths.taken:
         raise ValueError("; ".join(paths.left_out.values()))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from recon.cli import COMMANDS, main
+from recon.cli import COMMANDS, TRAINING, main
 from recon.conflict import ConflictMap
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -89,9 +90,33 @@ def test_usage_takes_no_lightning() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("command", TRAINING)
+def test_the_help_of_training_is_a_page_that_names_what_there_is(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([command, "--help"])
+    page = capsys.readouterr().out
+    assert page.startswith(f"usage: recon {command} --config FILE")
+    assert len(page.splitlines()) < 45
+    for name in ("recon.data.Glyphs", "recon.data.NYUv2", "recon.models.ResNet18", "cagrad", "nash_mtl", "--help-all"):
+        assert name in page
+
+
+def test_every_option_that_the_page_names_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["search", "--help"])
+    named = re.findall(r"^  --([\w.]+)", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {"config", "ckpt_path", "map_path", "model.branch.map", "data"} <= set(named)
+    with pytest.raises(SystemExit):
+        main(["search", "--help-all"])
+    every = capsys.readouterr().out
+    for name in named:
+        parent = name.removesuffix(".map").removesuffix("_options")  # arguments of a class are not listed one by one
+        assert f"--{parent} " in every, name
+
+
 @pytest.mark.parametrize(
     "command",
-    ["fit", "search", *COMMANDS],
+    COMMANDS,
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

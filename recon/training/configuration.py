@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
@@ -12,8 +12,11 @@ from recon.parser import Parser
 from recon.tasks import Task
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
+from recon.training.progress import EpochLines, without_terminal
 from recon.training.run_folder import LastEpochCheckpoint
 from recon.training.trainer import Trainer
+
+COMMANDS = ("fit", "search", "validate", "test", "predict")
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -21,7 +24,7 @@ class TrainingParser(Parser, LightningArgumentParser):
 
 
 class TrainingCLI(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``search`` from a YAML with the keys ``trainer``, ``model`` and ``data``.
+    """The commands of the trainer, from a YAML with the keys ``trainer``, ``model`` and ``data``.
 
     The tasks come from the data module (``model.tasks``).
 
@@ -74,12 +77,15 @@ class TrainingCLI(LightningCLI):
         keeps = self.subcommand in ("fit", "search") and options.get("enable_checkpointing") is not False
         if keeps and not options.get("fast_dev_run") and not any(isinstance(c, Checkpoint) for c in callbacks):
             callbacks = [*callbacks, LastEpochCheckpoint()]
+        if without_terminal(options) and not any(isinstance(c, ProgressBar) for c in callbacks):
+            kwargs["enable_progress_bar"] = False
+            callbacks = [*callbacks, EpochLines()]
         return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that are subcommands, with the arguments that are not asked for on the command line."""
-        return {command: {"model", "datamodule"} for command in ("fit", "validate", "test", "search")}
+        return {command: {"model", "datamodule"} for command in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take the tasks from the data module."""

@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from recon.files import remove_leftovers
+
 CHECKPOINT = "last.ckpt"
 
 
@@ -40,6 +42,8 @@ class LastEpochCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self.dirpath is None:
             self.dirpath = str(run_folder(trainer))
+        if stage == "fit":
+            remove_leftovers(Path(self.dirpath).parent, "*/")
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

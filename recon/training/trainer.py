@@ -1,4 +1,4 @@
-"""The trainer of the command line: ``fit``, ``validate``, ``test`` and ``search``."""
+"""The trainer of the command line: ``fit``, ``search``, ``validate``, ``test`` and ``predict``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from recon.files import check_writable
+from recon.files import check_writable, remove_leftovers
 from recon.training.callbacks import ConflictCallback
+from recon.training.predictions import PredictionFiles, check_new
 from recon.training.refusals import refuse_unsupported
 from recon.training.resuming import checkpoint_file, refuse_search
 from recon.training.run_folder import short, tell
@@ -59,7 +61,11 @@ class Trainer(pl.Trainer):
         """
         if self._observes:
             raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
+        if not map_path or Path(map_path).is_dir():
+            raise ValueError(f"--map_path {map_path!r} is no file; give one to write the conflict map to")
         check_writable(Path(map_path), "--map_path")
+        if Path(map_path).parent.is_dir():
+            remove_leftovers(Path(map_path).parent)
         self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         print(f"conflict map: {map_path}")
@@ -95,6 +101,33 @@ class Trainer(pl.Trainer):
         """
         with self._interruptible():
             super().test(model, datamodule=datamodule, ckpt_path=self._trained(ckpt_path), weights_only=True)
+
+    def predict(  # type: ignore[override]
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None = None,
+        out: str = "predictions",
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Write the predictions of a checkpoint, of the data's ``predict_dataloader`` or else of its test set.
+
+        Args:
+            model: The network.
+            datamodule: Its data.
+            out: Folder of the files, new or empty: TASK.npy, or TASK/0.npy, 1.npy, ... for what is of every pixel.
+            ckpt_path: The checkpoint, a file; ``last`` for the newest of the runs beside this one.
+        """
+        checkpoint, folder = self._trained(ckpt_path), Path(out)
+        check_writable(folder, "--out")
+        check_new(folder)
+        self.callbacks.append(files := PredictionFiles(folder))
+        if datamodule is not None and not is_overridden("predict_dataloader", datamodule, pl.LightningDataModule):
+            datamodule.predict_dataloader = datamodule.test_dataloader  # type: ignore[method-assign]
+        with self._interruptible():
+            super().predict(
+                model, datamodule=datamodule, return_predictions=False, ckpt_path=checkpoint, weights_only=True
+            )
+        print(f"predictions of {files.samples} samples: {folder}")
 
     @property
     def _observes(self) -> bool:
