@@ -26,7 +26,7 @@ from recon.training.epochs import begin_data_again, seed_data, seed_training
 from recon.training.evaluation import EvaluationMetrics
 from recon.training.held_modules import task_modules
 from recon.training.naming import naming
-from recon.training.refusals import check_same_network, refuse_unsupported
+from recon.training.refusals import check_same_network, refuse_several_loaders, refuse_unsupported
 from recon.training.resuming import RUN, check_same_run, run_record
 from recon.training.schedules import Interval, Monitor, check_interval, check_monitored, step_schedules
 
@@ -282,10 +282,12 @@ class MultiTaskModule(pl.LightningModule):
         if self._fitting() and self.monitor.of_validation:
             self.monitor.renew()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        refuse_several_loaders("val", self.trainer.num_val_batches)
         self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        refuse_several_loaders("test", self.trainer.num_test_batches)
         self._evaluate("test", batch)
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:

@@ -1,5 +1,7 @@
 """What MultiTaskModule refuses before any work, in one line that names the cure."""
 
+from collections.abc import Sized
+
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
@@ -26,6 +28,15 @@ def refuse_unsupported(trainer: pl.Trainer) -> None:
         raise ValueError(
             f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) is not supported: methods see one "
             "batch's task gradients; raise the batch size instead"
+        )
+
+
+def refuse_several_loaders(stage: str, batches_by_loader: Sized) -> None:
+    """Refuse evaluation on several loaders: their samples would be mixed in one metric."""
+    if len(batches_by_loader) > 1:
+        raise ValueError(
+            f"{len(batches_by_loader)} {stage} loaders are given, and metrics are of one set; give one loader (a "
+            "ConcatDataset joins sets), or call trainer.validate or trainer.test once for each"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import recon
 from recon.tasks import Task
 from recon.training import MultiTaskModule
 from recon.training.held_modules import held_modules
@@ -174,3 +175,19 @@ def test_a_resumed_run_goes_on_with_what_the_loss_has_learned(trainer: TrainerFa
     expected = whole.state_dict()
     assert [name for name, value in resumed.state_dict().items() if not torch.equal(value, expected[name])] == []
     assert expected["task_modules.b.loss_1.centres"].any()
+
+
+@pytest.mark.parametrize("method", ["mgda", "graddrop"])
+def test_in_a_loop_of_ones_own_a_loss_gets_its_own_tasks_gradient_too(method: str) -> None:
+    backbone, centres = nn.Linear(4, 3), Centres(2, 3)
+    heads = {"a": nn.Linear(3, 2), "b": nn.Linear(3, 3)}
+    x, labels = torch.randn(6, 4), torch.tensor([0, 1, 1, 0, 1, 0])
+
+    def losses() -> dict[str, Tensor]:
+        features = backbone(x)
+        entropy = nn.functional.cross_entropy(heads["a"](features), labels)
+        return {"a": entropy, "b": centres(heads["b"](features), labels)}
+
+    (expected,) = torch.autograd.grad(losses()["b"], centres.centres)
+    recon.backward(losses(), backbone, recon.create_method(method))
+    torch.testing.assert_close(centres.centres.grad, expected)

@@ -94,6 +94,16 @@ def test_training_takes_a_combined_loader_of_one_and_refuses_several(trainer: Tr
         trainer().fit(module, CombinedLoader({"a": loader, "b": loader}, "max_size_cycle"))
 
 
+def test_evaluation_on_several_loaders_is_refused_with_the_cure(trainer: TrainerFactory) -> None:
+    module = MultiTaskModule(TwoInputs(), [classification("a", 2), classification("b", 2)])
+    loader = DataLoader(samples(4), batch_size=4)  # type: ignore[arg-type]
+    for stage, evaluate in (("val", trainer().validate), ("test", trainer().test)):
+        with pytest.raises(
+            ValueError, match=rf"2 {stage} loaders are given, and metrics are of one set; give one loader"
+        ):
+            evaluate(module, [loader, loader])
+
+
 def test_a_label_out_of_bounds_names_its_task(trainer: TrainerFactory) -> None:
     torch.manual_seed(0)
     module = MultiTaskModule(TwoInputs(), [classification("a", 2), classification("b", 2)])
