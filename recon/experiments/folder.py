@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from recon.conflict import map_file
 from recon.experiments.contents import content_of
 from recon.experiments.plan import Plan
-from recon.files import write_json
+from recon.files import remove_leftovers, write_json
 from recon.reading import read_object
 
 
@@ -66,8 +65,8 @@ def held(identity: Identity, out: Path) -> Iterator[None]:
         raise ValueError(f"another benchmark is running in {out}; wait for it, or give another --out") from error
     try:
         _claim(identity, out)
-        for leftover in chain(out.glob(".*.tmp"), out.glob("runs/*/.*.tmp")):
-            leftover.unlink()
+        for pattern in ("", "runs/*/"):
+            remove_leftovers(out, pattern)
         yield
     finally:
         lock.release()

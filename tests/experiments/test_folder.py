@@ -134,8 +134,9 @@ def test_what_killed_processes_had_begun_to_write_is_removed(tiny: PlanFactory, 
     claim(tiny(), None, tmp_path)
     run = tmp_path / "runs" / "joint-plain-seed0"
     run.mkdir(parents=True)
-    for path in (tmp_path / ".results.json.123.tmp", run / ".last.ckpt.123.tmp", run / "last.ckpt", run / "mine.tmp"):
+    killed = [folder / f".{name}.{'0f' * 8}.tmp" for folder, name in ((tmp_path, "results.json"), (run, "last.ckpt"))]
+    for path in (*killed, run / "last.ckpt", run / "mine.tmp"):
         path.touch()
     claim(tiny(), None, tmp_path)
     assert {path.name for path in run.iterdir()} == {"last.ckpt", "mine.tmp"}
-    assert not (tmp_path / ".results.json.123.tmp").exists()
+    assert not any(path.exists() for path in killed)
