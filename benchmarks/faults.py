@@ -193,6 +193,7 @@ def kill_at_random(plan: Path, folder: Path, kills: int, seconds: float, seed: i
                 if process.poll() is None:
                     kill(process, way, choose)
                     faults.kills[way] += 1
+                    print(f"{sum(faults.kills.values())} of {kills}: {way}", file=sys.stderr, flush=True)
             wait_until_gone(process)
             compare(before, out, faults)
             finished = process.returncode == 0
