@@ -14,15 +14,23 @@ residual of the equations or optimality conditions that define the method's weig
     fairgrad           max a_i (G a)_i - 1, in absolute value
     upgrad, dualproj   worst conflict: max -g_i·d / (|g_i| |g_0|)
     imtl_g             max d·g_i / |g_i| / mean - 1, in absolute value
+
+Last come ours at the largest K beside processes that keep every core busy, as data workers or a second run do: with the
+threads of the environment (leave OMP_NUM_THREADS out to see the default) and with one for all linear algebra, in turn.
 """
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
 
 import torch
 from jsonargparse import auto_cli
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torchjd import aggregation
 
@@ -144,6 +152,37 @@ def measure(tasks: int, rounds: int, generator: torch.Generator) -> dict[str, tu
     }
 
 
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """A process for each core that does nothing but take time, for a ``with`` block."""
+    workers = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def measure_threads(tasks: int, rounds: int, generator: torch.Generator) -> dict[str, tuple[list[float], list[float]]]:
+    """Name -> microseconds of ours with the threads of the environment, and with one."""
+    libraries = ThreadpoolController().select(user_api="blas")
+    contexts: list[Callable[[], AbstractContextManager[object]]] = [nullcontext, lambda: libraries.limit(limits=1)]
+    solvers = {name: row.ours() for name, row in ROWS.items() if not (name == "krum" and tasks < 3)}
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in solvers}
+    for count in range(rounds + 1):
+        gramians = [jacobian @ jacobian.T for jacobian in (draw(tasks, generator) for _ in range(_IN_A_ROW))]
+        for name, solver in solvers.items():
+            for side, context in enumerate(contexts):
+                with context():
+                    for gramian in gramians:
+                        start = perf_counter()
+                        solver(gramian)
+                        if count > 0:
+                            times[name][side].append(1e6 * (perf_counter() - start))
+    return times
+
+
 def main(tasks: tuple[int, ...] = (2, 3, 5, 10, 40), rounds: int = 30, seed: int = 0) -> None:
     """Print one table for each number of tasks.
 
@@ -161,6 +200,12 @@ def main(tasks: tuple[int, ...] = (2, 3, 5, 10, 40), rounds: int = 30, seed: int
                 f"{name:20}{_shown(time, '.0f', ' us'):>15}{_shown(residual, '.0e'):>12}"
                 f"{_shown(their_time, '.0f', ' us'):>12}{_shown(their_residual, '.0e'):>12}"
             )
+    print(f"K = {max(tasks)}, all cores busy{'default':>10}{'90 %':>12}{'one thread':>14}{'90 %':>12}")
+    with busy_machine():
+        for name, sides in measure_threads(max(tasks), rounds, generator).items():
+            figures = [figure for side in sides for figure in (median(side), quantiles(side, n=10)[-1])]
+            cells = [f"{figure:>{width}.0f} us" for figure, width in zip(figures, (9, 9, 11, 9), strict=True)]
+            print(f"{name:20}{''.join(cells)}")
 
 
 def _shown(value: float, form: str, unit: str = "") -> str:
