@@ -81,6 +81,7 @@ class Memory:
         self._written = written
         self._entries: dict[Key, _Entry] = {}
         self._same: dict[int, tuple[Tensor, int, Identity]] = {}
+        self._given: dict[Key, list[tuple[Tensor, int]]] = {}
         self._mode = _mode()
         self._record: bool | None = None
 
@@ -134,7 +135,7 @@ class Memory:
             self._break_if_hooked(module)
             return forward()
         try:
-            inputs = signature((args, kwargs), self._identity)
+            inputs = signature((args, kwargs), partial(self._value, path))
             key: Key = (path, module.training, _autocast(), inputs)
             self._counts[key] += 1
         except (Opaque, RuntimeError, TypeError):  # inference tensors have no version, other things no hash
@@ -210,6 +211,23 @@ class Memory:
             for inner in frame.inside:
                 self._entries.pop(inner, None)
         return True
+
+    def _value(self, path: str, tensor: Tensor) -> Identity:
+        """The identity of an argument; a mask that every task makes anew counts as that of the first if it is equal."""
+        identity = self._identity(tensor)
+        # In evaluation all tensors are without gradients, and keeping them all would take memory.
+        if tensor.requires_grad or (tensor.is_floating_point() and not self._mode[0]):
+            return identity
+        place = (path, tensor.shape, tensor.dtype, tensor.device)
+        given = self._given.setdefault(place, []) if self._record else self._given.get(place, [])
+        if self._record:
+            given.append((tensor, tensor._version))
+        elif identity == (id(tensor), tensor._version) and all(tensor is not other for other, _ in given):
+            for other, version in given:
+                if other._version == version and torch.equal(tensor, other):
+                    self._same[id(tensor)] = tensor, tensor._version, self._identity(other)
+                    return self._identity(other)
+        return identity
 
     def _identity(self, tensor: Tensor) -> Identity:
         known = self._same.get(id(tensor))

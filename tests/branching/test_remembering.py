@@ -139,6 +139,16 @@ class Keeps(nn.Module):
         return x
 
 
+class MakesMasks(Untraceable):
+    """Tensors without gradients that the forward makes between modules, as attention masks and positions."""
+
+    def features(self, x: Tensor) -> Any:
+        mask = (x > 0).all(1)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.late(self.blocks[0](x, ~mask))
+
+
 class ReadsWhatModulesKeep(Untraceable):
     def __init__(self) -> None:
         super().__init__()
@@ -226,6 +236,7 @@ def test_blocks_are_those_of_separate_copies(act: Callable[[], nn.Module], layer
         HandsViewsOn,
         CallsAModuleTwice,
         Containers,
+        MakesMasks,
         ReadsWhatModulesKeep,
         ReachesABranch,
         Collects,
@@ -250,6 +261,15 @@ def test_blocks_before_the_branch_run_once(layers: list[str], calls: int) -> Non
                 net(x)
         assert Block.calls == calls
     assert net.shared.norm.num_batches_tracked == (9 if layers != ["stem"] else 27)
+
+
+def test_masks_that_every_task_makes_anew_count_as_one() -> None:
+    net, x = net_of(MakesMasks(), ["late"]), torch.randn(5, 4)
+    for mode in (torch.enable_grad, torch.no_grad):
+        Block.calls = 0
+        with mode():
+            net(x)
+        assert Block.calls == 4
 
 
 def test_every_tasks_gradient_goes_through_what_is_remembered() -> None:
