@@ -123,6 +123,13 @@ def test_a_search_is_not_gone_on_with_by_a_plain_training() -> None:
 
 def test_every_run_has_a_folder_and_the_newest_is_the_last(capsys: pytest.CaptureFixture[str]) -> None:
     run("fit")
+    told = capsys.readouterr().out.splitlines()
+    assert told[-3:] == [
+        f"checkpoint: {LAST}",
+        "metrics: logs/glyphs/version_0/metrics.csv",
+        "configuration: logs/glyphs/version_0/config.yaml",
+    ]
+    assert any(line.startswith("val/digit/accuracy ") for line in told)
     first = Path(LAST).read_bytes()
     run("search")
     capsys.readouterr()
