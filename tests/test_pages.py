@@ -114,7 +114,9 @@ def test_programs_of_python_are_there_with_their_options(page: Path) -> None:
 
 
 def made_by_recon(name: str) -> bool:
-    return any(f'{name}"' in path.read_text() or f"{name}`" in path.read_text() for path in SOURCES)
+    """Whether the code names a file, or a figure without the suffixes of its formats."""
+    stem = re.escape(name.removesuffix(".png"))
+    return any(re.search(rf'\b({re.escape(name)}|{stem})["`]', path.read_text()) for path in SOURCES)
 
 
 @over_pages
