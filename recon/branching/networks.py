@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from recon.branching.arguments import Arguments
 from recon.branching.copying import modes_of, set_modes
 from recon.branching.effects import attributes, modules_seen_from
 from recon.branching.following import Carrier, Kept, carry_over
@@ -68,11 +69,12 @@ class TaskNetworks:
             memory = Memory(self._trunk - self._unsteady, self._written)
             first, *others = self._modules.items()
             before = attributes(first[1])
+            given = Arguments(args, kwargs)
             outputs = {first[0]: memory.run(first[1], args, kwargs)}
             after = attributes(first[1])
             self._unsteady = {path for path in before if after.get(path) != before[path]}
             memory.forget(self._unsteady)
-            outputs.update((task, memory.run(modules, args, kwargs)) for task, modules in others)
+            outputs.update((task, memory.run(modules, *given.again())) for task, modules in others)
             return outputs
 
     def train(self, mode: bool) -> None:

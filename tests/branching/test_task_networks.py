@@ -291,3 +291,25 @@ def test_feature_extractors_stay_in_evaluation(layer: str, again: Callable[[Any]
     expected = copies_of(net, network)["right"](x)
     for outputs in (net(x)["right"], plain(x), net.train().eval().extract("right")(x)):
         torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-12)
+
+
+class WritesIntoItsInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.early, self.late = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, more: dict[str, Tensor]) -> Tensor:
+        x += 1
+        more["y"].mul_(2)
+        return x if x.sum() > 1e9 else self.late(self.early(x) * more["y"])
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be traced")
+def test_every_task_gets_the_input_as_it_was() -> None:
+    torch.manual_seed(0)
+    plain = WritesIntoItsInput()
+    net = branch(plain, ["late"], ("a", "b", "c"))
+    x, y = torch.randn(2, 3, 4)
+    want = plain(x.clone(), {"y": y.clone()})
+    for output in net(x, {"y": y}).values():
+        assert torch.equal(output, want)

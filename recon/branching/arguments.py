@@ -1,0 +1,34 @@
+"""The arguments of a call that is made again, for every task."""
+
+from typing import Any
+
+from torch import Tensor
+
+from recon.branching.structure import Opaque, map_tensors
+
+
+class Arguments:
+    """Arguments that are given to one network after another.
+
+    The first may write into them. Then the others get clones of what was there before.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given = args, kwargs
+        self._versions: list[tuple[Tensor, int]] = []
+        self._before: Any = None
+        try:
+            self._before = map_tensors(list(self._given), self._kept)
+        except Opaque:  # nobody knows what is in it, so that it cannot be cloned
+            self._versions = []
+
+    def again(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The very same arguments, or clones if one of them was written to."""
+        if all(tensor._version == version for tensor, version in self._versions):
+            return self._given
+        args, kwargs = map_tensors(self._before, lambda tensor: tensor.clone())
+        return args, kwargs
+
+    def _kept(self, tensor: Tensor) -> Tensor:
+        self._versions.append((tensor, tensor._version))
+        return tensor.clone()
