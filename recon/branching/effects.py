@@ -12,19 +12,18 @@ from recon.branching.python_state import freeze
 from recon.branching.values import Untraceable
 
 _MACHINERY = frozenset(vars(nn.Module())) - {"training", "_modules"}
+_LEFT_OUT = _MACHINERY | {"forward"}
 
 
 def attributes(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Path -> what a module holds besides registered tensors, in a form that is equal as long as nothing is changed."""
     frozen: dict[int, Any] = {}
-    return {
-        path: [
-            (name, _frozen(value, frozen))
-            for name, value in vars(module).items()
-            if name not in _MACHINERY and name != "forward" and name not in _computed(module)
-        ]
-        for path, module in modules.items()
-    }
+    return {path: _attributes(module, frozen) for path, module in modules.items()}
+
+
+def _attributes(module: nn.Module, frozen: dict[int, Any]) -> list[tuple[str, Any]]:
+    left_out = _LEFT_OUT | _computed(module) if module._forward_pre_hooks else _LEFT_OUT
+    return [(name, _frozen(value, frozen)) for name, value in vars(module).items() if name not in left_out]
 
 
 def _frozen(value: Any, frozen: dict[int, Any]) -> Any:

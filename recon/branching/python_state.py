@@ -86,7 +86,7 @@ def _held(value: Any, seen: dict[int, Any]) -> Any:
         return value.func, _freeze(value.args, seen), _freeze(value.keywords, seen)
     if (state := generator_state(value)) is not None:
         return state
-    attributes = attributes_of(value)
+    attributes = None if type(value) is dict else attributes_of(value)
     if attributes is None and not isinstance(value, Mapping):
         return _Itself(value)
     pairs = (*(value.items() if isinstance(value, Mapping) else ()), *(attributes or {}).items())

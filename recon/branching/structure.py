@@ -2,14 +2,17 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_is_leaf, tree_unflatten
 
 from recon.branching.python_state import is_constant
+
+# Asked of every call of every module: what is most common comes first, and pytree, which is slow, where it must.
+_TENSORS = (Tensor, nn.Parameter)
 
 
 class Opaque(Exception):
@@ -22,18 +25,21 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     Raises:
         Opaque: If something in it is no tensor, no constant and no container that is known.
     """
-    leaves, structure = tree_flatten(value)
-    return tree_unflatten([_mapped(leaf, function) for leaf in leaves], structure)
-
-
-def _mapped(leaf: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if type(leaf) in (Tensor, nn.Parameter):
-        return function(leaf)
-    if is_constant(leaf):
-        return leaf
-    if _is_container(leaf):
-        return _copied(leaf, function)
-    raise Opaque(type(leaf).__name__)
+    kind = type(value)
+    if kind in _TENSORS:
+        return function(value)
+    if is_constant(value):
+        return value
+    if kind is tuple or kind is list:
+        return kind([map_tensors(item, function) for item in value])
+    if kind is dict:
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    if not tree_is_leaf(value):
+        leaves, structure = tree_flatten(value)
+        return tree_unflatten([map_tensors(leaf, function) for leaf in leaves], structure)
+    if _is_container(value):
+        return _copied(value, function)
+    raise Opaque(kind.__name__)
 
 
 def _is_container(leaf: Any) -> bool:
@@ -59,19 +65,19 @@ def signature(value: Any, of: Callable[[Tensor], Any]) -> tuple[Any, ...]:
     Raises:
         Opaque: As in :func:`map_tensors`.
     """
-    return tuple(_signed(value, of))
-
-
-def _signed(value: Any, of: Callable[[Tensor], Any]) -> Iterator[Any]:
-    leaves, structure = tree_flatten(value)
-    yield structure
-    for leaf in leaves:
-        if type(leaf) in (Tensor, nn.Parameter):
-            yield of(leaf)
-        elif is_constant(leaf):
-            yield type(leaf), (id(leaf) if isinstance(leaf, FunctionType) else leaf)
-        elif _is_container(leaf):
-            items = list(leaf.items()) if isinstance(leaf, dict) else list(leaf) if isinstance(leaf, list) else []
-            yield type(leaf), tuple(_signed([items, dict(getattr(leaf, "__dict__", {}))], of))
-        else:
-            raise Opaque(type(leaf).__name__)
+    kind = type(value)
+    if kind in _TENSORS:
+        return Tensor, of(value)
+    if is_constant(value):
+        return kind, (id(value) if isinstance(value, FunctionType) else value)
+    if kind is tuple or kind is list:
+        return kind, *[signature(item, of) for item in value]
+    if kind is dict:
+        return kind, *[(key, signature(item, of)) for key, item in value.items()]
+    if not tree_is_leaf(value):
+        leaves, structure = tree_flatten(value)
+        return structure, *[signature(leaf, of) for leaf in leaves]
+    if _is_container(value):
+        items = list(value.items()) if isinstance(value, dict) else list(value) if isinstance(value, list) else []
+        return kind, signature([items, dict(getattr(value, "__dict__", {}))], of)
+    raise Opaque(kind.__name__)
