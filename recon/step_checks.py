@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.graph import leaves_in_common
 from recon.methods import Method
@@ -85,7 +85,12 @@ def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], share
         tasks: Their tasks.
         shared: The shared parameters.
     """
-    left_out = {leaf: by for leaf, by in leaves_in_common(losses).items() if leaf not in shared}
+    # Inputs that losses differentiate by (as of differential equations) are leaves too, and nobody trains them.
+    left_out = {
+        leaf: by
+        for leaf, by in leaves_in_common(losses).items()
+        if isinstance(leaf, nn.Parameter) and leaf not in shared
+    }
     if not left_out:
         return
     by = sorted({index for indices in left_out.values() for index in indices})

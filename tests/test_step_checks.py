@@ -77,6 +77,15 @@ def test_nothing_is_said_when_the_part_is_handed_over_branched_or_a_single_tasks
     assert said(lambda: single.backward({"a": net.losses()["a"]})) == []
 
 
+def test_inputs_that_losses_differentiate_by_are_no_part_that_was_left_out() -> None:
+    net = Net()
+    x = net.x.clone().requires_grad_()
+    value = net.encoder(x).square().sum()
+    (slope,) = torch.autograd.grad(value, x, create_graph=True)
+    equation = recon.Engine(net.encoder, ["equation", "boundary"], "mgda")
+    assert said(lambda: equation.backward({"equation": slope.square().mean(), "boundary": value})) == []
+
+
 def test_losses_from_one_compiled_function_are_not_taken_for_shared_heads() -> None:
     """A compiled function is one node of the graph, from which each loss seems to reach every head."""
 
