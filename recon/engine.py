@@ -348,12 +348,13 @@ class Engine:
 
     def _backward_weighted_tasks(self, losses: list[Tensor], weights: Tensor) -> None:
         """Plain task gradients into the buffer, and each task's own parameters their weighted one."""
-        shared = set(self.gradients.parameters)
+        gradients = self.gradients
+        shared = set(gradients.parameters)
         for row, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
             own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
             with without_grad(own):
                 loss.backward(retain_graph=row < len(losses) - 1)
-                self.gradients.take(row)
+                gradients.take(row)
                 plain = [leaf.grad for leaf in own]
             for leaf, gradient in zip(own, plain, strict=True):
                 accumulate(leaf, None if gradient is None else weight * gradient)

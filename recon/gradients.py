@@ -87,8 +87,7 @@ class TaskGradients:
         device = self.parameters[0].device if self.parameters else None
         self.jacobian = torch.zeros(tasks, sum(counts), dtype=_buffer_dtype(self.parameters), device=device)
         """(K, P): one row a task, zero where a loss does not reach."""
-        dtypes = (p.dtype for p in self.parameters)
-        self.precision = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+        self.precision = _coarsest_dtype(self.parameters)
         """That of the gradients, which are as coarse as the coarsest parameters, whatever the buffer holds."""
         self._views = [self._real_views(row) for row in self.jacobian]
         # Which slices of the buffer hold a gradient: the others are known to be zero and need no work.
@@ -104,7 +103,8 @@ class TaskGradients:
         if len(parameters) != len(self.parameters) or not all(map(operator.is_, parameters, self.parameters)):
             return False
         device = parameters[0].device if parameters else self.jacobian.device
-        return (device, _buffer_dtype(parameters)) == (self.jacobian.device, self.jacobian.dtype)
+        held = self.jacobian.device, self.jacobian.dtype, self.precision
+        return (device, _buffer_dtype(parameters), _coarsest_dtype(parameters)) == held
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
         """A flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters.
@@ -187,6 +187,14 @@ def _numbers(parameter: nn.Parameter) -> int:
 
 def _buffer_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
     dtype = torch.float32
-    for parameter in parameters:
-        dtype = torch.promote_types(dtype, parameter.dtype.to_real())
+    for own in _dtypes(parameters):
+        dtype = torch.promote_types(dtype, own.to_real())
     return dtype
+
+
+def _coarsest_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
+    return max(_dtypes(parameters), key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+
+
+def _dtypes(parameters: Sequence[nn.Parameter]) -> set[torch.dtype]:
+    return {p.dtype for p in parameters}  # few, and looked at in every step

@@ -249,3 +249,39 @@ def test_a_buffer_may_be_empty_and_is_one_of_real_numbers() -> None:
     assert gradients.jacobian.shape == (2, 2 * 12 + 2 * 4 + 6 + 1)
     shapes = [piece.shape for piece in gradients.like_parameters(gradients.jacobian[0])]
     assert shapes == [p.shape for p in gradients.parameters]
+
+
+def test_the_precision_of_the_gradients_is_that_of_a_network_that_was_cast_later() -> None:
+    torch.manual_seed(0)
+    shared, heads = nn.Linear(3, 2), nn.ModuleDict({task: nn.Linear(2, 1) for task in ("a", "b")})
+    engine = recon.Engine(shared, list(heads), "upgrad")
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        shared.to(dtype)  # keeps the parameters, and the buffer in float32 where it can
+        heads.to(dtype)
+        features = shared(torch.ones(2, 3, dtype=dtype))
+        engine.backward({task: head(features).square().mean() for task, head in heads.items()})
+        assert engine.gradients.precision == dtype
+        shared.zero_grad()
+
+
+def test_observed_loss_methods_look_for_the_shared_layers_as_often_for_many_tasks_as_for_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walks: list[nn.Module] = []
+
+    def counted(module: nn.Module) -> dict[str, list[nn.Parameter]]:
+        walks.append(module)
+        return shared_layers(module)
+
+    monkeypatch.setattr("recon.engine.shared_layers", counted)
+
+    def number(tasks: int) -> int:
+        shared, heads = nn.Linear(3, 2), {f"t{i}": nn.Linear(2, 1) for i in range(tasks)}
+        engine = recon.Engine(shared, list(heads), "joint", recon.ConflictAnalyzer(shared, list(heads)))
+        features = shared(torch.ones(2, 3))
+        losses = {task: head(features).square().mean() for task, head in heads.items()}
+        walks.clear()
+        engine.backward(losses)
+        return len(walks)
+
+    assert number(9) == number(2)
