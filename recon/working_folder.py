@@ -16,6 +16,7 @@ from recon.reading import open_regular
 
 _DOTTED = re.compile(r"(?<![\w./-])([^\W\d]\w*)\.([^\W\d]\w*)")
 _CONFIGURATION = (".yaml", ".yml", ".json")
+_FILES = (*_CONFIGURATION, ".ckpt")
 
 
 def append_working_folder() -> None:
@@ -27,7 +28,7 @@ def append_working_folder() -> None:
 def append_working_folder_for(words: Sequence[str]) -> None:
     """Do so if words of a command line, or the configurations that they name, name a class of a module there."""
     texts = [text for word in words for text in _texts(word.partition("=")[2] if "=" in word else word, Path())]
-    if any(_is_there(*name) for text in texts for name in _DOTTED.findall(text)):
+    if any(_is_there(*name) for text in texts if not _is_path(text) for name in _DOTTED.findall(text)):
         append_working_folder()
 
 
@@ -43,6 +44,11 @@ def safe_path() -> Iterator[None]:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text names a file or folder: ``last.ckpt`` is no class of a module ``last``."""
+    return text.endswith(_FILES) or ("\0" not in text and os.path.lexists(text))
 
 
 def _is_there(module: str, attribute: str) -> bool:

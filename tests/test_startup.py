@@ -85,11 +85,14 @@ def test_the_working_folder_comes_last_where_a_class_path_needs_it(strange: Path
         ["fit", "--data", "recon.data.Glyphs", "--model.backbone=torch.nn.Linear"],
         ["fit", "--config", "fit.yaml", "--ckpt_path", "logs/rich.ckpt", "--trainer.max_epochs=0.5"],
         ["fit", "--config", "absent.yaml"],
+        ["test", "--ckpt_path", "rich.ckpt", "--data.root=tensorboard.d"],
+        ["search", "--map_path=rich.json"],
         ["fit", "--config", "damaged.yaml"],
     ],
 )
 def test_it_does_not_come_where_none_does(strange: Path, words: list[str]) -> None:
     Path("fit.yaml").write_text("data: {class_path: recon.data.Glyphs}\ntrainer: {max_epochs: 3}")
+    Path("tensorboard.d").mkdir()
     Path("damaged.yaml").write_text("data: {class_path: [")
     append_working_folder_for(words)
     assert str(strange) not in sys.path

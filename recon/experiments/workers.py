@@ -130,9 +130,10 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, threads, imports))
-        resource_tracker.ensure_running()  # or the first start would start it, and let Ctrl-C through again
-        with _without_interrupts(), safe_path():  # a process that starts here inherits both
-            self.process.start()
+        with safe_path():  # a process that starts here inherits it, this one too:
+            resource_tracker.ensure_running()  # or the first start would start it, and let Ctrl-C through again
+            with _without_interrupts():
+                self.process.start()
         theirs.close()
 
     def begin(self, plan: Plan, run: Run, out: Path, root: str | None) -> None:

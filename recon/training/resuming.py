@@ -1,5 +1,6 @@
 """What a checkpoint is of, held against the run that is to go on from it."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ def checkpoint_file(trainer: pl.Trainer, path: str) -> str:
         raise ValueError(f"--ckpt_path {path}: no checkpoint is loaded from elsewhere; download it, and give the file")
     if not Path(path).is_file():
         raise ValueError(f"--ckpt_path {path}: there is no such file; give a checkpoint, or last for the newest")
-    return path
+    # A bare name may be one of Lightning's words: best, hpc, registry.
+    return path if os.path.dirname(path) else os.path.join(os.curdir, path)
 
 
 def refuse_search(path: str) -> None:

@@ -381,8 +381,11 @@ def test_an_interrupted_benchmark_ends_with_all_its_processes_and_resumes_to_the
 
 
 def test_ctrl_c_while_the_workers_start_is_as_quiet(tiny_file: FileFactory, tmp_path: Path) -> None:
+    """And of what lies in the working folder no process executes anything."""
     out = tmp_path / "out"
-    process = recon("benchmark", tiny_file(tmp_path, **LONG), "--out", out, "--jobs", "2")
+    strange = tmp_path / "multiprocessing.py"
+    strange.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    process = recon("benchmark", tiny_file(tmp_path, **LONG), "--out", out, "--jobs", "2", cwd=tmp_path)
     wait_for(out / "plan.json", process)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
@@ -390,6 +393,7 @@ def test_ctrl_c_while_the_workers_start_is_as_quiet(tiny_file: FileFactory, tmp_
     assert group_is_gone(process.pid, seconds=20)
     assert "Traceback" not in errors
     assert "recon: interrupted" in errors
+    assert not (tmp_path / "executed").exists()
 
 
 def test_jobs_are_one_a_core_and_four_at_most() -> None:
