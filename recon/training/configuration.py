@@ -13,7 +13,7 @@ from recon.tasks import Task
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
 from recon.training.progress import EpochLines, without_terminal
-from recon.training.run_folder import LastEpochCheckpoint
+from recon.training.run_folder import LastEpochCheckpoint, RunConfiguration
 from recon.training.trainer import Trainer
 
 COMMANDS = ("fit", "search", "validate", "test", "predict")
@@ -46,7 +46,8 @@ class TrainingCLI(LightningCLI):
                 "enable_model_summary": False,  # it counts FLOPs of what it never runs
                 "num_sanity_val_steps": 0,
             },
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=RunConfiguration,
+            save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,
             seed_everything_default=0,
             load_from_checkpoint_support=False,

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import SaveConfigCallback
 
-from recon.files import remove_leftovers
+from recon.files import remove_leftovers, write_atomically
 
 CHECKPOINT = "last.ckpt"
+CONFIGURATION = "config.yaml"
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
@@ -50,6 +52,26 @@ class LastEpochCheckpoint(ModelCheckpoint):
         """Nothing: what a run is resumed from is another run's, and is left alone."""
 
 
+class RunConfiguration(SaveConfigCallback):
+    """Keeps the configuration in the folder of the run; nowhere if that keeps neither logs nor a checkpoint of ours.
+
+    Lightning writes it into the working folder where the logger has no folder of its own, over any ``config.yaml``.
+    """
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.logger is not None:
+            self._write(run_folder(trainer))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.logger is None:
+            for checkpoint in trainer.checkpoint_callbacks:
+                if isinstance(checkpoint, LastEpochCheckpoint) and checkpoint.dirpath is not None:
+                    self._write(Path(checkpoint.dirpath))
+
+    def _write(self, folder: Path) -> None:
+        write_atomically(folder / CONFIGURATION, self.parser.dump(self.config, skip_unset=False))
+
+
 def newest_checkpoint(trainer: pl.Trainer) -> Path:
     """The newest ``last.ckpt`` of the runs beside this one, and of the folders that its configuration names.
 
@@ -73,16 +95,18 @@ def tell(trainer: pl.Trainer) -> None:
     """Print the metrics that a training ended with, and where its files are."""
     for name, value in trainer.callback_metrics.items():
         print(f"{name:<32} {value:.4g}")
-    logs = None if trainer.log_dir is None else Path(trainer.log_dir)
-    files: dict[str, list[Any]] = {
-        "checkpoint": [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)],
-        "metrics": [] if logs is None else [logs / "metrics.csv"],
-        "configuration": [] if logs is None else [logs / "config.yaml"],
+    kept = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    saved = [Path(path) for path in kept if path]
+    folders = [path.parent for path in saved] if trainer.logger is None else [run_folder(trainer)]
+    files = {
+        "checkpoint": saved,
+        "metrics": [folder / "metrics.csv" for folder in folders],
+        "configuration": [folder / CONFIGURATION for folder in folders],
     }
     for what, paths in files.items():
         for path in paths:
-            if path and Path(path).exists():
-                print(f"{what}: {short(Path(path))}")
+            if path.exists():
+                print(f"{what}: {short(path)}")
 
 
 def short(path: Path) -> Path:

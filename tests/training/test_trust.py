@@ -20,7 +20,7 @@ TINY = [
     "--trainer.enable_progress_bar=false",
 ]
 LAST = "logs/glyphs/version_0/last.ckpt"
-COMMANDS = ("fit", "search", "validate", "test")
+COMMANDS = ("fit", "search", "validate", "test", "predict")
 
 
 class Code:
@@ -63,7 +63,9 @@ def test_hyperparameters_of_a_checkpoint_do_not_reach_the_configuration(command:
     assert yaml.safe_load(written.read_text())["model"]["method"] == "joint"
 
 
-@pytest.mark.parametrize(("command", "path"), [("fit", "last"), ("search", LAST), ("validate", "last"), ("test", LAST)])
+@pytest.mark.parametrize(
+    ("command", "path"), [("fit", "last"), ("search", LAST), ("validate", "last"), ("test", LAST), ("predict", "last")]
+)
 def test_code_in_a_checkpoint_does_not_run(command: str, path: str) -> None:
     Path(LAST).parent.mkdir(parents=True)
     torch.save({"state_dict": {}, "epoch": 0, "global_step": 0, "callbacks": Code()}, LAST)
@@ -78,6 +80,7 @@ def test_code_in_a_checkpoint_does_not_run(command: str, path: str) -> None:
         ("search", "file:///tmp/last.ckpt"),
         ("validate", "simplecache::http://localhost:9/x"),
         ("test", "registry:model"),
+        ("predict", "https://localhost:9/last.ckpt"),
     ],
 )
 def test_checkpoints_are_not_loaded_from_elsewhere(command: str, url: str) -> None:
@@ -92,7 +95,13 @@ def test_a_local_file_whose_name_looks_remote_is_read_as_a_file() -> None:
     run("test", "--ckpt_path=http/last.ckpt")
 
 
-@pytest.mark.parametrize("command", ["validate", "test"])
+@pytest.mark.parametrize("name", ["best", "hpc", "registry"])
+def test_a_file_that_is_named_as_lightnings_words_is_a_file(name: str) -> None:
+    Path(name).write_text("")
+    assert refusal("test", f"--ckpt_path={name}").startswith(f"./{name} is damaged, or no checkpoint")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_untrained_weights_are_not_evaluated(command: str) -> None:
     assert "give --ckpt_path FILE, or last for the newest" in refusal(command)
 
@@ -140,9 +149,15 @@ def test_every_run_has_a_folder_and_the_newest_is_the_last(capsys: pytest.Captur
     assert epochs == [0, 0, 1]
 
 
-def test_runs_without_logs_have_folders_too() -> None:
+def test_runs_without_logs_have_folders_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text("mine")
     for _ in range(2):
         run("fit", "--trainer.logger=false")
+    run("test", "--trainer.logger=false", "--ckpt_path=last")
+    assert Path("config.yaml").read_text() == "mine"
+    told = capsys.readouterr().out
+    assert "checkpoint: runs/version_1/last.ckpt\nconfiguration: runs/version_1/config.yaml\n" in told
+    assert yaml.safe_load(Path("runs/version_0/config.yaml").read_text())["model"]["method"] == "joint"
     assert sorted(map(str, Path().glob("runs/*/last.ckpt"))) == ["runs/version_0/last.ckpt", "runs/version_1/last.ckpt"]
 
 
