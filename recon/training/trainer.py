@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -122,7 +124,7 @@ class Trainer(pl.Trainer):
         check_new(folder)
         self.callbacks.append(files := PredictionFiles(folder))
         if datamodule is not None and not is_overridden("predict_dataloader", datamodule, pl.LightningDataModule):
-            datamodule.predict_dataloader = datamodule.test_dataloader  # type: ignore[method-assign]
+            datamodule.predict_dataloader = partial(_test_set, datamodule)  # type: ignore[method-assign]
         with self._interruptible():
             super().predict(
                 model, datamodule=datamodule, return_predictions=False, ckpt_path=checkpoint, weights_only=True
@@ -149,3 +151,9 @@ class Trainer(pl.Trainer):
             saved = [c.best_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint) and c.best_model_path]
             how = f"--ckpt_path {short(Path(saved[-1]))} goes on from the last finished epoch" if saved else ""
             raise KeyboardInterrupt(how) from None
+
+
+def _test_set(data: pl.LightningDataModule) -> Any:
+    """The test set of data that may know of the stage ``test``, and not of ``predict``."""
+    data.setup("test")
+    return data.test_dataloader()

@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from recon.cli import main
 from recon.data import Glyphs
+from recon.data.batches import Batch
+from recon.models import LeNet
+from recon.training import MultiTaskModule
+from recon.training.checkpoints import WholeCheckpoints
 from recon.training.predictions import PredictionFiles, check_new
+from recon.training.trainer import Trainer
 
 GLYPHS = Path(__file__).parents[2] / "configs" / "glyphs" / "fit.yaml"
 
@@ -36,6 +42,41 @@ def test_predict_writes_the_label_of_every_test_image(tmp_path: Path, monkeypatc
     for task, labels in found.items():
         truth = torch.cat([targets[task] for targets in truths]).numpy()
         assert (labels == truth).mean() == pytest.approx(float(row[f"val/{task}/accuracy"]))
+
+
+class ByStage(Glyphs):
+    """Data that are made for the stage that they are asked for by, as many data modules make theirs."""
+
+    stages: tuple[str, ...] = ()
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.stages = (*self.stages, stage)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return super().test_dataloader()
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        assert "test" in self.stages
+        return super().test_dataloader()
+
+
+def test_the_test_set_is_predicted_of_data_that_know_no_other(tmp_path: Path) -> None:
+    data = ByStage(train_size=32, test_size=20)
+    module = MultiTaskModule(LeNet(), data.tasks)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        plugins=WholeCheckpoints(),
+    )
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    trainer.predict(module, datamodule=data, out=str(tmp_path / "found"), ckpt_path=str(tmp_path / "a.ckpt"))
+    assert np.load(tmp_path / "found" / "digit.npy").shape == (20,)
 
 
 def test_what_is_of_every_pixel_gets_a_file_a_sample(tmp_path: Path) -> None:
