@@ -8,6 +8,7 @@ _SET_BY_THE_RUNNER = (
     "trainer.callbacks",
     "trainer.enable_checkpointing",
     "trainer.logger",
+    "trainer.plugins",
     "model.method",
     "model.method_options",
     "model.at",

@@ -140,6 +140,7 @@ def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
             "fit.trainer.limit_train_batches is 0.0, so nothing would be trained",
         ),
         (changed("fit.trainer.logger", True), "fit.trainer.logger is set by the benchmark"),
+        (changed("fit.trainer.plugins", []), "fit.trainer.plugins is set by the benchmark"),
         (changed("fit.seed_everything", 3), "fit.seed_everything is set by the benchmark"),
         ([1], r"a plan must be a mapping of keys, got \[1\]"),
         (None, "a plan must be a mapping of keys, got None"),
