@@ -23,12 +23,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from recon.engine import Engine
 from recon.files import check_writable, replaced, write_atomically
 from recon.methods import Method, create_method, list_methods
 from recon.methods.registry import method_name
+from recon.progress import counted
 
 Array = NDArray[np.float64]
 
@@ -123,10 +123,9 @@ class Paths:
 
 
 def walk(methods: Sequence[str], steps: int = STEPS) -> Paths:
-    """Take the paths of methods, with their default hyperparameters, from all starts, with a progress bar."""
+    """Take the paths of methods, with their default hyperparameters, from all starts, and tell how far that is."""
     paths = Paths({}, {})
-    for name in (progress := tqdm(methods, unit="method")):
-        progress.set_postfix_str(name)
+    for name in counted(methods, "toy", "method"):
         try:
             paths.taken[name] = np.stack([path(create_method(name), start, steps) for start in STARTS])
         except (ImportError, TypeError, ValueError) as error:

@@ -8,8 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recon.experiments.plan import Plan, Run
-
-_SILENCE = 60.0  # seconds without a line after which a finished epoch is worth one
+from recon.progress import SILENCE, clock
 
 
 class Progress:
@@ -45,7 +44,7 @@ class Progress:
     def epochs(self, run: Run, number: int) -> None:
         """So many epochs of a run are finished."""
         self._done[run.id] = number
-        self._show(run, time.monotonic() - self._told > _SILENCE)
+        self._show(run, time.monotonic() - self._told > SILENCE)
 
     def finished(self, run: Run) -> None:
         """A run is finished."""
@@ -65,7 +64,11 @@ class Progress:
             self._bar.refresh()
         elif line:
             self._told = time.monotonic()
-            minutes, seconds = divmod(int(self._told - self._began), 60)
             epochs = f"{sum(self._done.values())}/{self._epochs * self._runs} epochs"
-            ended = "finished" if run.id in self._ended else f"in epoch {self._done[run.id] + 1}"
-            self.say(f"{state}, {epochs}, {minutes}:{seconds:02}: {run.id} {ended}")
+            self.say(f"{state}, {epochs}, {clock(self._told - self._began)}: {run.id} {self._doing(run)}")
+
+    def _doing(self, run: Run) -> str:
+        if run.id in self._ended:
+            return "finished"
+        done = self._done[run.id]
+        return f"in epoch {done + 1}" if done < self._epochs else "is tested"

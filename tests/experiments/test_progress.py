@@ -34,14 +34,18 @@ def test_without_a_terminal_an_epoch_after_a_silent_minute_is_a_line(
     tiny: PlanFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
-    clock = iter([0.0, 30.0, 61.5, 61.5, 90.0])
+    clock = iter([0.0, 30.0, 61.5, 61.5, 90.0, 130.0, 130.0])
     monkeypatch.setattr("recon.experiments.progress.time.monotonic", lambda: next(clock))
     run, *others = tiny().runs(["digit", "letter"])
     with Progress(tiny(), [run, *others], {}) as progress:
         progress.epochs(run, 0)
         progress.epochs(run, 1)
         progress.epochs(run, 2)
-    assert log.getvalue() == "0/3 runs, 1/6 epochs, 1:01: single-digit-seed0 in epoch 2\n"
+        progress.epochs(run, 2)
+    assert log.getvalue() == (
+        "0/3 runs, 1/6 epochs, 1:01: single-digit-seed0 in epoch 2\n"
+        "0/3 runs, 2/6 epochs, 2:10: single-digit-seed0 is tested\n"
+    )
 
 
 def test_a_terminal_shows_a_bar(tiny: PlanFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from recon.data.preparation.manifest import Arrays, Recipe, carry_out
 from recon.data.preparation.pictures import check_png, decode
 from recon.data.preparation.resizing import Size, averaged, sampled
+from recon.progress import counted
 
 COUNTS = {"train": 2975, "val": 500}
 FRAME: Size = (1024, 2048)
@@ -150,7 +150,7 @@ def _samples(source: Path, split: str) -> list[Sample]:
 
 def _check_files(samples: Sequence[Sample], frame: Size) -> None:
     """See that all files are there, whole and of the right size, before any work is done."""
-    for sample in tqdm(samples, desc="checking files", unit="image", dynamic_ncols=True):
+    for sample in counted(samples, "checking files", "image"):
         for path in sample.files.values():
             check_png(path, frame)
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from recon.data.layout import UNFINISHED
 from recon.files import replaced, write_json
+from recon.progress import Advance, counted
 from recon.reading import open_regular, read_object
 
 FORMAT = 1
@@ -151,12 +151,12 @@ def _make_missing(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays])
         sample for sample in samples if not all((out / path).exists() for path in recipe.files(*sample).values())
     ]
     done = len(samples) - len(missing)
-    with tqdm(total=len(samples), initial=done, desc=recipe.dataset, unit="image", dynamic_ncols=True) as bar:
-        for sample in missing:
+    with Advance(recipe.dataset, "image", done) as advance:
+        for number, sample in enumerate(missing, done + 1):
             arrays = make(*sample)
             for folder, path in recipe.files(*sample).items():
                 _save(out / path, arrays[folder])
-            bar.update()
+            advance.reach(number, len(samples))
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -171,6 +171,6 @@ def _seal(recipe: Recipe, out: Path) -> None:
         for index in range(len(names))
         for path in recipe.files(split, index).values()
     ]
-    files = {path: file_record(out / path) for path in tqdm(paths, desc="checksums", unit="file", dynamic_ncols=True)}
+    files = {path: file_record(out / path) for path in counted(paths, "checksums", "file")}
     samples = {split: list(names) for split, names in recipe.samples.items()}
     write_json(out / MANIFEST, {**recipe.identity, "samples": samples, "files": files})

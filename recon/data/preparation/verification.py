@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from recon.data.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.scene import CLASSES
+from recon.progress import Advance, counted
 from recon.reading import field, read_object
 
 _SHOWN = 10
@@ -60,7 +59,7 @@ def _check_files(directory: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _damaged(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
-    for name, record in tqdm(files.items(), desc="checksums", unit="file", dynamic_ncols=True):
+    for name, record in counted(list(files.items()), "checksums", "file"):
         path = directory / name
         if not path.is_file():
             yield f"{path} is missing"
@@ -88,13 +87,9 @@ def _label_classes(directory: Path) -> list[int]:
 
 
 def _check_contents(directory: Path, classes: int) -> None:
-    with tqdm(desc=f"{classes} classes", unit="image", delay=1, dynamic_ncols=True) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        contents = verify_layout(directory, classes, normals=(directory / SPLITS[0] / "normal").is_dir(), progress=show)
+    normals = (directory / SPLITS[0] / "normal").is_dir()
+    with Advance(f"{classes} classes", "image") as advance:
+        contents = verify_layout(directory, classes, normals=normals, progress=advance.reach)
     for split, found in contents.items():
         truth = ", ".join(f"{task} {fraction:.1%}" for task, fraction in found.truth.items())
         print(f"{split}: {found.scenes} images, {classes} classes; pixels with truth: {truth}")

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from tqdm import tqdm
 
 from recon.data.layout import SPLITS, Split
 from recon.data.rooms.sample import room
 from recon.files import replaced, write_json
+from recon.progress import Advance, counted
 from recon.reading import open_regular
 
 VERSION = 1
@@ -139,15 +139,14 @@ class _Rendering:
 
     def run(self) -> None:
         processes = min(_processors(), len(self.lacking) // _SHARE)
-        with tqdm(total=len(self.lacking), desc="rendering rooms", unit="room", delay=1, dynamic_ncols=True) as bar:
-            if processes < 2:
-                for sample in self.lacking:
-                    self._make(*sample)
-                    bar.update()
-            else:
-                self._run_in(processes, bar)
+        if processes < 2:
+            for sample in counted(self.lacking, "rendering rooms", "room"):
+                self._make(*sample)
+        else:
+            with Advance("rendering rooms", "room") as advance:
+                self._run_in(processes, advance)
 
-    def _run_in(self, count: int, bar: "tqdm[Any]") -> None:
+    def _run_in(self, count: int, advance: Advance) -> None:
         context = multiprocessing.get_context("fork")
         done: Synchronized[int] = context.Value("i", 0)
         processes = [context.Process(target=self._make_share, args=(i, count, done)) for i in range(count)]
@@ -157,7 +156,7 @@ class _Rendering:
             for process in processes:
                 while process.is_alive():
                     process.join(0.1)
-                    bar.update(done.value - bar.n)
+                    advance.reach(done.value, len(self.lacking))
         finally:
             for process in processes:
                 if process.is_alive():
@@ -166,7 +165,7 @@ class _Rendering:
             raise RuntimeError(
                 f"rendering rooms into {self.root} failed; what is finished there will not be made again"
             )
-        bar.update(len(self.lacking) - bar.n)
+        advance.reach(len(self.lacking), len(self.lacking))
 
     def _make_share(self, first: int, step: int, done: "Synchronized[int]") -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
