@@ -104,10 +104,20 @@ def test_extras_in_messages_are_there_and_nothing_is_asked_of_an_index() -> None
         assert set(re.findall(r'extra="(\w+)"', text)) <= set(setup.options("options.extras_require")), path
 
 
+def program(words: list[str]) -> Path:
+    """The file that python runs: ``FILE``, ``-m MODULE`` or ``-m PACKAGE``."""
+    if words[0] == "-P":  # keeps the working folder off the path
+        return program(words[1:])
+    if words[0] != "-m":
+        return ROOT / words[0]
+    module = ROOT.joinpath(*words[1].split("."))
+    return module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
+
+
 @over_pages
 def test_programs_of_python_are_there_with_their_options(page: Path) -> None:
     for words in commands(page, "python"):
-        module = ROOT.joinpath(*words[1].split(".")).with_suffix(".py") if words[0] == "-m" else ROOT / words[0]
+        module = program(words)
         assert module.is_file(), words
         for option in (word for word in words[2:] if word.startswith("--")):
             assert re.search(rf"\b{option[2:]}\b", module.read_text()), option
