@@ -58,6 +58,26 @@ def searched(tiny: PlanFactory, tmp_path_factory: pytest.TempPathFactory) -> tup
 Searched = tuple[Plan, Path, dict[str, Any]]
 
 
+class Code:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Path]]:
+        return Path.mkdir, (self.folder,)
+
+
+def test_code_in_the_checkpoint_that_a_run_goes_on_from_does_not_run(tiny: PlanFactory, tmp_path: Path) -> None:
+    directory = run_directory(tmp_path, "joint-plain-seed0")
+    directory.mkdir(parents=True)
+    content = {"state_dict": {}, "epoch": 0, "global_step": 0, "callbacks": Code(tmp_path / "executed")}
+    torch.save(content, directory / "last.ckpt")
+    with pytest.raises(ValueError, match="holds more than data, which is not loaded"):
+        carry_out(tiny(methods=ALL), "joint-plain-seed0", tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_run_leaves_configuration_checkpoint_log_map_and_result(searched: Searched) -> None:
     plan, out, result = searched
     directory = run_directory(out, "joint-plain-seed0")
