@@ -4,7 +4,7 @@ import enum
 import functools
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 from typing import Any
 
@@ -74,6 +74,8 @@ def _freeze(value: Any, seen: dict[int, Any]) -> Any:
 
 
 def _held(value: Any, seen: dict[int, Any]) -> Any:
+    if type(value) is dict:  # as modules have many, which are looked at in every step
+        return _pairs(value.items(), seen)
     if isinstance(value, list | tuple | deque):
         return tuple(_freeze(item, seen) for item in value)
     if isinstance(value, set | frozenset):
@@ -86,10 +88,13 @@ def _held(value: Any, seen: dict[int, Any]) -> Any:
         return value.func, _freeze(value.args, seen), _freeze(value.keywords, seen)
     if (state := generator_state(value)) is not None:
         return state
-    attributes = None if type(value) is dict else attributes_of(value)
+    attributes = attributes_of(value)
     if attributes is None and not isinstance(value, Mapping):
         return _Itself(value)
-    pairs = (*(value.items() if isinstance(value, Mapping) else ()), *(attributes or {}).items())
+    return _pairs((*(value.items() if isinstance(value, Mapping) else ()), *(attributes or {}).items()), seen)
+
+
+def _pairs(pairs: Iterable[tuple[Any, Any]], seen: dict[int, Any]) -> tuple[Any, ...]:
     return tuple((key if is_constant(key) else _Itself(key), _freeze(item, seen)) for key, item in pairs)
 
 
