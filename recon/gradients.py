@@ -118,7 +118,7 @@ class TaskGradients:
         """As :meth:`like_parameters`, with complex parameters as real ones with a last dimension of 2."""
         views = []
         for piece, parameter in zip(flat.split([_numbers(p) for p in self.parameters]), self.parameters, strict=True):
-            p = _as_real(parameter.detach())
+            p = _as_real(parameter)  # for its shape and strides alone
             dense = p.is_contiguous() or torch.empty_like(p, device="meta").stride() == p.stride()
             views.append(piece.as_strided(p.shape, p.stride()) if dense else piece.view(p.shape))
         return views
