@@ -166,7 +166,8 @@ class Engine:
             optimizer: Steps on all parameters; its gradients are zeroed first.
 
         Raises:
-            ValueError: As :meth:`backward`. Method and analyzer are then as before the step.
+            ValueError: As :meth:`backward`. The method is then as before the step, and so is the analyzer unless a
+                later evaluation was refused than the one that it saw; ``famo`` has by then moved the network.
             TypeError: As :meth:`backward`; or the optimizer evaluates by itself, which the method does not allow.
         """
         if self.step_count == 0:
