@@ -76,8 +76,10 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path:
     """The newest ``last.ckpt`` of the runs beside this one, and of the folders that its configuration names.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or the run is a trial of some batches, which has no folder.
     """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ValueError("--ckpt_path last: with fast_dev_run there is no folder of runs to look in; give the file")
     runs = run_folder(trainer).parent
     named = {Path(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath}
     found = [*runs.glob(f"*/{CHECKPOINT}"), *(path for folder in named for path in folder.glob("last*.ckpt"))]
@@ -95,6 +97,8 @@ def tell(trainer: pl.Trainer) -> None:
     """Print the metrics that a training ended with, and where its files are."""
     for name, value in trainer.callback_metrics.items():
         print(f"{name:<32} {value:.4g}")
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # which keeps nothing
+        return
     kept = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     saved = [Path(path) for path in kept if path]
     folders = [path.parent for path in saved] if trainer.logger is None else [run_folder(trainer)]

@@ -161,6 +161,16 @@ def test_runs_without_logs_have_folders_too(capsys: pytest.CaptureFixture[str]) 
     assert sorted(map(str, Path().glob("runs/*/last.ckpt"))) == ["runs/version_0/last.ckpt", "runs/version_1/last.ckpt"]
 
 
+def test_a_trial_of_a_batch_keeps_nothing_and_names_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.yaml").write_text("mine")
+    run("fit", "--trainer.fast_dev_run=true")
+    assert "configuration: " not in capsys.readouterr().out
+    assert [path.name for path in Path().iterdir()] == ["config.yaml"]
+    assert "no folder of runs to look in; give the file" in refusal(
+        "fit", "--trainer.fast_dev_run=true", "--ckpt_path=last"
+    )
+
+
 def test_a_checkpoint_of_an_earlier_version_goes_on() -> None:
     run("fit")
     content = torch.load(LAST, weights_only=True)
