@@ -234,6 +234,7 @@ class Mine(recon.GramianMethod):
 """
 
 
+@pytest.mark.slow
 def test_a_failing_run_of_a_method_of_ones_own_is_reported_and_tried_again_alone(
     tiny_file: FileFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,7 +352,7 @@ def uninterrupted(tiny: PlanFactory, tmp_path_factory: pytest.TempPathFactory) -
     return result
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("interruption", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_an_interrupted_benchmark_ends_with_all_its_processes_and_resumes_to_the_same_result(
     interruption: signal.Signals,
     uninterrupted: dict[str, Any],

@@ -177,6 +177,7 @@ def test_promises_hold_for_dependent_float32_gradients(entry: Entry, update: Upd
             check_promises(entry, jacobian, update(build(entry), jacobian, losses))
 
 
+@pytest.mark.slow
 @each_way
 @settings(deadline=None, max_examples=8)
 @given(st.data())
