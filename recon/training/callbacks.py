@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from recon.conflict import ConflictAnalyzer
 from recon.engine import Engine
+from recon.methods import Method
 from recon.training.module import MultiTaskModule
 
 
@@ -55,6 +56,7 @@ class ConflictCallback(pl.Callback):
                     f"the engine of {type(pl_module).__name__} has an analyzer already; make the engine without one, "
                     "or leave out the ConflictCallback"
                 )
+            _warn_of_state_left_out(engine.method, pl_module)
             self.analyzer = ConflictAnalyzer(engine.shared, engine.tasks, self.every)
             if self._saved:
                 self.analyzer.load_state_dict(self._saved)
@@ -112,6 +114,17 @@ def _only_engine(module: pl.LightningModule) -> Engine:
         f"ConflictCallback found {len(engines)} engines among the attributes of {name}, and observes one; give each an "
         "analyzer of its own instead: recon.Engine(..., analyzer=recon.ConflictAnalyzer(...))"
     )
+
+
+def _warn_of_state_left_out(method: Method, module: pl.LightningModule) -> None:
+    """An engine is no module, so the state of a method that only the engine holds is in no checkpoint."""
+    if method.state_dict() and method not in set(module.modules()):
+        name = type(module).__name__
+        warnings.warn(
+            f"{name}'s checkpoints lack the state of {method}, and a resumed run starts it anew; keep the method as an "
+            f"attribute of {name} too: self.method = recon.create_method(...)",
+            stacklevel=2,
+        )
 
 
 def _engines(module: pl.LightningModule) -> list[Engine]:

@@ -211,3 +211,26 @@ def test_a_backbone_that_stays_frozen_leaves_no_map_and_says_so(
     with pytest.warns(UserWarning, match="no step was observed, and .*conflict_map.json is not written"):
         trainer(callbacks=[ConflictCallback()]).fit(module, datamodule=glyphs)
     assert not (tmp_path / "conflict_map.json").exists()
+
+
+class WithMethod(Own):
+    """The same with a method that learns, held by the engine alone or by the module too."""
+
+    def __init__(self, registered: bool) -> None:
+        super().__init__(late=True)
+        method = recon.create_method("uw")
+        self.keep(recon.Engine(self.backbone, ["a", "b"], method))
+        self.late = False
+        if registered:
+            self.method = method
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_state_of_a_method_that_checkpoints_lack_is_told(
+    registered: bool, trainer: TrainerFactory, recwarn: pytest.WarningsRecorder
+) -> None:
+    module = WithMethod(registered)
+    trainer(max_epochs=1, callbacks=[ConflictCallback()]).fit(module, points())
+    told = [str(warning.message) for warning in recwarn if "self.method = recon.create_method" in str(warning.message)]
+    assert len(told) == (0 if registered else 1)
+    assert any(name.startswith("method.") for name in module.state_dict()) is registered
