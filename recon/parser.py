@@ -22,7 +22,8 @@ _PROBLEM = re.compile(
     re.DOTALL,
 )
 _REFUSED = re.compile(
-    r"Does not validate against any of the Union subtypes\n.*?Errors:\n\s+- (?P<what>[^\n]+)", re.DOTALL
+    r"Does not validate against any of the Union subtypes\n.*?Errors:\n\s+- (?P<what>[^\n]+((?<=:)\n\s+[^\n]+)*)",
+    re.DOTALL,
 )
 _BESIDE_THE_POINT = re.compile(r"- (Expected a path but|Does not validate against|Expected a <class 'NoneType'>)")
 
@@ -49,7 +50,7 @@ class Parser(ArgumentParser):
             return super().instantiate(*args, **kwargs)
         except ValueError as error:  # a class refused its arguments
             refused = _REFUSED.match(str(error))
-            what = refused["what"] if refused else str(error)
+            what = " ".join(refused["what"].split()) if refused else str(error)
             kind = _unworded(error, what)
             if refused or kind:
                 raise ValueError(f"{kind}: {what}" if kind else what) from error

@@ -27,6 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "class Data(pl.LightningDataModule):\n"
             "    def __init__(self):\n"
             "        raise KeyError('labels')\n"
+            "class Setting(pl.LightningDataModule):\n"
+            "    def __init__(self):\n"
+            "        raise AttributeError('cannot assign to it')\n"
         ),
         "list.yaml": "[1, 2]",
         "empty.yaml": "",
@@ -96,6 +99,7 @@ def test_what_is_empty_or_too_long_is_told_too(arguments: list[str], capsys: pyt
         (["--data=needy.Data"], "data: needy.Data: No module named 'absent_module'"),
         (["--data=wrong.Data"], "data: invalid syntax (wrong.py, line 1)"),
         (["--data=raising.Data"], "KeyError: 'labels'"),
+        (["--data=raising.Setting"], "given class_path 'raising.Setting': cannot assign to it"),
         (["--data=torch.nn.Linear"], "data: Import path does not correspond to a subclass of LightningDataModule"),
         (["--model.backbone=torch.nn.Lineal"], "module 'torch.nn' has no attribute 'Lineal'"),
         (["--trainer.max_ep=1"], "unknown option 'trainer.max_ep'; nearest: "),
