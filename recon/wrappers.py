@@ -5,10 +5,7 @@ A wrapper runs another module and puts a prefix of its own before the names of e
 network was run.
 """
 
-import copy
 from collections.abc import Iterator
-from itertools import chain
-from typing import Any
 
 from torch import nn
 
@@ -43,22 +40,6 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return held["module"]
     return None
-
-
-def without_wrappers(network: nn.Module) -> nn.Module:
-    """The network with neither itself nor any module in it wrapped.
-
-    Returns:
-        The very network if nothing in it is wrapped; else a copy of its modules that holds the same tensors.
-    """
-    network = unwrapped(network)
-    wrappers = [module for module in network.modules() if _wrapped(module) is not None]
-    if not wrappers:
-        return network
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
-    for wrapper in reversed(wrappers):  # those inside others come after them
-        memo[id(wrapper)] = copy.deepcopy(unwrapped(wrapper), memo)
-    return copy.deepcopy(network, memo)
 
 
 def is_partly_shared(network: nn.Module) -> bool:

@@ -9,8 +9,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import recon
+from recon.branching.copying import without_wrappers
 from recon.gradients import network_name, root_name, shared_layers
-from recon.wrappers import shared_modules, without_wrappers
+from recon.wrappers import shared_modules
 
 
 def network() -> nn.Sequential:

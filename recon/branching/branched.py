@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.branching.call import Call, variables
-from recon.branching.copying import copy_network
+from recon.branching.copying import copy_network, without_wrappers
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
 from recon.branching.networks import TaskNetworks
@@ -21,7 +21,7 @@ from recon.branching.state import part, tie
 from recon.branching.trace import in_mode
 from recon.gradients import shared_layers
 from recon.names import check_task_names, unknown_name
-from recon.wrappers import PartlyShared, without_wrappers
+from recon.wrappers import PartlyShared
 
 Statistics = Literal["shared", "per_task"]
 

@@ -2,11 +2,14 @@
 
 import copy
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+
+from recon.wrappers import unwrapped
 
 _T = TypeVar("_T")
 
@@ -59,3 +62,19 @@ def set_modes(network: nn.Module, modes: Mapping[str, bool]) -> None:
         network.train(modes[""])  # which exchanges the graph where there is one for each
     for path, module in network.named_modules():
         module.training = modes.get(path, module.training)
+
+
+def without_wrappers(network: nn.Module) -> nn.Module:
+    """The network with neither itself nor any module in it wrapped.
+
+    Returns:
+        The very network if nothing in it is wrapped; else a copy of its modules that holds the same tensors.
+    """
+    network = unwrapped(network)
+    wrappers = [module for module in network.modules() if unwrapped(module) is not module]
+    if not wrappers:
+        return network
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
+    for wrapper in reversed(wrappers):  # those inside others come after them
+        memo[id(wrapper)] = deep_copy(unwrapped(wrapper), memo)
+    return deep_copy(network, memo)

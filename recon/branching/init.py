@@ -7,10 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from recon.branching.copying import deep_copy
+from recon.branching.copying import deep_copy, without_wrappers
 from recon.branching.layers import join, own_tensors
 from recon.gradients import root_name
-from recon.wrappers import without_wrappers
 
 Init = Literal["copy", "reset"] | Callable[[], nn.Module]
 

@@ -69,3 +69,11 @@ def test_copied_tensors_with_a_graph_keep_their_values_and_identities() -> None:
     assert copied["a"] is copied["b"][0] and copied["a"] is not made
     assert torch.equal(copied["a"], made) and copied["a"].grad_fn is None
     assert copied["b"][1].requires_grad and copied["b"][1] is not leaf
+
+
+def test_a_compiled_block_may_keep_tensors_with_a_graph() -> None:
+    torch.manual_seed(0)
+    block, last, x = pruned(), nn.Linear(8, 3), torch.randn(4, 6)
+    network = branch(nn.Sequential(torch.compile(block, backend="eager"), last), ["1"], TASKS)
+    for output in network(x).values():
+        assert torch.equal(output, last(block(x)))
