@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from recon.closures import check_repeatable, needs_closure, objective_of
 from recon.finite import StepWatches
-from recon.gradients import TaskGradients, all_layers, network_name, shared_layers
-from recon.graph import accumulate, reached_leaves, without_grad
+from recon.gradients.buffer import TaskGradients, all_layers, network_name, shared_layers
+from recon.gradients.graph import accumulate, reached_leaves, without_grad
+from recon.gradients.parts import Shared, as_one_module
+from recon.gradients.precision import full_precision
+from recon.gradients.wrappers import is_partly_shared
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method
 from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.methods.resolution import gradients_in
 from recon.names import check_task_names
-from recon.parts import Shared, as_one_module
 from recon.perturbation import perturbed
-from recon.precision import full_precision
 from recon.protocols import Analyzer, KnowsWeights
 from recon.refusal import kept_if_refused
 from recon.representation import At, check_at, check_representation, head_gradients, like_representation
@@ -31,7 +32,6 @@ from recon.step_checks import (
     warn_of_parts_left_out,
 )
 from recon.step_info import StepInfo
-from recon.wrappers import is_partly_shared
 
 UpdateScale = Literal["method", "sum", "mean"]
 

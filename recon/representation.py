@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recon.graph import accumulate, reached_leaves
+from recon.gradients.graph import accumulate, reached_leaves
+from recon.gradients.wrappers import is_partly_shared
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
-from recon.wrappers import is_partly_shared
 
 At = Literal["parameters", "representation"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recon.graph import leaves_in_common
+from recon.gradients.graph import leaves_in_common
 from recon.methods import Method
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from recon.precision import in_double
+from recon.gradients.precision import in_double
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import recon
 from recon.conflict.measured import MeasuredMap
-from recon.gradients import TaskGradients, shared_layers
+from recon.gradients.buffer import TaskGradients, shared_layers
 
 
 class TwoHeads(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import recon
-from recon.graph import leaves_in_common
+from recon.gradients.graph import leaves_in_common
 
 
 class Net(nn.Module):

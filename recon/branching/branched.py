@@ -19,9 +19,9 @@ from recon.branching.programs import Programs
 from recon.branching.running_statistics import per_task_statistics
 from recon.branching.state import part, tie
 from recon.branching.trace import in_mode
-from recon.gradients import shared_layers
+from recon.gradients.buffer import shared_layers
+from recon.gradients.wrappers import PartlyShared
 from recon.names import check_task_names, unknown_name
-from recon.wrappers import PartlyShared
 
 Statistics = Literal["shared", "per_task"]
 

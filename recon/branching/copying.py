@@ -9,7 +9,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from recon.wrappers import unwrapped
+from recon.gradients.wrappers import unwrapped
 
 _T = TypeVar("_T")
 

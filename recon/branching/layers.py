@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from recon.branching.leaves import is_leaf
-from recon.gradients import root_name
+from recon.gradients.buffer import root_name
 from recon.names import unknown_name
 
 

@@ -18,9 +18,9 @@ from recon.conflict.followed import FollowedLayers
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.provenance import now
 from recon.conflict.statistics import CosineStatistics
+from recon.gradients.parts import Shared, as_one_module
+from recon.gradients.precision import in_double
 from recon.names import check_task_names, unknown_name
-from recon.parts import Shared, as_one_module
-from recon.precision import in_double
 from recon.version import __version__
 
 

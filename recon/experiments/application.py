@@ -14,7 +14,7 @@ from recon.branching.growth import Measure
 from recon.conflict import ConflictMap
 from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, read_yaml
 from recon.experiments.plan import Plan
-from recon.gradients import network_name
+from recon.gradients.buffer import network_name
 from recon.names import unknown_name
 from recon.tasks import Task
 from recon.training import Branching, MultiTaskModule

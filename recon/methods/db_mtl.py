@@ -15,10 +15,10 @@ own loss. It adds 1e-8 to each loss; we refuse losses that are not positive.
 import torch
 from torch import Tensor
 
+from recon.gradients.precision import widest_dtype
 from recon.methods.checks import check_below, check_number, check_positive
 from recon.methods.method import JacobianMethod, StatefulMethod
 from recon.methods.registry import register_method
-from recon.precision import widest_dtype
 
 
 @register_method("db_mtl")

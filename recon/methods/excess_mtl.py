@@ -15,10 +15,10 @@ A task without gradient in the first steps has no e_0; its e_i / e_i,0 counts as
 import torch
 from torch import Tensor
 
+from recon.gradients.precision import widest_dtype
 from recon.methods.checks import check_above, check_count
 from recon.methods.method import JacobianMethod, StatefulMethod
 from recon.methods.registry import register_method
-from recon.precision import widest_dtype
 
 
 @register_method("excess_mtl")

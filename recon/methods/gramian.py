@@ -6,8 +6,8 @@ from scipy.linalg.lapack import dpotrf
 from scipy.optimize import nnls
 from torch import Tensor
 
+from recon.gradients.precision import in_double
 from recon.methods.resolution import resolution
-from recon.precision import in_double
 
 Array = NDArray[np.float64]
 

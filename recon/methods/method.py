@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from recon.gradients.precision import widest_dtype
 from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
 from recon.methods.gramian import gramian_of
 from recon.methods.resolution import gradients_in, products_in
 from recon.methods.threads import one_thread
-from recon.precision import widest_dtype
 
 
 class Method(nn.Module, ABC):

@@ -21,12 +21,12 @@ neighbourhood of equal weights, and each gradient by its direction times its los
 import torch
 from torch import Tensor
 
+from recon.gradients.precision import widest_dtype
 from recon.methods.checks import check_number
 from recon.methods.gramian import gramian_of
 from recon.methods.method import JacobianMethod, StatefulMethod
 from recon.methods.registry import register_method
 from recon.methods.simplex import nearest_on_simplex
-from recon.precision import widest_dtype
 
 
 @register_method("moco")

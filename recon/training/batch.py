@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from recon.branching import BranchedModule
-from recon.wrappers import unwrapped
+from recon.gradients.wrappers import unwrapped
 
 Batch = tuple[Any, Mapping[str, Tensor]]
 """Inputs, a tensor or a mapping of a network's keyword arguments; and each task's target."""

@@ -9,7 +9,7 @@ from separate_copies import differences, some_layers, still
 from torch import nn
 
 import recon
-from recon.gradients import shared_layers
+from recon.gradients.buffer import shared_layers
 from recon.models import DilatedResNet50, SegNet, SegNetMTAN, heads_for, timm_pyramid
 from recon.tasks import depth, segmentation
 

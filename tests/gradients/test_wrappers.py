@@ -10,8 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import recon
 from recon.branching.copying import without_wrappers
-from recon.gradients import network_name, root_name, shared_layers
-from recon.wrappers import shared_modules
+from recon.gradients.buffer import network_name, root_name, shared_layers
+from recon.gradients.wrappers import shared_modules
 
 
 def network() -> nn.Sequential:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import recon
-from recon.gradients import shared_layers
-from recon.parts import as_one_module
+from recon.gradients.buffer import shared_layers
+from recon.gradients.parts import as_one_module
 
 
 class Parts:

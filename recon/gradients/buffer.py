@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from recon.graph import add_to_grad
-from recon.wrappers import shared_modules, shared_part
+from recon.gradients.graph import add_to_grad
+from recon.gradients.wrappers import shared_modules, shared_part
 
 
 def network_name(module: nn.Module) -> str:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from recon.graph import reached_leaves
+from recon.gradients.graph import reached_leaves
 
 
 def test_the_leaves_reached_are_those_that_a_backward_gives_a_gradient() -> None:

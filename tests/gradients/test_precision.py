@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import recon
+from recon.gradients.precision import in_double, widest_dtype
 from recon.methods.gramian import gramian_of
 from recon.methods.method import RandomMethod
-from recon.precision import in_double, widest_dtype
 from recon.step_info import StepInfo
 
 
