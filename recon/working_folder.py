@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recon.reading import open_regular
+from recon.files.reading import open_regular
 
 _DOTTED = re.compile(r"(?<![\w./-])([^\W\d]\w*)\.([^\W\d]\w*)")
 _CONFIGURATION = (".yaml", ".yml", ".json")

@@ -6,7 +6,7 @@ from typing import Any, Self
 from recon.conflict.map import ConflictMap, named_layers
 from recon.conflict.provenance import ASSUMED, as_json
 from recon.conflict.severity import severity_in_hundredths
-from recon.reading import NUMBER, count, field
+from recon.files.reading import NUMBER, count, field
 
 
 class ImportedMap(ConflictMap, kind="imported"):

@@ -11,7 +11,7 @@ The file is JSON, one layer a line:
      "provenance": {"network", "steps", "observed_steps", "every", "recon", "torch", "created", ...},
      "kind": "measured",
      "tasks": [K names],
-     "checksum": see `recon.checksum`,
+     "checksum": see `recon.files.checksum`,
      "layers": [{"name", "parameters",
                  "gradient_norms": [K means; null where the task had no gradient],
                  "pairs": see `recon.conflict.pairs`}]}
@@ -31,14 +31,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from recon.checksum import KEY, check_seal, checksum
 from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
 from recon.conflict.selection import check_number_of_layers
 from recon.conflict.severity import DEFAULT_SEVERITY
-from recon.files import write_atomically
+from recon.files.atomic import write_atomically
+from recon.files.checksum import KEY, check_seal, checksum
+from recon.files.reading import count, field, read_object
 from recon.names import unknown_name
-from recon.reading import count, field, read_object
 
 FORMAT = "recon-conflict-map"
 VERSION = 2

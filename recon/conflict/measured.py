@@ -13,7 +13,7 @@ from recon.conflict.map import ConflictMap, named_layers
 from recon.conflict.pairs import Pairs
 from recon.conflict.provenance import as_json
 from recon.conflict.severity import BINS, severity_in_hundredths
-from recon.reading import NUMBER, count, field
+from recon.files.reading import NUMBER, count, field
 
 
 class MeasuredMap(ConflictMap, kind="measured"):

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.conflict.severity import BINS
-from recon.reading import NUMBER, count, field
+from recon.files.reading import NUMBER, count, field
 
 READABLE_PAIRS = 45
 """The largest number of pairs that is written out, that of ten tasks."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from recon.files import replaced
-from recon.reading import open_regular
+from recon.files.atomic import replaced
+from recon.files.reading import open_regular
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.reading import open_regular
+from recon.files.reading import open_regular
 
 _UNSIGNED_BYTE = 8
 

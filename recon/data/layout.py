@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from recon.data.augmentation import View, whole
 from recon.data.batches import Batch, EpochBatch
 from recon.data.quantities import Depth, Image, Labels, Normals, Quantity
-from recon.reading import open_regular
+from recon.files.reading import open_regular
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")

@@ -13,8 +13,8 @@ from jsonargparse import get_loader
 from torch import nn
 
 from recon.branching.growth import flops as count_flops
+from recon.files.reading import open_regular
 from recon.parser import Parser
-from recon.reading import open_regular
 
 T = TypeVar("T")
 

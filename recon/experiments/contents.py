@@ -14,10 +14,10 @@ from typing import Any
 from pytorch_lightning import LightningDataModule
 from tqdm import tqdm
 
-from recon.checksum import check_seal, sealed
 from recon.data.cache import is_writable, user_cache
-from recon.files import write_json
-from recon.reading import open_regular, read_object
+from recon.files.atomic import write_json
+from recon.files.checksum import check_seal, sealed
+from recon.files.reading import open_regular, read_object
 
 _FORMAT = 1
 

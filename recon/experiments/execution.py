@@ -22,7 +22,7 @@ from recon.experiments.building import backbone_of, count_parameters, data_of, f
 from recon.experiments.pictures import prediction_sheet
 from recon.experiments.plan import Plan, Run
 from recon.experiments.result import keep_result, run_directory
-from recon.files import write_atomically
+from recon.files.atomic import write_atomically
 from recon.methods import create_method
 from recon.tasks import Task
 from recon.training import ConflictCallback

@@ -15,8 +15,8 @@ from pytorch_lightning import LightningDataModule
 from recon.conflict import map_file
 from recon.experiments.contents import content_of
 from recon.experiments.plan import Plan
-from recon.files import remove_leftovers, write_json
-from recon.reading import read_object
+from recon.files.atomic import remove_leftovers, write_json
+from recon.files.reading import read_object
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recon.checksum import KEY, check_seal, sealed
 from recon.experiments.plan import Run
-from recon.files import write_json
-from recon.reading import field, read_object
+from recon.files.atomic import write_json
+from recon.files.checksum import KEY, check_seal, sealed
+from recon.files.reading import field, read_object
 from recon.tasks import Task
 
 RESULT = (

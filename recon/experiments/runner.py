@@ -16,7 +16,7 @@ from recon.experiments.report import Report, draw_figures, write_results
 from recon.experiments.result import finished_result, run_directory
 from recon.experiments.schedule import Schedule
 from recon.experiments.workers import Epochs, Failed, Workers
-from recon.files import write_atomically
+from recon.files.atomic import write_atomically
 from recon.names import import_by_name
 
 MAX_DEFAULT_JOBS = 4

@@ -23,7 +23,7 @@ import torch
 from recon.experiments.execution import execute
 from recon.experiments.plan import Plan, Run
 from recon.experiments.result import run_directory
-from recon.files import write_atomically
+from recon.files.atomic import write_atomically
 from recon.names import import_by_name
 from recon.working_folder import safe_path
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 import torch
 
-from recon.files import write_atomically
+from recon.files.atomic import write_atomically
 from recon.methods import registry
 from recon.methods.method import GramianMethod, LossMethod, Method, RandomMethod
 from recon.methods.properties import ENTRIES, MEANING, Property

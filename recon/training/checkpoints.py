@@ -12,8 +12,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from recon.files import replaced
-from recon.reading import open_regular
+from recon.files.atomic import replaced
+from recon.files.reading import open_regular
 
 _CURE = "give another checkpoint; if the run was to go on from this one, remove it, and the run begins anew"
 _NEEDED = {"state_dict", "epoch", "global_step"}

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from recon.files import replaced
+from recon.files.atomic import replaced
 
 
 class PredictionFiles(pl.Callback):

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import SaveConfigCallback
 
-from recon.files import remove_leftovers, write_atomically
+from recon.files.atomic import remove_leftovers, write_atomically
 
 CHECKPOINT = "last.ckpt"
 CONFIGURATION = "config.yaml"

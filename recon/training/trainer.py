@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from recon.files import check_writable, remove_leftovers
+from recon.files.atomic import check_writable, remove_leftovers
 from recon.training.callbacks import ConflictCallback
 from recon.training.predictions import PredictionFiles, check_new
 from recon.training.refusals import refuse_unsupported

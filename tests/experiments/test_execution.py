@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 
-from recon.checksum import sealed
 from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.experiments import Plan
 from recon.experiments.execution import execute, fit_configuration, flops, prepare
 from recon.experiments.plan import Run
 from recon.experiments.result import RESULT, finished_result, run_directory
+from recon.files.checksum import sealed
 from recon.models import LeNet, ResNet18
 from recon.training import MultiTaskModule
 from recon.training.configuration import TrainingCLI

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from recon.checksum import sealed
 from recon.experiments.plan import Entry, Run
 from recon.experiments.result import finished_result, keep_result, run_directory
+from recon.files.checksum import sealed
 from recon.tasks import classification, normals
 
 TASKS = [classification("digit", 10), normals("normals")]

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from recon.checksum import sealed
 from recon.cli import main
 from recon.experiments import Plan, RunsFailed, benchmark, runner
 from recon.experiments.execution import execute
 from recon.experiments.result import RESULT
 from recon.experiments.runner import default_jobs
+from recon.files.checksum import sealed
 
 PlanFactory = Callable[..., Plan]
 FileFactory = Callable[..., Path]

@@ -23,9 +23,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from recon.data.layout import UNFINISHED
-from recon.files import replaced, write_json
+from recon.files.atomic import replaced, write_json
+from recon.files.reading import open_regular, read_object
 from recon.progress import Advance, counted
-from recon.reading import open_regular, read_object
 
 FORMAT = 1
 MANIFEST = "manifest.json"

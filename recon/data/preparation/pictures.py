@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from recon.data.preparation.resizing import Size
-from recon.reading import open_regular
+from recon.files.reading import open_regular
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"

@@ -9,8 +9,8 @@ from recon.data.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.scene import CLASSES
+from recon.files.reading import field, read_object
 from recon.progress import Advance, counted
-from recon.reading import field, read_object
 
 _SHOWN = 10
 _SAMPLE = re.compile(rf"({'|'.join(SPLITS)})/\w+/\d+\.npy", re.ASCII)

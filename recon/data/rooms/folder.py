@@ -22,9 +22,9 @@ from filelock import FileLock
 
 from recon.data.layout import SPLITS, Split
 from recon.data.rooms.sample import room
-from recon.files import replaced, write_json
+from recon.files.atomic import replaced, write_json
+from recon.files.reading import open_regular
 from recon.progress import Advance, counted
-from recon.reading import open_regular
 
 VERSION = 1
 """Version of the generator; whatever changes a pixel raises it."""

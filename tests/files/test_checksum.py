@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from recon.checksum import check_seal, checksum, sealed
+from recon.files.checksum import check_seal, checksum, sealed
 
 RECORD = {"metrics": {"digit": {"accuracy": 0.1 + 0.2}}, "counts": [1, 2**53], "nothing": None, "name": "é"}
 

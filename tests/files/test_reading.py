@@ -9,7 +9,7 @@ from recon.data.cache import _read
 from recon.data.idx import read_idx
 from recon.data.preparation.manifest import file_record
 from recon.experiments.building import read_yaml
-from recon.reading import open_regular, read_object
+from recon.files.reading import open_regular, read_object
 
 
 @pytest.mark.parametrize(

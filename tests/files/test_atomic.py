@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recon.files import check_writable, remove_leftovers, replaced, write_atomically
+from recon.files.atomic import check_writable, remove_leftovers, replaced, write_atomically
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
