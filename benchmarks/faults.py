@@ -37,7 +37,7 @@ from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.experiments import Plan
 from recon.experiments.result import finished_result
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training.configuration import WholeCheckpoints, tasks_of
 
 EPOCHS = 3

@@ -24,7 +24,7 @@ from recon.methods import (
     register_method,
 )
 from recon.step_info import StepInfo
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.version import __version__
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from recon.data.dense import DenseDataModule
 from recon.data.layout import label_folders
 from recon.data.quantities import Disparity, Labels
-from recon.tasks import Aggregation
+from recon.tasks.task import Aggregation
 
 CLASS_NAMES = {
     7: ("flat", "construction", "object", "nature", "sky", "human", "vehicle"),

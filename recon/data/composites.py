@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recon.data.batches import Batch, FixedBatches, ShuffledBatches, overfits, run_seed
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 SIZE = 36
 """Height and width of a composite, in pixels."""

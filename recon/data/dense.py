@@ -22,7 +22,7 @@ from recon.data.batches import (
 from recon.data.layout import SPLITS, UNFINISHED, SceneFolder, Split
 from recon.data.quantities import Quantity
 from recon.names import check_task_names, unknown_name
-from recon.tasks import Aggregation, Task, depth, normals, segmentation
+from recon.tasks.task import Aggregation, Task, depth, normals, segmentation
 
 
 class DenseDataModule(LightningDataModule):

@@ -20,7 +20,7 @@ import torch
 from recon.data.cache import Arrays, cached, is_writable, user_cache
 from recon.data.composites import SIZE, Composites, CompositesModule, Split
 from recon.data.idx import read_idx
-from recon.tasks import classification
+from recon.tasks.task import classification
 
 _PATCH = 28
 _FOLDERS = {"digit": "MNIST", "fashion": "FashionMNIST"}

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from recon.data.dense import DenseDataModule
 from recon.data.quantities import Depth, Labels, Normals
-from recon.tasks import Aggregation
+from recon.tasks.task import Aggregation
 
 CLASS_NAMES = (
     *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall"),

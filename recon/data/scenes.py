@@ -12,7 +12,7 @@ from recon.data.quantities import Depth, Disparity, Labels, Normals
 from recon.data.rooms.folder import Rooms
 from recon.data.rooms.scene import CLASSES
 from recon.names import unknown_name
-from recon.tasks import Aggregation
+from recon.tasks.task import Aggregation
 
 DepthUnit = Literal["metres", "inverse"]
 

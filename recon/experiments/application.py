@@ -16,7 +16,7 @@ from recon.experiments.building import backbone_of, count_parameters, data_of, f
 from recon.experiments.plan import Plan
 from recon.gradients.buffer import network_name
 from recon.names import unknown_name
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training import Branching, MultiTaskModule
 from recon.training.branching import branchable_layers
 from recon.training.configuration import tasks_of

@@ -24,7 +24,7 @@ from recon.experiments.plan import Plan, Run
 from recon.experiments.result import keep_result, run_directory
 from recon.files.atomic import write_atomically
 from recon.methods import create_method
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training import ConflictCallback
 from recon.training.branching import branchable_layers, branched
 from recon.training.checkpoints import WholeCheckpoints

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from recon.conflict import BIN_EDGES, MeasuredMap
 from recon.experiments.tables import VARIANT_NAMES, row_name
 from recon.files.atomic import replaced
-from recon.painting import OKABE_ITO
+from recon.tasks.colours import OKABE_ITO
 
 MERGED_BINS = 2
 """Histogram bins of 0.01 drawn as one bar."""

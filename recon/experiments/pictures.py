@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from recon.painting import Legend, Scale, depth_colours
-from recon.tasks import Task
+from recon.tasks.colours import Legend, Scale, depth_colours
+from recon.tasks.task import Task
 from recon.training import MultiTaskModule
 
 SAMPLES = 4

@@ -11,7 +11,7 @@ from recon.experiments.plan import Plan
 from recon.experiments.summary import summarise, with_delta_m
 from recon.experiments.tables import csv_table, markdown_table
 from recon.files.atomic import write_atomically, write_json
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 
 @dataclass(frozen=True)

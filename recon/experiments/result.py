@@ -9,7 +9,7 @@ from recon.experiments.plan import Run
 from recon.files.atomic import write_json
 from recon.files.checksum import KEY, check_seal, sealed
 from recon.files.reading import field, read_object
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 RESULT = (
     "id",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 Metrics = Mapping[str, Mapping[str, float]]
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 
 def heads_for(backbone: nn.Module, tasks: Iterable[Task]) -> nn.ModuleDict:

@@ -9,7 +9,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from recon.parser import Parser
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
 from recon.training.progress import EpochLines, without_terminal

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric, MetricCollection
 
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 STAGES = ("val", "test")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from recon.tasks import Task
+from recon.tasks.task import Task
 
 
 def task_modules(tasks: list[Task], known: nn.Module) -> nn.ModuleDict:

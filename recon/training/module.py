@@ -19,7 +19,7 @@ from recon.models import heads_for
 from recon.names import check_task_names, unknown_name
 from recon.representation import At, check_at
 from recon.step_info import StepInfo
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branching import Branching, branched
 from recon.training.epochs import begin_data_again, seed_data, seed_training

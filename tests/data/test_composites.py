@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recon.data.composites import Composites, CompositesModule, Split
-from recon.tasks import classification
+from recon.tasks.task import classification
 
 
 class Numbered(CompositesModule):

@@ -13,7 +13,7 @@ from recon.branching.growth import flops
 from recon.conflict import ConflictMap
 from recon.experiments.application import apply_map, fit_section
 from recon.models import LeNet, linear_heads
-from recon.tasks import classification
+from recon.tasks.task import classification
 
 TASKS = [classification("digit", 10), classification("letter", 10)]
 

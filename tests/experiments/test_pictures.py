@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from recon.experiments.pictures import prediction_sheet
-from recon.painting import class_colours
-from recon.tasks import Task, classification, depth, normals, segmentation
+from recon.tasks.colours import class_colours
+from recon.tasks.task import Task, classification, depth, normals, segmentation
 from recon.training import MultiTaskModule
 
 IMAGES = torch.rand(6, 3, 8, 10, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from torch.nn.functional import l1_loss
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from recon.experiments.summary import delta_m, delta_m_per_metric, single_task_baseline, summarise, with_delta_m
-from recon.tasks import Task, classification
+from recon.tasks.task import Task, classification
 
 SEGMENTATION = classification("seg", 3)
 DEPTH = Task("depth", l1_loss, lambda: {"abs": MeanAbsoluteError(), "sq": MeanSquaredError(), "r2": R2Score()}, 1)

@@ -11,7 +11,7 @@ from torch import nn
 import recon
 from recon.gradients.buffer import shared_layers
 from recon.models import DilatedResNet50, SegNet, SegNetMTAN, heads_for, timm_pyramid
-from recon.tasks import depth, segmentation
+from recon.tasks.task import depth, segmentation
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "segnet": lambda: SegNet(4),

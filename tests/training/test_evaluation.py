@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchmetrics import MeanAbsoluteError
 
-from recon.tasks import Task, depth
+from recon.tasks.task import Task, depth
 from recon.training.evaluation import EvaluationMetrics
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import recon
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training import MultiTaskModule
 from recon.training.held_modules import held_modules
 

@@ -15,7 +15,7 @@ import recon
 from recon.data import Glyphs
 from recon.data.composites import Composites
 from recon.models import LeNet
-from recon.tasks import Task
+from recon.tasks.task import Task
 from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.branching import Branching
 from recon.training.refusals import refuse_unsupported

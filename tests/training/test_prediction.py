@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from recon.data import Glyphs
 from recon.models import LeNet
-from recon.tasks import Task, classification, normals
+from recon.tasks.task import Task, classification, normals
 from recon.training import Branching, MultiTaskModule
 
 TrainerFactory = Callable[..., pl.Trainer]

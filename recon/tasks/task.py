@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor, nn
 
-from recon.losses import masked_cosine, masked_cross_entropy, masked_l1
 from recon.names import check_task_names, unknown_name
-from recon.painting import (
+from recon.tasks.colours import (
     Legend,
     Scale,
     depth_scale,
@@ -19,6 +18,7 @@ from recon.painting import (
     paint_labels,
     paint_normals,
 )
+from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1
 
 if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop does not need it
     from torchmetrics import Metric
@@ -44,7 +44,7 @@ class Task:
         paint: For pictures: the values and the truth of one sample, both in the form of the target, without the batch
             dimension, to the values as RGB, (3, H, W) in [0, 1]; black where there is no value.
         key: For pictures: the truth of one sample to what the colours mean, as a legend or a scale
-            (:mod:`recon.painting`); ``None`` if that cannot be said.
+            (:mod:`recon.tasks.colours`); ``None`` if that cannot be said.
 
     Raises:
         ValueError: The name cannot be used, or ``outputs`` is not positive.
@@ -109,7 +109,7 @@ def segmentation(
     """A task of one label in ``classes`` per pixel.
 
     Predictions are logits (B, classes, H, W), targets labels (B, H, W), int64, -1 where there is none. The loss is
-    :func:`recon.losses.masked_cross_entropy`; the metrics are ``miou`` and ``pixel_accuracy``, in [0, 1].
+    :func:`recon.tasks.losses.masked_cross_entropy`; the metrics are ``miou`` and ``pixel_accuracy``, in [0, 1].
 
     Args:
         name: The task's name.
@@ -140,8 +140,8 @@ def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
     """A task of one positive value per pixel: depth, or disparity.
 
     Predictions and targets are (B, 1, H, W), targets NaN where there is no truth. The loss is
-    :func:`recon.losses.masked_l1`; the metrics are ``absolute_error``, in the target's unit, and ``relative_error``,
-    which is divided by the truth.
+    :func:`recon.tasks.losses.masked_l1`; the metrics are ``absolute_error``, in the target's unit, and
+    ``relative_error``, which is divided by the truth.
 
     Args:
         name: The task's name.
@@ -157,7 +157,7 @@ def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
     """A task of one direction in space per pixel: surface normals.
 
     Predictions are vectors of any length (B, 3, H, W), targets unit vectors, NaN where there is no truth. The loss is
-    :func:`recon.losses.masked_cosine`; the metrics are ``mean_angle`` and ``median_angle`` in degrees, and
+    :func:`recon.tasks.losses.masked_cosine`; the metrics are ``mean_angle`` and ``median_angle`` in degrees, and
     ``within_11_25``, ``within_22_5`` and ``within_30``, the fractions of pixels with a smaller angle than that.
 
     Args:
@@ -180,19 +180,19 @@ def _accuracy(classes: int) -> "dict[str, Metric]":
 
 
 def _segmentation_metrics(classes: int) -> "dict[str, Metric]":
-    from recon.metrics import MeanIoU, PixelAccuracy
+    from recon.tasks.metrics import MeanIoU, PixelAccuracy
 
     return {"miou": MeanIoU(classes), "pixel_accuracy": PixelAccuracy(classes)}
 
 
 def _depth_metrics() -> "dict[str, Metric]":
-    from recon.metrics import AbsoluteError, RelativeError
+    from recon.tasks.metrics import AbsoluteError, RelativeError
 
     return {"absolute_error": AbsoluteError(), "relative_error": RelativeError()}
 
 
 def _normals_metrics() -> "dict[str, Metric]":
-    from recon.metrics import MeanAngle, MedianAngle, WithinAngle
+    from recon.tasks.metrics import MeanAngle, MedianAngle, WithinAngle
 
     # Lightning and torchmetrics keep metrics as submodules, whose names cannot have a point.
     within = {f"within_{degrees:g}".replace(".", "_"): WithinAngle(degrees) for degrees in (11.25, 22.5, 30)}
@@ -208,7 +208,7 @@ def _aggregated(
 
 
 def _per_batch(metrics: "Callable[[], dict[str, Metric]]") -> "dict[str, Metric]":
-    from recon.metrics import PerBatch
+    from recon.tasks.metrics import PerBatch
 
     return {name: PerBatch(name, metric) for name, metric in metrics().items()}
 

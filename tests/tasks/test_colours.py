@@ -4,13 +4,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from recon.painting import (
-    _DEUTERANOPIA as DEUTERANOPIA,
-)
-from recon.painting import (
-    _PROTANOPIA as PROTANOPIA,
-)
-from recon.painting import (
+from recon.tasks.colours import _DEUTERANOPIA as DEUTERANOPIA
+from recon.tasks.colours import _PROTANOPIA as PROTANOPIA
+from recon.tasks.colours import (
     Scale,
     _cielab,
     class_colours,

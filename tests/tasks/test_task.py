@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.regression import MeanAbsoluteError
 
-from recon.losses import valid_pixels
-from recon.tasks import Task, classification, depth, normals, segmentation
+from recon.tasks.losses import valid_pixels
+from recon.tasks.task import Task, classification, depth, normals, segmentation
 
 
 @pytest.mark.parametrize("name", ["digit", "seg", "_", "task_2", "größe"])

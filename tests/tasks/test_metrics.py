@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from recon.losses import valid_pixels
-from recon.metrics import AbsoluteError, MeanAngle, MeanIoU, MedianAngle, PerBatch, PixelAccuracy, WithinAngle
-from recon.tasks import Aggregation, Task, depth, normals, segmentation
+from recon.tasks.losses import valid_pixels
+from recon.tasks.metrics import AbsoluteError, MeanAngle, MeanIoU, MedianAngle, PerBatch, PixelAccuracy, WithinAngle
+from recon.tasks.task import Aggregation, Task, depth, normals, segmentation
 from recon.training import MultiTaskModule
 
 SAMPLES, CLASSES = 9, 6

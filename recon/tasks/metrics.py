@@ -20,7 +20,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 from torchmetrics.regression import MeanAbsoluteError, MeanAbsolutePercentageError
 
-from recon.losses import UNLABELLED, check_labels, check_values, valid_pixels
+from recon.tasks.losses import UNLABELLED, check_labels, check_values, valid_pixels
 
 BINS_PER_DEGREE = 1000
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.losses import masked_cosine, masked_cross_entropy, masked_l1, valid_pixels
+from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1, valid_pixels
 
 Case = tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]
 
