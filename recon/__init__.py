@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from recon.branching import branch
 from recon.conflict import ConflictAnalyzer, ConflictMap
-from recon.engine import Engine, backward
+from recon.engine.engine import Engine, backward
+from recon.engine.step_info import StepInfo
 from recon.methods import (
     GramianMethod,
     JacobianMethod,
@@ -23,7 +24,6 @@ from recon.methods import (
     list_methods,
     register_method,
 )
-from recon.step_info import StepInfo
 from recon.tasks.task import Task
 from recon.version import __version__
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recon.engine import Engine
+from recon.engine.engine import Engine
 from recon.files.atomic import check_writable, replaced, write_atomically
 from recon.methods import Method, create_method, list_methods
 from recon.methods.registry import method_name

@@ -7,12 +7,12 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from recon.conflict.severity import severity_in_hundredths
+from recon.engine.representation import At, check_weights_representations
 from recon.experiments.building import read_yaml
 from recon.experiments.fit_checks import check_fit
 from recon.methods import create_method
 from recon.methods.registry import method_name
 from recon.names import check_folder_name, unknown_name
-from recon.representation import At, check_weights_representations
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]
 VARIANTS: tuple[str, ...] = get_args(Variant)

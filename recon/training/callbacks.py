@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from recon.conflict import ConflictAnalyzer
-from recon.engine import Engine
+from recon.engine.engine import Engine
 from recon.methods import Method
 from recon.training.module import MultiTaskModule
 

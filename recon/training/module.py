@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from recon.conflict import ConflictAnalyzer
-from recon.engine import Engine, UpdateScale
+from recon.engine.engine import Engine, UpdateScale
+from recon.engine.representation import At, check_at
+from recon.engine.step_info import StepInfo
 from recon.methods import Method, create_method
 from recon.models import heads_for
 from recon.names import check_task_names, unknown_name
-from recon.representation import At, check_at
-from recon.step_info import StepInfo
 from recon.tasks.task import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branching import Branching, branched

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import recon
-from recon.closures import needs_closure
+from recon.engine.closures import needs_closure
 
 
 class Problem(nn.Module):

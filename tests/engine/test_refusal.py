@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import recon
 from recon.conflict import ConflictAnalyzer
-from recon.refusal import kept_if_refused
+from recon.engine.refusal import kept_if_refused
 
 # All but those that cannot go wrong twice alike: they are wrapped, or need another library.
 METHODS = [name for name in recon.list_methods() if name != "torchjd"]
@@ -149,7 +149,7 @@ def test_what_is_done_without_an_error_stays() -> None:
 
 def test_on_an_accelerator_the_late_report_names_the_step_and_is_made_once() -> None:
     """A watch looks now and then where a look would stall; its report must not come again."""
-    from recon.finite import FiniteWatch
+    from recon.engine.nonfinite import FiniteWatch
 
     watch = FiniteWatch(["the loss"])
     watch._first = torch.tensor([-1])

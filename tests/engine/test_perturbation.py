@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from recon.perturbation import perturbed
+from recon.engine.perturbation import perturbed
 
 
 def network() -> nn.Sequential:

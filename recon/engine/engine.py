@@ -8,8 +8,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from recon.closures import check_repeatable, needs_closure, objective_of
-from recon.finite import StepWatches
+from recon.engine.checks import (
+    check_losses,
+    naming_step,
+    ordered_losses,
+    refuse_processes,
+    warn_of_forgotten_parameters,
+    warn_of_parts_left_out,
+)
+from recon.engine.closures import check_repeatable, needs_closure, objective_of
+from recon.engine.nonfinite import StepWatches
+from recon.engine.perturbation import perturbed
+from recon.engine.protocols import Analyzer, KnowsWeights
+from recon.engine.refusal import kept_if_refused
+from recon.engine.representation import At, check_at, check_representation, head_gradients, like_representation
+from recon.engine.step_info import StepInfo
 from recon.gradients.buffer import TaskGradients, all_layers, network_name, shared_layers
 from recon.gradients.graph import accumulate, reached_leaves, without_grad
 from recon.gradients.parts import Shared, as_one_module
@@ -19,19 +32,6 @@ from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, cre
 from recon.methods.gramian import gramian_of, nearly_dependent
 from recon.methods.resolution import gradients_in
 from recon.names import check_task_names
-from recon.perturbation import perturbed
-from recon.protocols import Analyzer, KnowsWeights
-from recon.refusal import kept_if_refused
-from recon.representation import At, check_at, check_representation, head_gradients, like_representation
-from recon.step_checks import (
-    check_losses,
-    naming_step,
-    ordered_losses,
-    refuse_processes,
-    warn_of_forgotten_parameters,
-    warn_of_parts_left_out,
-)
-from recon.step_info import StepInfo
 
 UpdateScale = Literal["method", "sum", "mean"]
 
@@ -489,7 +489,7 @@ class Engine:
         return self.gradients.like_parameters(flat)
 
     def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """Move parameters for a ``with`` block; see :func:`recon.perturbation.perturbed`."""
+        """Move parameters for a ``with`` block; see :func:`recon.engine.perturbation.perturbed`."""
         return perturbed(parameters, steps, self.shared)
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
