@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from recon.engine.engine import Engine
 from recon.files.atomic import check_writable, replaced, write_atomically
 from recon.methods import Method, create_method, list_methods
-from recon.methods.registry import method_name
+from recon.methods.base.registry import method_name
 from recon.progress import counted
 
 Array = NDArray[np.float64]

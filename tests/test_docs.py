@@ -13,7 +13,7 @@ import torch
 
 import recon
 from recon.cli import main
-from recon.methods import registry
+from recon.methods.base import registry
 from recon.models import heads_for
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()

@@ -102,7 +102,7 @@ def test_it_does_not_come_where_none_does(strange: Path, words: list[str]) -> No
     ("line", "module"),
     [
         ("python -m recon fit", "recon"),
-        ("python -X dev -m recon.methods.page -m x", "recon.methods.page"),
+        ("python -X dev -m recon.methods.catalogue.page -m x", "recon.methods.catalogue.page"),
         ("python -mrecon", "recon"),
         ("python fit.py", ""),
         ("python -m", ""),

@@ -29,8 +29,8 @@ from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.precision import full_precision
 from recon.gradients.wrappers import is_partly_shared
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method
-from recon.methods.gramian import gramian_of, nearly_dependent
-from recon.methods.resolution import gradients_in
+from recon.methods.solvers.gramian import gramian_of, nearly_dependent
+from recon.methods.solvers.resolution import gradients_in
 from recon.names import check_task_names
 
 UpdateScale = Literal["method", "sum", "mean"]

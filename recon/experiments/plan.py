@@ -11,7 +11,7 @@ from recon.engine.representation import At, check_weights_representations
 from recon.experiments.building import read_yaml
 from recon.experiments.fit_checks import check_fit
 from recon.methods import create_method
-from recon.methods.registry import method_name
+from recon.methods.base.registry import method_name
 from recon.names import check_folder_name, unknown_name
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]

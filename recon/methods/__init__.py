@@ -1,8 +1,10 @@
 """Multi-task optimizers: one file a method, a base for each kind, and a registry of names."""
 
 from recon.methods.aligned_mtl import AlignedMTL
+from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod, Method, RandomMethod, StatefulMethod
+from recon.methods.base.registry import create_method, list_methods, register_method
 from recon.methods.cagrad import CAGrad
-from recon.methods.config import ConFIG
+from recon.methods.conflict_free import ConFIG
 from recon.methods.constant import Constant
 from recon.methods.cosmos import COSMOS
 from recon.methods.cr_mogm import CRMOGM
@@ -20,12 +22,10 @@ from recon.methods.gradvac import GradVac
 from recon.methods.imtl import IMTL
 from recon.methods.imtl_g import IMTLG
 from recon.methods.imtl_l import IMTLL
-from recon.methods.interop import TorchJD, to_torchjd
 from recon.methods.joint import Joint
 from recon.methods.krum import Krum
 from recon.methods.log_stch import LogSTCH
 from recon.methods.log_sum import LogSum
-from recon.methods.method import GramianMethod, JacobianMethod, LossMethod, Method, RandomMethod, StatefulMethod
 from recon.methods.mgda import MGDA
 from recon.methods.moco import MoCo
 from recon.methods.modo import MoDo
@@ -33,11 +33,11 @@ from recon.methods.nash_mtl import NashMTL
 from recon.methods.pbi import PBI
 from recon.methods.pcgrad import PCGrad
 from recon.methods.psmgd import PSMGD
-from recon.methods.registry import create_method, list_methods, register_method
 from recon.methods.rlw import RLW
 from recon.methods.sdmgrad import SDMGrad
 from recon.methods.stch import STCH
 from recon.methods.tchebycheff import Tchebycheff
+from recon.methods.torchjd.interop import TorchJD, to_torchjd
 from recon.methods.trimmed_mean import TrimmedMean
 from recon.methods.upgrad import UPGrad
 from recon.methods.uw import UW

@@ -26,12 +26,12 @@ import torch
 from scipy.linalg.lapack import dgejsv
 from torch import Tensor
 
-from recon.methods.gramian import Array, unit_factor
-from recon.methods.method import GramianMethod
-from recon.methods.per_task import PerTaskMethod
-from recon.methods.preference import check_preference, preference_among
-from recon.methods.registry import register_method
-from recon.methods.resolution import resolution
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.per_task import PerTaskMethod
+from recon.methods.base.preference import check_preference, preference_among
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, unit_factor
+from recon.methods.solvers.resolution import resolution
 
 # Singular values of unit vectors up to here are taken for rounding of the gradients themselves.
 _DEPENDENT = 1e-6

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.gramian import Array, hull_contains_zero, nearest_combination, unit_root
-from recon.methods.method import GramianMethod
-from recon.methods.registry import register_method
-from recon.methods.resolution import resolution
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, hull_contains_zero, nearest_combination, unit_root
+from recon.methods.solvers.resolution import resolution
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-8

@@ -12,9 +12,9 @@ from math import inf
 
 from torch import Tensor
 
-from recon.methods.method import GramianMethod
-from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
-from recon.methods.registry import register_method
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
+from recon.methods.base.registry import register_method
 
 
 @register_method("constant")

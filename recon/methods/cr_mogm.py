@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.registry import register_method
-from recon.methods.wrapper import GramianWrapper
+from recon.methods.base.checks import check_number
+from recon.methods.base.registry import register_method
+from recon.methods.base.wrapper import GramianWrapper
 
 
 @register_method("cr_mogm")

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from recon.gradients.precision import widest_dtype
-from recon.methods.checks import check_below, check_number, check_positive
-from recon.methods.method import JacobianMethod, StatefulMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_below, check_number, check_positive
+from recon.methods.base.method import JacobianMethod, StatefulMethod
+from recon.methods.base.registry import register_method
 
 
 @register_method("db_mtl")

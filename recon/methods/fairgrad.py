@@ -21,10 +21,10 @@ longest count as 1e6 times shorter.
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.fairness import fair_weights
-from recon.methods.method import GramianMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.fairness import fair_weights
 
 
 @register_method("fairgrad")

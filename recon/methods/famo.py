@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number, check_positive
-from recon.methods.method import LossMethod, StatefulMethod
-from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
-from recon.methods.registry import register_method
-from recon.methods.simplex import LearnedWeights
+from recon.methods.base.checks import check_number, check_positive
+from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.simplex import LearnedWeights
 
 
 @register_method("famo")

@@ -29,9 +29,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recon.methods.checks import check_above, check_options
-from recon.methods.method import GramianMethod, JacobianMethod, Method
-from recon.methods.registry import create_method, register_method
+from recon.methods.base.checks import check_above, check_options
+from recon.methods.base.method import GramianMethod, JacobianMethod, Method
+from recon.methods.base.registry import create_method, register_method
 
 
 @register_method("fmtl")

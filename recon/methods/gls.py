@@ -12,9 +12,9 @@ losses would leave the range of.
 
 from torch import Tensor
 
-from recon.methods.checks import check_positive
-from recon.methods.method import LossMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_positive
+from recon.methods.base.method import LossMethod
+from recon.methods.base.registry import register_method
 
 
 @register_method("gls")

@@ -15,9 +15,9 @@ stays zero.
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.method import JacobianMethod, RandomMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import JacobianMethod, RandomMethod
+from recon.methods.base.registry import register_method
 
 _BLOCK = 1 << 18
 

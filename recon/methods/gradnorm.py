@@ -17,10 +17,10 @@ logits of w = K softmax, as other published code does, by an Adam of their own a
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number, check_positive
-from recon.methods.method import GramianMethod, StatefulMethod
-from recon.methods.registry import register_method
-from recon.methods.simplex import LearnedWeights
+from recon.methods.base.checks import check_number, check_positive
+from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.simplex import LearnedWeights
 
 
 @register_method("gradnorm")

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.gramian import Array, norms_and_cosines
-from recon.methods.method import GramianMethod, RandomMethod, StatefulMethod
-from recon.methods.orders import orders_of_others
-from recon.methods.registry import register_method
-from recon.methods.resolution import resolution
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import GramianMethod, RandomMethod, StatefulMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, norms_and_cosines
+from recon.methods.solvers.orders import orders_of_others
+from recon.methods.solvers.resolution import resolution
 
 _HIGHEST_TARGET = 1 - 1e-9
 # A turned gradient this much shorter than the original is what rounding leaves of two opposed ones.

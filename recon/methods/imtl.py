@@ -14,10 +14,10 @@ Published, a head is trained by its scaled loss; here, as with all methods of gr
 import torch
 from torch import Tensor, nn
 
-from recon.methods.checks import check_positive
+from recon.methods.base.checks import check_positive
+from recon.methods.base.method import StatefulMethod
+from recon.methods.base.registry import register_method
 from recon.methods.imtl_g import IMTLG
-from recon.methods.method import StatefulMethod
-from recon.methods.registry import register_method
 
 
 @register_method("imtl")

@@ -20,10 +20,10 @@ import torch
 from scipy.linalg.lapack import dposv
 from torch import Tensor
 
-from recon.methods.gramian import Array, norms_and_cosines
-from recon.methods.method import GramianMethod
-from recon.methods.registry import register_method
-from recon.methods.resolution import resolution
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, norms_and_cosines
+from recon.methods.solvers.resolution import resolution
 
 # Eigenvalues of cosines, relative to the largest and for each task, that rounding alone can produce.
 _ROUNDING = 1e-15

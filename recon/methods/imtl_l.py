@@ -14,8 +14,8 @@ In the paper scaled losses are combined by IMTL-G; that is `imtl`.
 import torch
 from torch import Tensor, nn
 
-from recon.methods.method import LossMethod, StatefulMethod
-from recon.methods.registry import register_method
+from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.registry import register_method
 
 
 @register_method("imtl_l")

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_count
-from recon.methods.gramian import Array
-from recon.methods.method import GramianMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_count
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array
 
 
 @register_method("krum")

@@ -13,9 +13,9 @@ and n. Sum scale, of gradients of logarithms.
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_count, check_number, check_positive
-from recon.methods.method import LossMethod, StatefulMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_count, check_number, check_positive
+from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.registry import register_method
 
 
 @register_method("log_stch")

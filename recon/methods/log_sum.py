@@ -11,9 +11,9 @@ logarithms: where losses are far from 1, so is the length of the update. The dir
 
 from torch import Tensor
 
-from recon.methods.checks import check_positive
-from recon.methods.method import LossMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_positive
+from recon.methods.base.method import LossMethod
+from recon.methods.base.registry import register_method
 
 
 @register_method("log_sum")

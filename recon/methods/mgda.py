@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.gramian import Array, least_squares, nearest_combination, unit_root
-from recon.methods.method import GramianMethod
-from recon.methods.registry import register_method
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, least_squares, nearest_combination, unit_root
 
 # How much more the combination weighs than the length of the weights: half of the digits of either.
 _STIFFNESS = 1e6

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from recon.gradients.precision import widest_dtype
-from recon.methods.checks import check_number
-from recon.methods.gramian import gramian_of
-from recon.methods.method import JacobianMethod, StatefulMethod
-from recon.methods.registry import register_method
-from recon.methods.simplex import nearest_on_simplex
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import JacobianMethod, StatefulMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import gramian_of
+from recon.methods.solvers.simplex import nearest_on_simplex
 
 
 @register_method("moco")

@@ -18,10 +18,10 @@ hand: G is its Gramian.
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.gramian import Array, nearest_on_simplex
-from recon.methods.method import GramianMethod, StatefulMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, nearest_on_simplex
 
 
 @register_method("modo")

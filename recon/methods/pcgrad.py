@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.gramian import Array
-from recon.methods.method import GramianMethod, RandomMethod
-from recon.methods.orders import orders_of_others
-from recon.methods.registry import register_method
+from recon.methods.base.method import GramianMethod, RandomMethod
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array
+from recon.methods.solvers.orders import orders_of_others
 
 
 @register_method("pcgrad")

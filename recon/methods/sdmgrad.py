@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_count, check_number
-from recon.methods.gramian import Array, nearest_on_simplex
-from recon.methods.method import GramianMethod, StatefulMethod
-from recon.methods.per_task import PerTaskMethod
-from recon.methods.preference import check_preference, preference_among
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_count, check_number
+from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.per_task import PerTaskMethod
+from recon.methods.base.preference import check_preference, preference_among
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, nearest_on_simplex
 
 
 @register_method("sdmgrad")

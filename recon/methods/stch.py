@@ -16,11 +16,11 @@ from math import inf
 
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.method import LossMethod
-from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
-from recon.methods.preference import check_preference
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import LossMethod
+from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
+from recon.methods.base.preference import check_preference
+from recon.methods.base.registry import register_method
 
 
 @register_method("stch")

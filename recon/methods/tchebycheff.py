@@ -13,10 +13,10 @@ from math import inf
 
 from torch import Tensor
 
-from recon.methods.method import LossMethod
-from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
-from recon.methods.preference import check_preference
-from recon.methods.registry import register_method
+from recon.methods.base.method import LossMethod
+from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
+from recon.methods.base.preference import check_preference
+from recon.methods.base.registry import register_method
 
 
 @register_method("tchebycheff")

@@ -10,9 +10,9 @@ Needs the Jacobian. No state, no randomness. Mean scale. With few tasks t can be
 
 from torch import Tensor
 
-from recon.methods.checks import check_below
-from recon.methods.method import JacobianMethod
-from recon.methods.registry import register_method
+from recon.methods.base.checks import check_below
+from recon.methods.base.method import JacobianMethod
+from recon.methods.base.registry import register_method
 
 _BLOCK = 1 << 18
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recon.methods.dual_cone import lifts_into_dual_cone
-from recon.methods.gramian import Array, softened_factor
-from recon.methods.method import GramianMethod
-from recon.methods.per_task import PerTaskMethod
-from recon.methods.preference import check_preference, preference_among
-from recon.methods.registry import register_method
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.per_task import PerTaskMethod
+from recon.methods.base.preference import check_preference, preference_among
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.dual_cone import lifts_into_dual_cone
+from recon.methods.solvers.gramian import Array, softened_factor
 
 
 @register_method("upgrad")

@@ -16,8 +16,8 @@ ours is 0.
 import torch
 from torch import Tensor, nn
 
-from recon.methods.method import LossMethod, StatefulMethod
-from recon.methods.registry import register_method
+from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.registry import register_method
 
 
 @register_method("uw")

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 import recon
 from recon.engine.step_info import StepInfo
 from recon.gradients.precision import in_double, widest_dtype
-from recon.methods.gramian import gramian_of
-from recon.methods.method import RandomMethod
+from recon.methods.base.method import RandomMethod
+from recon.methods.solvers.gramian import gramian_of
 
 
 class Doubles(TorchDispatchMode):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchjd.aggregation import GradVac as TorchjdGradVac
 
 from recon.methods import GradVac, PCGrad
-from recon.methods.orders import orders_of_others
+from recon.methods.solvers.orders import orders_of_others
 
 
 def normal(seed: int, tasks: int, parameters: int = 12) -> Tensor:

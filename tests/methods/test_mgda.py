@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd.aggregation import MGDA as TorchjdMGDA
 
-import recon.methods.gramian
+import recon.methods.solvers.gramian
 from recon.methods import MGDA
 from recon.methods.mgda import Normalization
 
@@ -97,7 +97,7 @@ def test_a_solver_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*args: object, **kwargs: object) -> None:
         raise RuntimeError("Maximum number of iterations reached.")
 
-    monkeypatch.setattr(recon.methods.gramian, "nnls", exhausted)
+    monkeypatch.setattr(recon.methods.solvers.gramian, "nnls", exhausted)
     with pytest.raises(RuntimeError, match="non-negative least squares did not end in 60 iterations"):
         MGDA().weights(torch.eye(2))
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from recon.methods import MGDA, MoCo
-from recon.methods.simplex import nearest_on_simplex
+from recon.methods.solvers.simplex import nearest_on_simplex
 
 
 def normal(seed: int, tasks: int = 3) -> Tensor:

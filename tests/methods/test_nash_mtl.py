@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import NashMTL as TorchjdNashMTL
 
-import recon.methods.fairness
+import recon.methods.solvers.fairness
 from recon.methods import FairGrad, NashMTL
 
 
@@ -117,7 +117,7 @@ def test_nearly_opposed_gradients_are_solved_while_they_can_be_told_from_opposed
 
 
 def test_a_solver_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recon.methods.fairness, "_MAX_ITERATIONS", 1)
+    monkeypatch.setattr(recon.methods.solvers.fairness, "_MAX_ITERATIONS", 1)
     jacobian = torch.randn(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with pytest.raises(RuntimeError, match="fair weights of 5 tasks were not found in 1 Newton iterations"):
         NashMTL().combine(jacobian)

@@ -4,7 +4,7 @@ from torch import Tensor
 from torchjd.aggregation import PCGrad as TorchjdPCGrad
 
 from recon.methods import PCGrad
-from recon.methods.orders import orders_of_others
+from recon.methods.solvers.orders import orders_of_others
 
 
 def projected_sum(jacobian: Tensor, orders: Tensor) -> Tensor:

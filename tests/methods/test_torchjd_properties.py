@@ -1,7 +1,7 @@
 """What TorchJD asks of its aggregators, asked of our methods in its API, over matrices of the same kinds, in float32.
 
 A method that fails what it does not promise is none of this file's business; what it promises is in
-recon.methods.properties.
+recon.methods.catalogue.properties.
 """
 
 from math import sqrt
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recon.methods import GramianMethod, JacobianMethod, Method, create_method, to_torchjd
-from recon.methods.properties import ENTRIES, Entry, Property
+from recon.methods.catalogue.properties import ENTRIES, Entry, Property
 
 
 def build(entry: Entry) -> Method:

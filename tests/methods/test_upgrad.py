@@ -7,8 +7,8 @@ from torch import Tensor
 from torchjd.aggregation import UPGrad as TorchjdUPGrad
 from torchjd.linalg import QuadprogProjector
 
-import recon.methods.dual_cone
-import recon.methods.gramian
+import recon.methods.solvers.dual_cone
+import recon.methods.solvers.gramian
 from recon.methods import UPGrad
 
 
@@ -65,7 +65,7 @@ def test_the_batch_equals_single_projections(tasks: int, monkeypatch: pytest.Mon
         jacobian = torch.randn(tasks, 2 * tasks, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         batched = UPGrad().combine(jacobian)
         with monkeypatch.context() as context:
-            context.setattr(recon.methods.dual_cone, "_FEW", tasks)
+            context.setattr(recon.methods.solvers.dual_cone, "_FEW", tasks)
             torch.testing.assert_close(UPGrad().combine(jacobian), batched)
 
 
@@ -73,7 +73,7 @@ def test_a_solver_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*args: object, **kwargs: object) -> None:
         raise RuntimeError("Maximum number of iterations reached.")
 
-    monkeypatch.setattr(recon.methods.gramian, "nnls", exhausted)
+    monkeypatch.setattr(recon.methods.solvers.gramian, "nnls", exhausted)
     with pytest.raises(RuntimeError, match="non-negative least squares did not end in 60 iterations"):
         UPGrad().weights(torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
 

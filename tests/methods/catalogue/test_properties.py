@@ -1,4 +1,4 @@
-"""What every method owes, over one family of Jacobians, and what each method declares in recon.methods.properties."""
+"""What every method owes, over one family of Jacobians, and what each method declares."""
 
 import io
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method, list_methods
-from recon.methods.properties import ENTRIES, MEANING, Entry, Property
+from recon.methods.catalogue.properties import ENTRIES, MEANING, Entry, Property
 
 by_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)
 
@@ -72,7 +72,7 @@ def any_jacobian(draw: Callable, least_tasks: int = 1) -> Tensor:  # type: ignor
 
 
 def test_every_method_is_in_the_table() -> None:
-    from recon.methods import registry
+    from recon.methods.base import registry
 
     ours = {name for name, cls in registry._registered.values() if cls.__module__.startswith("recon.")}
     assert ours == {entry.method for entry in ENTRIES}

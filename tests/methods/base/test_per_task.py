@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recon.methods import GramianMethod, LossMethod, Tchebycheff, create_method, list_methods
-from recon.methods.per_task import PerTaskMethod, check_numbers, numbers_like
+from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
 
 
 def test_numbers_stand_in_task_order_in_the_precision_of_the_losses() -> None:

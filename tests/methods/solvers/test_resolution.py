@@ -1,7 +1,7 @@
 """Float32 gradients that are opposed, dependent or nearly so: promises hold there, whoever hands them over.
 
-The promises are those of recon.methods.properties; what rounding may cost them is √u of float32, some 2e-4, of what the
-gradients are long.
+The promises are those of recon.methods.catalogue.properties; what rounding may cost them is √u of float32, some 2e-4,
+of what the gradients are long.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 import recon
 from recon.methods import GramianMethod, Method, create_method, to_torchjd
-from recon.methods.dual_cone import lift_into_dual_cone
-from recon.methods.gramian import softened_factor, unit_root
-from recon.methods.properties import ENTRIES, Entry
-from recon.methods.resolution import gradients_in, products_in, resolution
+from recon.methods.catalogue.properties import ENTRIES, Entry
+from recon.methods.solvers.dual_cone import lift_into_dual_cone
+from recon.methods.solvers.gramian import softened_factor, unit_root
+from recon.methods.solvers.resolution import gradients_in, products_in, resolution
 
 PARAMETERS = 50
 DISTANCES = (1e-3, 1e-5, 1e-6)
@@ -227,7 +227,7 @@ def seen_by_a_method(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(resolution())
         return torch.ones(len(gramian), dtype=torch.float64)
 
-    monkeypatch.setattr(recon.methods.MGDA, "weights", recon.methods.method._checked_weights(weights))
+    monkeypatch.setattr(recon.methods.MGDA, "weights", recon.methods.base.method._checked_weights(weights))
     return seen
 
 

@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from recon.gradients.precision import in_double
-from recon.methods.resolution import resolution
+from recon.methods.solvers.resolution import resolution
 
 Array = NDArray[np.float64]
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.methods import simplex
-from recon.methods.gramian import gramian_of, nearest_combination, nearest_on_simplex, unit_factor, unit_root
+from recon.methods.solvers import simplex
+from recon.methods.solvers.gramian import gramian_of, nearest_combination, nearest_on_simplex, unit_factor, unit_root
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])

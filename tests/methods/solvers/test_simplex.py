@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from recon.methods.simplex import LearnedWeights, nearest_on_simplex
+from recon.methods.solvers.simplex import LearnedWeights, nearest_on_simplex
 
 
 def by_bisection(vector: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from recon.methods import registry
-from recon.methods.page import COMMAND, page
+from recon.methods.base import registry
+from recon.methods.catalogue.page import COMMAND, page
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[3] / "docs" / "methods.md"
 
 
 def test_the_committed_page_is_what_the_methods_say() -> None:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from recon.gradients.precision import widest_dtype
-from recon.methods.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
-from recon.methods.gramian import gramian_of
-from recon.methods.resolution import gradients_in, products_in
-from recon.methods.threads import one_thread
+from recon.methods.base.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
+from recon.methods.solvers.gramian import gramian_of
+from recon.methods.solvers.resolution import gradients_in, products_in
+from recon.methods.solvers.threads import one_thread
 
 
 class Method(nn.Module, ABC):

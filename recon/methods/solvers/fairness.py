@@ -5,8 +5,8 @@ from math import exp, log
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from recon.methods.gramian import Array, hull_contains_zero, norms_and_cosines, unit_root
-from recon.methods.resolution import resolution
+from recon.methods.solvers.gramian import Array, hull_contains_zero, norms_and_cosines, unit_root
+from recon.methods.solvers.resolution import resolution
 
 _MAX_ITERATIONS = 40
 _TOLERANCE = 1e-10

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.checks import check_number
-from recon.methods.method import Method
-from recon.methods.registry import registered_name
+from recon.methods.base.checks import check_number
+from recon.methods.base.method import Method
+from recon.methods.base.registry import registered_name
 
 
 class PerTaskMethod(Method):

@@ -3,8 +3,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from recon.methods import CAGrad, GramianMethod, create_method, list_methods, register_method, registry
-from recon.methods.registry import method_name, registered_name
+from recon.methods import CAGrad, GramianMethod, create_method, list_methods, register_method
+from recon.methods.base import registry
+from recon.methods.base.registry import method_name, registered_name
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What :func:`recon.methods.interop.to_torchjd` returns. The only file that needs TorchJD to be imported.
+"""What :func:`recon.methods.torchjd.interop.to_torchjd` returns. The only file that needs TorchJD to be imported.
 
 As TorchJD's own methods that solve a problem, those of gradients are no functions to differentiate: what they return
 has no graph, and a backward through it is refused.
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, GramianWeightedAggregator, Weighting
 from torchjd.scalarization import Scalarizer
 
-from recon.methods.gramian import gramian_of
-from recon.methods.method import GramianMethod, JacobianMethod, LossMethod
-from recon.methods.resolution import gradients_in
+from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod
+from recon.methods.solvers.gramian import gramian_of
+from recon.methods.solvers.resolution import gradients_in
 
 
 class _WithoutGraph(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from recon.extras import needs
-from recon.methods.method import GramianMethod, JacobianMethod, LossMethod, Method
-from recon.methods.registry import register_method
+from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod, Method
+from recon.methods.base.registry import register_method
 from recon.names import unknown_name
 
 
@@ -94,7 +94,7 @@ def to_torchjd(method: Method) -> Any:
             the losses again; TorchJD has no such step.
     """
     _torchjd()
-    from recon.methods import adapters
+    from recon.methods.torchjd import adapters
 
     if type(method).step is not Method.step:
         raise TypeError(

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recon.methods.checks import check_options
-from recon.methods.method import GramianMethod, StatefulMethod
-from recon.methods.registry import create_method, registered_name
+from recon.methods.base.checks import check_options
+from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.registry import create_method, registered_name
 
 
 class GramianWrapper(StatefulMethod, GramianMethod):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recon.methods.gramian import Array
-from recon.methods.per_task import check_numbers
+from recon.methods.base.per_task import check_numbers
+from recon.methods.solvers.gramian import Array
 
 
 def check_preference(method: str, preference: Sequence[float] | None) -> list[float] | None:

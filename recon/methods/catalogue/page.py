@@ -1,6 +1,6 @@
 """The page docs/methods.md, made from the methods themselves.
 
-python -m recon.methods.page docs/methods.md
+python -m recon.methods.catalogue.page docs/methods.md
 """
 
 import inspect
@@ -13,12 +13,12 @@ from typing import get_args
 import torch
 
 from recon.files.atomic import write_atomically
-from recon.methods import registry
-from recon.methods.method import GramianMethod, LossMethod, Method, RandomMethod
-from recon.methods.properties import ENTRIES, MEANING, Property
-from recon.methods.registry import create_method
+from recon.methods.base import registry
+from recon.methods.base.method import GramianMethod, LossMethod, Method, RandomMethod
+from recon.methods.base.registry import create_method
+from recon.methods.catalogue.properties import ENTRIES, MEANING, Property
 
-COMMAND = "python -m recon.methods.page docs/methods.md"
+COMMAND = "python -m recon.methods.catalogue.page docs/methods.md"
 
 KINDS = {
     "Losses": "One backward a step. Heads are weighted like everything else.",
@@ -51,9 +51,9 @@ _PREFACE = f"""\
 _PROMISES = """\
 ## What they promise
 
-The update of every method is finite for finite gradients. The rest is declared in `recon/methods/properties.py` and
-tested entry by entry, over random, degenerate and badly scaled gradients. With state or randomness, a promise is about
-the first update. An empty cell is no promise.
+The update of every method is finite for finite gradients. The rest is declared in
+`recon/methods/catalogue/properties.py` and tested entry by entry, over random, degenerate and badly scaled
+gradients. With state or randomness, a promise is about the first update. An empty cell is no promise.
 """
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from recon.methods import GramianMethod
-from recon.methods.threads import _libraries
+from recon.methods.solvers.threads import _libraries
 
 
 def threads() -> set[int]:

@@ -9,7 +9,7 @@ come out negative and those of gradients still in conflict, for all x in one bat
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.methods.gramian import Array, least_squares
+from recon.methods.solvers.gramian import Array, least_squares
 
 # Up to so many vectors are projected faster one by one than in a batch.
 _FEW = 10

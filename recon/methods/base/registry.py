@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from recon.methods.method import Method
+from recon.methods.base.method import Method
 from recon.names import unknown_name
 
 M = TypeVar("M", bound=type[Method])

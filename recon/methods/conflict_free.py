@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.gramian import Array, unit_root
-from recon.methods.method import GramianMethod
-from recon.methods.per_task import PerTaskMethod
-from recon.methods.preference import check_preference, preference_among
-from recon.methods.registry import register_method
-from recon.methods.resolution import resolution
+from recon.methods.base.method import GramianMethod
+from recon.methods.base.per_task import PerTaskMethod
+from recon.methods.base.preference import check_preference, preference_among
+from recon.methods.base.registry import register_method
+from recon.methods.solvers.gramian import Array, unit_root
+from recon.methods.solvers.resolution import resolution
 
 # Of squared singular values relative to the largest, and of squared cosines relative to the wanted ones.
 _DEPENDENT = 1e-6

@@ -1,0 +1,1 @@
+"""TorchJD's aggregators as methods of ours, and ours as theirs; imports base and solvers."""
