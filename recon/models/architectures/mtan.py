@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.gradients.buffer import shared_layers
-from recon.models.segnet import ConvBlock, SegNet, stage_channels
+from recon.models.backbones.segnet import ConvBlock, SegNet, stage_channels
 
 
 class AttentionMask(nn.Module):

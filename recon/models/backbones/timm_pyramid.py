@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.extras import needs
+from recon.models.backbones.image_input import ImageInput
+from recon.models.backbones.segnet import ConvBlock
 from recon.models.dense_heads import convolutional_head
-from recon.models.image_input import ImageInput
-from recon.models.segnet import ConvBlock
 from recon.names import unknown_name
 
 

@@ -14,8 +14,8 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
+from recon.models.backbones.image_input import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from recon.models.dense_heads import upsampled
-from recon.models.image_input import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 
 STRIDE = 8
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import recon
 from recon.models import timm_pyramid
-from recon.models.timm_pyramid import FeaturePyramid
+from recon.models.backbones.timm_pyramid import FeaturePyramid
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Networks with parts of each task's own, made of a backbone; imports backbones, gradients and branching."""
