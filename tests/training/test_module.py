@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 import recon
 from recon.data import Glyphs
-from recon.data.composites import Composites
+from recon.data.composites.module import Composites
 from recon.models import LeNet
 from recon.tasks.task import Task
 from recon.training import ConflictCallback, MultiTaskModule

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from recon.data.layout import UNFINISHED
+from recon.data.dense.layout import UNFINISHED
 from recon.files.atomic import replaced, write_json
 from recon.files.reading import open_regular, read_object
 from recon.progress import Advance, counted

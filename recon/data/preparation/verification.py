@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recon.data.layout import SPLITS, UNFINISHED, verify_layout
+from recon.data.dense.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.scene import CLASSES

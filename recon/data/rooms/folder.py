@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from recon.data.layout import SPLITS, Split
+from recon.data.dense.layout import SPLITS, Split
 from recon.data.rooms.sample import room
 from recon.files.atomic import replaced, write_json
 from recon.files.reading import open_regular

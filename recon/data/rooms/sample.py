@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recon.data.layout import Split
+from recon.data.dense.layout import Split
 from recon.data.rooms.furnishing import random_scene
 from recon.data.rooms.render import cast, shade
 from recon.data.rooms.scene import Camera, Scene

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recon.data.layout import verify_layout
+from recon.data.dense.layout import verify_layout
 from recon.data.rooms import folder as module
 from recon.data.rooms.folder import Rooms
 from recon.data.rooms.sample import room

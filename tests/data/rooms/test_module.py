@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from recon.data.rooms import folder
+from recon.data.rooms.module import Scenes
 from recon.data.rooms.sample import room
-from recon.data.scenes import Scenes
 
 
 @pytest.fixture(autouse=True)

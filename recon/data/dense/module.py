@@ -9,7 +9,6 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from recon.data.augmentation import RandomViews
 from recon.data.batches import (
     Batch,
     EpochBatch,
@@ -19,14 +18,15 @@ from recon.data.batches import (
     overfits,
     run_seed,
 )
-from recon.data.layout import SPLITS, UNFINISHED, SceneFolder, Split
-from recon.data.quantities import Quantity
+from recon.data.dense.augmentation import RandomViews
+from recon.data.dense.layout import SPLITS, UNFINISHED, SceneFolder, Split
+from recon.data.dense.quantities import Quantity
 from recon.names import check_task_names, unknown_name
 from recon.tasks.task import Aggregation, Task, depth, normals, segmentation
 
 
 class DenseDataModule(LightningDataModule):
-    """Loaders over the train and the val split of a layout (:mod:`recon.data.layout`).
+    """Loaders over the train and the val split of a layout (:mod:`recon.data.dense.layout`).
 
     There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **val split**, as in the published
     work on these sets. Report the last epoch (or a mean of the last ones); a checkpoint that was selected by a
@@ -41,7 +41,7 @@ class DenseDataModule(LightningDataModule):
         width: Width of the scenes, in pixels.
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
         aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
         num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
         shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's

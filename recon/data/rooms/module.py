@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from recon.data.cache import user_cache
-from recon.data.dense import DenseDataModule
-from recon.data.quantities import Depth, Disparity, Labels, Normals
+from recon.data.dense.module import DenseDataModule
+from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
 from recon.data.rooms.folder import Rooms
 from recon.data.rooms.scene import CLASSES
 from recon.names import unknown_name
@@ -39,7 +39,7 @@ class Scenes(DenseDataModule):
         depth: What the task ``depth`` gives: ``"metres"`` along the optical axis, or their ``"inverse"``.
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
         aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
         num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
         shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's

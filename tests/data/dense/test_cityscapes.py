@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recon.data import CityScapes
-from recon.data.augmentation import RandomViews
+from recon.data.dense.augmentation import RandomViews
 
 SIZE = (6, 8)
 WriteLayout = Callable[..., Path]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recon.data import NYUv2
-from recon.data.augmentation import RandomViews
 from recon.data.batches import Batch, ShuffledBatches
-from recon.data.layout import Split
+from recon.data.dense.augmentation import RandomViews
+from recon.data.dense.layout import Split
 
 SIZE = (6, 8)
 WriteLayout = Callable[..., Path]

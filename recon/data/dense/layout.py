@@ -1,7 +1,7 @@
 """The layout in which the field keeps scenes: a folder per quantity, a file per scene.
 
-``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy``, i = 0, 1, ...; see :mod:`recon.data.quantities` for what the
-files hold. Files are mapped into memory, so that a view costs what its window costs.
+``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy``, i = 0, 1, ...; see :mod:`recon.data.dense.quantities` for
+what the files hold. Files are mapped into memory, so that a view costs what its window costs.
 """
 
 import re
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from recon.data.augmentation import View, whole
 from recon.data.batches import Batch, EpochBatch
-from recon.data.quantities import Depth, Image, Labels, Normals, Quantity
+from recon.data.dense.augmentation import View, whole
+from recon.data.dense.quantities import Depth, Image, Labels, Normals, Quantity
 from recon.files.reading import open_regular
 
 Split = Literal["train", "val"]

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from recon.data import Glyphs
-from recon.data import glyphs as module
-from recon.data.composites import Composites
+from recon.data.composites import glyphs as module
+from recon.data.composites.module import Composites
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from recon.data.cache import Arrays, cached, is_writable, user_cache
-from recon.data.composites import SIZE, Composites, CompositesModule, Split
-from recon.data.idx import read_idx
+from recon.data.composites.idx import read_idx
+from recon.data.composites.module import SIZE, Composites, CompositesModule, Split
 from recon.tasks.task import classification
 
 _PATCH = 28

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.data.augmentation import (
+from recon.data.dense.augmentation import (
     SCALES,
     RandomViews,
     View,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from recon.data.augmentation import View, whole
-from recon.data.layout import SceneFolder, label_folders, verify_layout
-from recon.data.quantities import Depth, Disparity, Labels, Normals, Quantity
+from recon.data.dense.augmentation import View, whole
+from recon.data.dense.layout import SceneFolder, label_folders, verify_layout
+from recon.data.dense.quantities import Depth, Disparity, Labels, Normals, Quantity
 
 SIZE = (6, 8)
 TARGETS: Mapping[str, Quantity] = {"segmentation": Labels(13), "depth": Depth(), "normals": Normals()}

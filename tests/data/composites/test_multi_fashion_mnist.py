@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from recon.data import MultiFashionMNIST
-from recon.data.composites import Composites
+from recon.data.composites.module import Composites
 
 COUNTS = {"train": 30, "t10k": 20}
 
@@ -120,7 +120,7 @@ def test_the_seed_alone_decides_the_pairing(root: Path) -> None:
 def test_the_second_time_the_pairs_are_read_from_the_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = small(root).composites("train")
     assert len(list((root / "MultiFashionMNIST").glob("train-60-seed0-*.npz"))) == 1
-    monkeypatch.setattr("recon.data.multi_fashion_mnist._pair", lambda *_: pytest.fail("paired again"))
+    monkeypatch.setattr("recon.data.composites.multi_fashion_mnist._pair", lambda *_: pytest.fail("paired again"))
     second = small(root).composites("train")
     torch.testing.assert_close(second.images, first.images)
     torch.testing.assert_close(second.targets, first.targets)

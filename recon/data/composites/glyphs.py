@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from recon.data.composites import SIZE, Composites, CompositesModule, Split
+from recon.data.composites.module import SIZE, Composites, CompositesModule, Split
 from recon.tasks.task import classification
 
 DIGITS = "0123456789"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.data.augmentation import View, view_depth, view_disparity, view_image, view_labels, view_normals
+from recon.data.dense.augmentation import View, view_depth, view_disparity, view_image, view_labels, view_normals
 
 _ROUNDING = 1e-3  # how far float images may leave [0, 1]: a step of float16
 _FARTHEST = 1000.0  # metres, or pixels of disparity; what is larger is in millimetres, or not divided by 256

@@ -7,9 +7,9 @@ own benchmark.
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from recon.data.dense import DenseDataModule
-from recon.data.layout import label_folders
-from recon.data.quantities import Disparity, Labels
+from recon.data.dense.layout import label_folders
+from recon.data.dense.module import DenseDataModule
+from recon.data.dense.quantities import Disparity, Labels
 from recon.tasks.task import Aggregation
 
 CLASS_NAMES = {
@@ -30,12 +30,12 @@ class CityScapes(DenseDataModule):
     Validation and test both give the val split, as in the published work.
 
     Args:
-        root: Folder of the layout that ``recon data prepare cityscapes`` makes (:mod:`recon.data.layout`); labels are
-            in ``label_7`` or ``label``, and 19 classes in ``label_19``.
+        root: Folder of the layout that ``recon data prepare cityscapes`` makes (:mod:`recon.data.dense.layout`);
+            labels are in ``label_7`` or ``label``, and 19 classes in ``label_19``.
         classes: Number of classes, 7 or 19.
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
         aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
         num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
         shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's

@@ -7,8 +7,8 @@ classes of Couprie et al., "Indoor Semantic Segmentation using depth information
 from pathlib import Path
 from typing import ClassVar
 
-from recon.data.dense import DenseDataModule
-from recon.data.quantities import Depth, Labels, Normals
+from recon.data.dense.module import DenseDataModule
+from recon.data.dense.quantities import Depth, Labels, Normals
 from recon.tasks.task import Aggregation
 
 CLASS_NAMES = (
@@ -26,10 +26,10 @@ class NYUv2(DenseDataModule):
     float32, NaN without truth. Validation and test both give the val split, as in the published work.
 
     Args:
-        root: Folder of the layout that ``recon data prepare nyuv2`` makes (:mod:`recon.data.layout`).
+        root: Folder of the layout that ``recon data prepare nyuv2`` makes (:mod:`recon.data.dense.layout`).
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.augmentation`).
+        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
         aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
         num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
         shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from recon.data.composites import Composites, CompositesModule, Split
+from recon.data.composites.module import Composites, CompositesModule, Split
 from recon.tasks.task import classification
 
 

@@ -1,0 +1,5 @@
+"""Images that lie over each other, one task a layer; imports files and tasks."""
+
+from recon.data.composites.module import Composites, CompositesModule
+
+__all__ = ["Composites", "CompositesModule"]
