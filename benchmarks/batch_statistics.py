@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import auto_cli
 from torch import nn
 
-from recon.training.configuration import TrainingCLI
+from recon.training.command import TrainingCLI
 from recon.training.module import MultiTaskModule
 
 

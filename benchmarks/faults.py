@@ -38,7 +38,7 @@ from recon.data import Glyphs
 from recon.experiments import Plan
 from recon.experiments.result import finished_result
 from recon.tasks.task import Task
-from recon.training.configuration import WholeCheckpoints, tasks_of
+from recon.training.command import WholeCheckpoints, tasks_of
 
 EPOCHS = 3
 PLAN: dict[str, Any] = {

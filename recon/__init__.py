@@ -61,7 +61,6 @@ _SUBMODULES = (
     "metrics",
     "models",
     "tasks",
-    "toy",
     "training",
 )
 

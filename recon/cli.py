@@ -75,7 +75,7 @@ def toy(out: Path = Path("recon-toy"), methods: str | None = None) -> None:
         out: Folder of the figure and of the table of where they end.
         methods: Names of methods, with commas between them; by default all.
     """
-    from recon.toy import toy as draw
+    from recon.experiments.toy import toy as draw
 
     for path in draw(out, None if methods is None else methods.split(",")):
         print(path)
@@ -128,7 +128,7 @@ def apply(
     """
     from json import dumps
 
-    from recon.experiments.application import apply_map, fit_section
+    from recon.experiments.map_preview import apply_map, fit_section
 
     fit, plan = fit_section(config)
     planned = None if plan is None else plan.severity
@@ -278,7 +278,7 @@ def _call(command: Callable[..., None], name: str, arguments: list[str]) -> None
 def _train(arguments: list[str]) -> None:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from recon.training.configuration import TrainingCLI
+    from recon.training.command import TrainingCLI
     from recon.training.trainer import Trainer
     from recon.training.usage import FULL as FULL_HELP
     from recon.training.usage import short_help

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from recon.experiments import Plan
-from recon.experiments.execution import execute, prepare
-from recon.training.configuration import TrainingCLI
+from recon.experiments.run import execute, prepare
+from recon.training.command import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
 FILES = [*sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "recon" / "experiments").glob("*.yaml"))]

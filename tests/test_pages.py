@@ -12,7 +12,7 @@ import pytest
 from recon.cli import COMMANDS, TRAINING
 from recon.conflict import published_rankings
 from recon.parser import CommandParser
-from recon.training.configuration import TrainingCLI
+from recon.training.command import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from recon.conflict.severity import severity_in_hundredths
 from recon.engine.representation import At, check_weights_representations
-from recon.experiments.building import read_yaml
-from recon.experiments.fit_checks import check_fit
+from recon.experiments.fit import read_yaml
+from recon.experiments.preflight import check_fit
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
 from recon.names import check_folder_name, unknown_name

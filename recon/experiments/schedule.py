@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recon.experiments.executors.local import Died, Epochs, Failed, Finished, Workers
 from recon.experiments.plan import Plan, Run
-from recon.experiments.workers import Died, Epochs, Failed, Finished, Workers
 
 _TRIES = 2
 """A process may die of what others do (memory runs out, and the kernel kills one); so once more, with no other."""

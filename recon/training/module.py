@@ -21,7 +21,7 @@ from recon.models import heads_for
 from recon.names import check_task_names, unknown_name
 from recon.tasks.task import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
-from recon.training.branching import Branching, branched
+from recon.training.branch_options import Branching, branched
 from recon.training.epochs import begin_data_again, seed_data, seed_training
 from recon.training.evaluation import EvaluationMetrics
 from recon.training.held_modules import task_modules

@@ -5,7 +5,7 @@ from torch import nn
 
 from recon.conflict import ConflictMap, map_file, published_rankings, read_map
 from recon.models import ResNet18, SegNet, SegNetMTAN
-from recon.training.branching import branchable_layers
+from recon.training.branch_options import branchable_layers
 
 
 @pytest.mark.parametrize(

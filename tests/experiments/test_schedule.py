@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from recon.experiments import Plan
+from recon.experiments.executors.local import Died, Epochs, Failed, Finished, Message
 from recon.experiments.plan import Run
 from recon.experiments.schedule import Schedule
-from recon.experiments.workers import Died, Epochs, Failed, Finished, Message
 
 PlanFactory = Callable[..., Plan]
 

@@ -17,7 +17,7 @@ from recon.data.composites.module import Composites
 from recon.models import LeNet
 from recon.tasks.task import Task
 from recon.training import ConflictCallback, MultiTaskModule
-from recon.training.branching import Branching
+from recon.training.branch_options import Branching
 from recon.training.refusals import refuse_unsupported
 from recon.training.trainer import Trainer
 

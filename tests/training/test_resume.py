@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recon.data import Glyphs
 from recon.training import ConflictCallback, MultiTaskModule
-from recon.training.branching import Branching
+from recon.training.branch_options import Branching
 from recon.training.run_folder import LastEpochCheckpoint
 
 TrainerFactory = Callable[..., pl.Trainer]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recon.experiments.pictures import prediction_sheet
+from recon.experiments.report.predictions import prediction_sheet
 from recon.tasks.colours import class_colours
 from recon.tasks.task import Task, classification, depth, normals, segmentation
 from recon.training import MultiTaskModule

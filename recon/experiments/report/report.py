@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from recon.conflict import ConflictMap, MeasuredMap
-from recon.experiments import figures
 from recon.experiments.plan import Plan
-from recon.experiments.summary import summarise, with_delta_m
-from recon.experiments.tables import csv_table, markdown_table
+from recon.experiments.report import figures
+from recon.experiments.report.summary import summarise, with_delta_m
+from recon.experiments.report.tables import csv_table, markdown_table
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task
 

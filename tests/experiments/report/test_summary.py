@@ -6,7 +6,7 @@ import pytest
 from torch.nn.functional import l1_loss
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
-from recon.experiments.summary import delta_m, delta_m_per_metric, single_task_baseline, summarise, with_delta_m
+from recon.experiments.report.summary import delta_m, delta_m_per_metric, single_task_baseline, summarise, with_delta_m
 from recon.tasks.task import Task, classification
 
 SEGMENTATION = classification("seg", 3)

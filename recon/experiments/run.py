@@ -17,18 +17,18 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from recon.conflict import first_layers, last_layers, random_layers, read_map
-from recon.experiments import figures
-from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, with_root
-from recon.experiments.pictures import prediction_sheet
+from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape, with_root
 from recon.experiments.plan import Plan, Run
+from recon.experiments.report import figures
+from recon.experiments.report.predictions import prediction_sheet
 from recon.experiments.result import keep_result, run_directory
 from recon.files.atomic import write_atomically
 from recon.methods import create_method
 from recon.tasks.task import Task
 from recon.training import ConflictCallback
-from recon.training.branching import branchable_layers, branched
+from recon.training.branch_options import branchable_layers, branched
 from recon.training.checkpoints import WholeCheckpoints
-from recon.training.configuration import TrainingCLI, tasks_of
+from recon.training.command import TrainingCLI, tasks_of
 from recon.training.refusals import refuse_unsupported
 from recon.training.run_folder import LastEpochCheckpoint
 

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from recon.cli import main
-from recon.experiments import Plan, RunsFailed, benchmark, runner
-from recon.experiments.execution import execute
+from recon.experiments import Plan, RunsFailed, benchmark
+from recon.experiments import scheduler as runner
 from recon.experiments.result import RESULT
-from recon.experiments.runner import default_jobs
+from recon.experiments.run import execute
+from recon.experiments.scheduler import default_jobs
 from recon.files.checksum import sealed
 
 PlanFactory = Callable[..., Plan]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from recon.experiments.toy import EPOCH, LEARNING_RATE, REACHED, STARTS, gap, objectives, pareto_front, path, toy, walk
 from recon.methods import create_method
 from recon.methods.base import registry
 from recon.methods.catalogue.properties import ENTRIES, Entry
-from recon.toy import EPOCH, LEARNING_RATE, REACHED, STARTS, gap, objectives, pareto_front, path, toy, walk
 
 OURS = [name for name, cls in registry._registered.values() if cls.__module__.startswith("recon.")]
 PROMISING = [entry for entry in ENTRIES if {"non-conflicting", "stops"} <= entry.properties]

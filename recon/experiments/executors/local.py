@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from recon.experiments.execution import execute
 from recon.experiments.plan import Plan, Run
 from recon.experiments.result import run_directory
+from recon.experiments.run import execute
 from recon.files.atomic import write_atomically
 from recon.names import import_by_name
 from recon.working_folder import safe_path

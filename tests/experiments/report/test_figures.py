@@ -10,7 +10,7 @@ from matplotlib.patches import StepPatch
 from torch import Tensor
 
 from recon.conflict import MeasuredMap
-from recon.experiments.figures import conflict_by_layer, cosine_histograms, delta_m_dots, save
+from recon.experiments.report.figures import conflict_by_layer, cosine_histograms, delta_m_dots, save
 
 
 def measured(**cosines: list[float]) -> MeasuredMap:

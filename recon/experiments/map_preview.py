@@ -12,14 +12,14 @@ from torch import nn
 
 from recon.branching.growth import Measure
 from recon.conflict import ConflictMap
-from recon.experiments.building import backbone_of, count_parameters, data_of, flops, input_shape, read_yaml
+from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape, read_yaml
 from recon.experiments.plan import Plan
 from recon.gradients.buffer import network_name
 from recon.names import unknown_name
 from recon.tasks.task import Task
 from recon.training import Branching, MultiTaskModule
-from recon.training.branching import branchable_layers
-from recon.training.configuration import tasks_of
+from recon.training.branch_options import branchable_layers
+from recon.training.command import tasks_of
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import yaml
 from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.experiments import Plan
-from recon.experiments.execution import execute, fit_configuration, flops, prepare
 from recon.experiments.plan import Run
 from recon.experiments.result import RESULT, finished_result, run_directory
+from recon.experiments.run import execute, fit_configuration, flops, prepare
 from recon.files.checksum import sealed
 from recon.models import LeNet, ResNet18
 from recon.training import MultiTaskModule
-from recon.training.configuration import TrainingCLI
+from recon.training.command import TrainingCLI
 
 PlanFactory = Callable[..., Plan]
 ALL = [{"method": "joint", "variants": ["plain", "recon", "random", "first", "last"]}, {"method": "graddrop"}]

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from recon.experiments.building import data_of, with_root
-from recon.experiments.execution import prepare
+from recon.experiments.executors.local import Epochs, Failed, Workers
+from recon.experiments.fit import data_of, with_root
 from recon.experiments.folder import Identity, held
 from recon.experiments.plan import Plan, Run
 from recon.experiments.progress import Progress
-from recon.experiments.report import Report, draw_figures, write_results
+from recon.experiments.report.report import Report, draw_figures, write_results
 from recon.experiments.result import finished_result, run_directory
+from recon.experiments.run import prepare
 from recon.experiments.schedule import Schedule
-from recon.experiments.workers import Epochs, Failed, Workers
 from recon.files.atomic import write_atomically
 from recon.names import import_by_name
 

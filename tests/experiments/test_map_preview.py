@@ -11,7 +11,7 @@ import yaml
 from recon.branching import branch
 from recon.branching.growth import flops
 from recon.conflict import ConflictMap
-from recon.experiments.application import apply_map, fit_section
+from recon.experiments.map_preview import apply_map, fit_section
 from recon.models import LeNet, linear_heads
 from recon.tasks.task import classification
 

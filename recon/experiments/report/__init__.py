@@ -1,0 +1,1 @@
+"""From finished runs to delta-m, tables, figures and sheets of predictions; imports plan, conflict and tasks."""
