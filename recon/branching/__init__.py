@@ -1,31 +1,18 @@
-"""Branching: give layers of any network one copy per task, by name, without rewriting the network.
+"""Layers of any network, one copy per task, by name, without rewriting the network; imports gradients and tasks.
 
-``layers``   which tensors a layer owns, and which modules must be copied for it
-``state``    a backbone's tensors parted into shared ones and one branch per task, and put together again
-``copying``  deep copies of networks that were in use
-``following`` what was changed in the shared network, and how every task's follows
-``effects``  what calling a module does beside returning its output
-``structure`` values that modules take and return
-``remembering`` a network run per task, but the modules that no branch touches once
-``networks`` the networks of all tasks, which follow what is changed in the branched network
-``init``     where the copies start from
-``call``     one way of calling a backbone
-``arguments`` the arguments of a call that is made again for every task
-``values``   what flows through a backbone while it is traced
-``leaves``   what a trace does not enter
-``hooks``    hooks that a trace cannot hold
-``python_state`` what a Python value holds, so that it can be compared later
-``surroundings`` the globals and closures that functions read
-``reads``    what a forward reads of Python state, and changes there
-``trace``    a backbone's forward as a graph
-``guard``    whether what a trace read is still the same
-``memory``   which operations write into, or hand on, the memory of their inputs
-``split``    that graph with what the tasks share run once and the rest once per task
-``program``  that graph as a function
-``programs`` the programs of a network, one for each way of calling it and each state it was called in
-``running_statistics`` which statistics of shared norms every task needs for itself
-``branched`` the module that holds all of it
-``growth``   what branching costs in parameters, FLOPs and time
+``branched``  the module that holds the network, its branches and its programs
+``layers``    the tensors that a layer owns, and the modules that must be copied for it
+``state``     a backbone's tensors: the shared ones and one branch per task, parted and joined
+``init``      the values from which the copies start
+``growth``    the cost of branching in parameters, FLOPs and time
+``copying``   deep copies of networks that were in use
+``call``      one way of calling a backbone
+``values``    the values that flow through a backbone while it is traced
+``leaves``    modules that a trace does not enter
+``running_statistics``  statistics of shared norms that every task needs for itself
+
+Three folders say how a branched network runs: ``graph`` if it can be traced, ``untraced`` if not, and ``reads`` whether
+a trace still holds.
 """
 
 from recon.branching.branched import BranchedModule, branch

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from recon.branching.call import Call, variables
 from recon.branching.copying import copy_network, without_wrappers
+from recon.branching.graph.program import Program, Refusal, write_program
+from recon.branching.graph.programs import Programs
+from recon.branching.graph.trace import in_mode
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
-from recon.branching.networks import TaskNetworks
-from recon.branching.program import Program, Refusal, write_program
-from recon.branching.programs import Programs
 from recon.branching.running_statistics import per_task_statistics
 from recon.branching.state import part, tie
-from recon.branching.trace import in_mode
+from recon.branching.untraced.networks import TaskNetworks
 from recon.gradients.buffer import shared_layers
 from recon.gradients.wrappers import PartlyShared
 from recon.names import check_task_names, unknown_name

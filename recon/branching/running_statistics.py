@@ -12,9 +12,9 @@ from itertools import accumulate
 from torch import nn
 
 from recon.branching.call import Call
+from recon.branching.graph.split import divide
+from recon.branching.graph.trace import Trace, in_mode, trace
 from recon.branching.layers import cut, join
-from recon.branching.split import divide
-from recon.branching.trace import Trace, in_mode, trace
 
 
 def running_statistics(backbone: nn.Module) -> frozenset[str]:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from recon.branching import BranchedModule, branch
 from recon.branching.call import Call
-from recon.branching.program import Refusal
+from recon.branching.graph.program import Refusal
 
 TASKS = ("a", "b", "c")
 

@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from recon.branching.layers import join
-from recon.branching.python_state import freeze, is_constant, same_constant
-from recon.branching.surroundings import writes
+from recon.branching.reads.python_state import freeze, is_constant, same_constant
+from recon.branching.reads.surroundings import writes
 from recon.branching.values import Untraceable
 
 Name = tuple[str, str]  # of an attribute: the path of its module, and its own name

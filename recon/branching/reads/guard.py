@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from recon.branching.layers import join
-from recon.branching.python_state import freeze, is_constant, same_constant
-from recon.branching.reads import MISSING, OUTSIDE, Dependencies, Name
-from recon.branching.surroundings import places
+from recon.branching.reads.python_state import freeze, is_constant, same_constant
+from recon.branching.reads.reads import MISSING, OUTSIDE, Dependencies, Name
+from recon.branching.reads.surroundings import places
 from recon.branching.values import Untraceable
 
 Homes = Callable[[str], Sequence[nn.Module]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from recon.branching.python_state import attributes_of, is_constant
+from recon.branching.reads.python_state import attributes_of, is_constant
 
 
 def foreign_hooks(module: nn.Module, is_leaf: bool, root: nn.Module) -> str:

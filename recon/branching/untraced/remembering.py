@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recon.branching.effects import buffers_kept, hooks_that_alter, is_random, share_memory
-from recon.branching.structure import Opaque, map_tensors, signature
+from recon.branching.untraced.effects import buffers_kept, hooks_that_alter, is_random, share_memory
+from recon.branching.untraced.structure import Opaque, map_tensors, signature
 
 Key = tuple[Any, ...]
 Identity = tuple[int, int]  # of a tensor's value: which tensor it is, and how often that was written to

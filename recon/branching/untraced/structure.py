@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_is_leaf, tree_unflatten
 
-from recon.branching.python_state import is_constant
+from recon.branching.reads.python_state import is_constant
 
 # Asked of every call of every module: what is most common comes first, and pytree, which is slow, where it must.
 _TENSORS = (Tensor, nn.Parameter)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recon.branching.structure import Opaque, map_tensors
+from recon.branching.untraced.structure import Opaque, map_tensors
 
 
 class Arguments:

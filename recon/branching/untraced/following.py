@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from recon.branching.copying import deep_copy, modes_of, set_modes
-from recon.branching.python_state import freeze, is_constant, same_constant
-from recon.branching.reads import MISSING
+from recon.branching.reads.python_state import freeze, is_constant, same_constant
+from recon.branching.reads.reads import MISSING
 from recon.branching.state import share_dictionaries
 from recon.branching.values import Untraceable
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recon.branching.structure import Opaque, map_tensors, signature
+from recon.branching.untraced.structure import Opaque, map_tensors, signature
 
 Pair = namedtuple("Pair", ["left", "right"])
 

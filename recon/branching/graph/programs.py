@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from recon.branching.call import Call
-from recon.branching.guard import Guard
+from recon.branching.graph.program import Program, Refusal
 from recon.branching.layers import join
-from recon.branching.program import Program, Refusal
-from recon.branching.reads import OUTSIDE, Name
+from recon.branching.reads.guard import Guard
+from recon.branching.reads.reads import OUTSIDE, Name
 
 Write = Callable[[Collection[Name]], Program | Refusal]
 

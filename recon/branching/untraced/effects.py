@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from recon.branching.python_state import freeze
+from recon.branching.reads.python_state import freeze
 from recon.branching.values import Untraceable
 
 _MACHINERY = frozenset(vars(nn.Module())) - {"training", "_modules"}

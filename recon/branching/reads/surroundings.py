@@ -10,7 +10,7 @@ from functools import cache
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from recon.branching.python_state import attributes_of, is_constant
+from recon.branching.reads.python_state import attributes_of, is_constant
 
 _LIBRARIES = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "torchvision", "einops", "timm", "recon"}
 _ITEMS = 100  # of a container that is looked into

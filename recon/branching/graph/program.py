@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from recon.branching.call import Call
-from recon.branching.guard import Guard, Homes, guard, reads_of_memory
+from recon.branching.graph.split import divide, split
+from recon.branching.graph.trace import Failed, Trace, reason_of, trace
 from recon.branching.layers import Cut
-from recon.branching.reads import Dependencies, Name
-from recon.branching.split import divide, split
-from recon.branching.trace import Failed, Trace, reason_of, trace
+from recon.branching.reads.guard import Guard, Homes, guard, reads_of_memory
+from recon.branching.reads.reads import Dependencies, Name
 from recon.branching.values import Untraceable
 
 _numbers = itertools.count()

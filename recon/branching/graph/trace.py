@@ -20,11 +20,11 @@ from torch.utils import _pytree
 
 from recon.branching.call import Call, Nested, Variable
 from recon.branching.copying import deep_copy
-from recon.branching.hooks import foreign_hooks
+from recon.branching.graph.hooks import foreign_hooks
 from recon.branching.layers import all_tensors, join
 from recon.branching.leaves import is_leaf, wrapped_functions, wrapped_modules
-from recon.branching.python_state import random_state
-from recon.branching.reads import Changed, Dependencies, Name, Reads
+from recon.branching.reads.python_state import random_state
+from recon.branching.reads.reads import Changed, Dependencies, Name, Reads
 from recon.branching.values import Untraceable, Value, is_tensor
 
 

@@ -17,8 +17,8 @@ from torch import fx
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map_only
 
-from recon.branching.memory import memory_of, written
-from recon.branching.trace import Trace
+from recon.branching.graph.memory import memory_of, written
+from recon.branching.graph.trace import Trace
 from recon.branching.values import Untraceable
 
 Values = dict[fx.Node, fx.Node]  # node of the traced graph -> node of the graph for all tasks

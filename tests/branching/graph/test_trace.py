@@ -13,7 +13,7 @@ from torch.utils import _pytree
 
 from recon.branching import BranchedModule, branch
 from recon.branching.call import Call
-from recon.branching.program import Program
+from recon.branching.graph.program import Program
 
 TASKS = ("left", "right")
 
