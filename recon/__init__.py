@@ -4,7 +4,7 @@ Plain PyTorch users need nothing but this module; :class:`MultiTaskModule`, and 
 for, and so are ``recon.training``, ``recon.data`` and the other submodules.
 """
 
-from recon import startup  # noqa: F401  # before anything else is imported
+from recon.cli import startup  # noqa: F401  # before anything else is imported
 
 # isort: split
 

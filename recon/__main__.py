@@ -1,5 +1,5 @@
 """``python -m recon`` is the command ``recon``."""
 
-from recon.cli import main
+from recon.cli.dispatch import main
 
 main()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recon.cli import main
+from recon.cli.dispatch import main
 
 GLYPHS = str(Path(__file__).parents[1] / "configs" / "glyphs" / "fit.yaml")
 FIT = ["fit", "--config", GLYPHS, "--trainer.logger=false"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import recon
-from recon.cli import main
+from recon.cli.dispatch import main
 from recon.methods.base import registry
 from recon.models import heads_for
 

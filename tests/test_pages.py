@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from recon.cli import COMMANDS, TRAINING
+from recon.cli.dispatch import COMMANDS, TRAINING
+from recon.configuration import CommandParser
 from recon.conflict import published_rankings
-from recon.parser import CommandParser
 from recon.training.command import TrainingCLI
 
 ROOT = Path(__file__).parents[1]

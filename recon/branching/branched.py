@@ -21,7 +21,7 @@ from recon.branching.state import part, tie
 from recon.branching.untraced.networks import TaskNetworks
 from recon.gradients.buffer import shared_layers
 from recon.gradients.wrappers import PartlyShared
-from recon.names import check_task_names, unknown_name
+from recon.tasks.names import check_task_names, unknown_name
 
 Statistics = Literal["shared", "per_task"]
 

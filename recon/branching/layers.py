@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recon.branching.leaves import is_leaf
 from recon.gradients.buffer import root_name
-from recon.names import unknown_name
+from recon.tasks.names import unknown_name
 
 
 def join(path: str, name: str) -> str:

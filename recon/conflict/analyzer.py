@@ -20,7 +20,7 @@ from recon.conflict.provenance import now
 from recon.conflict.statistics import CosineStatistics
 from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.precision import in_double
-from recon.names import check_task_names, unknown_name
+from recon.tasks.names import check_task_names, unknown_name
 from recon.version import __version__
 
 

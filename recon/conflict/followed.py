@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from recon.gradients.buffer import all_layers, network_name, shared_layers
-from recon.names import unknown_name
+from recon.tasks.names import unknown_name
 
 
 class FollowedLayers:

@@ -38,7 +38,7 @@ from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.files.atomic import write_atomically
 from recon.files.checksum import KEY, check_seal, checksum
 from recon.files.reading import count, field, read_object
-from recon.names import unknown_name
+from recon.tasks.names import unknown_name
 
 FORMAT = "recon-conflict-map"
 VERSION = 2

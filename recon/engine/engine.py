@@ -31,7 +31,7 @@ from recon.gradients.wrappers import is_partly_shared
 from recon.methods import GramianMethod, JacobianMethod, LossMethod, Method, create_method
 from recon.methods.solvers.gramian import gramian_of, nearly_dependent
 from recon.methods.solvers.resolution import gradients_in
-from recon.names import check_task_names
+from recon.tasks.names import check_task_names
 
 UpdateScale = Literal["method", "sum", "mean"]
 

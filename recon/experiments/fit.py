@@ -13,8 +13,8 @@ from jsonargparse import get_loader
 from torch import nn
 
 from recon.branching.growth import flops as count_flops
+from recon.configuration import Parser
 from recon.files.reading import open_regular
-from recon.parser import Parser
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from recon.experiments.fit import read_yaml
 from recon.experiments.preflight import check_fit
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
-from recon.names import check_folder_name, unknown_name
+from recon.tasks.names import check_folder_name, unknown_name
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]
 VARIANTS: tuple[str, ...] = get_args(Variant)

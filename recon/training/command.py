@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from recon.parser import Parser
+from recon.configuration import Parser
 from recon.tasks.task import Task
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule

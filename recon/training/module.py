@@ -18,7 +18,7 @@ from recon.engine.representation import At, check_at
 from recon.engine.step_info import StepInfo
 from recon.methods import Method, create_method
 from recon.models import heads_for
-from recon.names import check_task_names, unknown_name
+from recon.tasks.names import check_task_names, unknown_name
 from recon.tasks.task import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branch_options import Branching, branched

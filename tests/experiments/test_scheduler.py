@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from recon.cli import main
+from recon.cli.dispatch import main
 from recon.experiments import Plan, RunsFailed, benchmark
 from recon.experiments import scheduler as runner
 from recon.experiments.result import RESULT

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from recon.cli import main
+from recon.cli.dispatch import main
 from recon.data import Glyphs
 from recon.data.batches import Batch
 from recon.models import LeNet

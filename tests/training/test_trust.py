@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from recon.cli import main
+from recon.cli.dispatch import main
 
 GLYPHS = Path(__file__).parents[2] / "configs" / "glyphs" / "fit.yaml"
 TINY = [

@@ -27,7 +27,7 @@ from recon.data.preparation.archive import NormalsArchive
 from recon.data.preparation.manifest import Arrays, Recipe, carry_out, source_record
 from recon.data.preparation.normals import Camera, matching_axes, normals_from_depth
 from recon.data.preparation.resizing import Size, averaged, sampled
-from recon.extras import needs
+from recon.plugins import needs
 
 NormalsOf = Callable[[int, np.ndarray], np.ndarray]
 """The normals (H, W, 3) of an image, from its number and its depth (H, W)."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from recon.methods.base.method import Method
-from recon.names import unknown_name
+from recon.tasks.names import unknown_name
 
 M = TypeVar("M", bound=type[Method])
 

@@ -40,7 +40,8 @@ def _module(words: list[str]) -> str:
 def _move_working_folder() -> None:
     """Take the first place from the working folder; it keeps the last if this package itself is there."""
     first = sys.path.pop(0)
-    if os.path.realpath(first or os.curdir) == os.path.realpath(os.path.dirname(os.path.dirname(__file__))):
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    if os.path.realpath(first or os.curdir) == os.path.dirname(package):
         sys.path.append(first)
 
 

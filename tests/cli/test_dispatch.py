@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
-from recon.cli import COMMANDS, TRAINING, main
+from recon.cli.dispatch import COMMANDS, TRAINING, main
 from recon.conflict import ConflictMap
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 GLYPHS = str(CONFIGS / "glyphs" / "fit.yaml")
 TINY = [
     "--model.backbone.width=4",

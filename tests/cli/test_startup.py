@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import recon
-from recon.cli import main
-from recon.startup import _module
-from recon.working_folder import append_working_folder_for
+from recon.cli.dispatch import main
+from recon.cli.startup import _module
+from recon.cli.working_folder import append_working_folder_for
 
 PACKAGE = Path(recon.__file__).parents[1]
 CONSOLE = "import sys; sys.argv[0] = '/bin/recon'; from recon.cli import main; main()"

@@ -1,6 +1,6 @@
 import pytest
 
-from recon.names import check_folder_name, check_task_names, unknown_name
+from recon.tasks.names import check_folder_name, check_task_names, unknown_name
 
 
 @pytest.mark.parametrize(

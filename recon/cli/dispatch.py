@@ -10,11 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from pkgutil import resolve_name
 
+from recon.cli.startup import listen_to_interrupts
+from recon.cli.working_folder import append_working_folder, append_working_folder_for
+from recon.configuration import CommandParser
 from recon.conflict import DEFAULT_SEVERITY, ConflictMap, ImportedMap, compare, describe, read_map
-from recon.names import import_by_name, unknown_name
-from recon.parser import CommandParser
-from recon.startup import listen_to_interrupts
-from recon.working_folder import append_working_folder, append_working_folder_for
+from recon.tasks.names import import_by_name, unknown_name
 
 USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
@@ -155,13 +155,13 @@ def import_map(path: Path, out: Path, severity: float | None = None) -> None:
 
 
 COMMANDS = {
-    "demo": "recon.cli:demo",
-    "benchmark": "recon.cli:benchmark",
-    "toy": "recon.cli:toy",
-    "map show": "recon.cli:show",
-    "map compare": "recon.cli:compare_maps",
-    "map apply": "recon.cli:apply",
-    "map import": "recon.cli:import_map",
+    "demo": "recon.cli.dispatch:demo",
+    "benchmark": "recon.cli.dispatch:benchmark",
+    "toy": "recon.cli.dispatch:toy",
+    "map show": "recon.cli.dispatch:show",
+    "map compare": "recon.cli.dispatch:compare_maps",
+    "map apply": "recon.cli.dispatch:apply",
+    "map import": "recon.cli.dispatch:import_map",
     "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",
     "data prepare cityscapes": "recon.data.preparation:prepare_cityscapes",
     "data verify": "recon.data.preparation:verify",
