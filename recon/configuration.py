@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from recon.tasks.names import unknown_name
+from recon.errors import unknown_name
 
 # How jsonargparse words an unknown key or flag ...
 _UNKNOWN = re.compile(

@@ -1,7 +1,10 @@
-"""Optional packages, imported when they are first used; without one, the error says what to install."""
+"""Code that is imported when it is first asked for: optional packages, and modules of the user's own."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 
 class PackageMissingError(ImportError, ValueError):
@@ -28,3 +31,41 @@ def needs(package: str, extra: str) -> Iterator[None]:
         raise PackageMissingError(
             f"{package} is not installed; in the folder of Recon's checkout: pip install -e '.[{extra}]'"
         ) from error
+
+
+def import_by_name(name: str) -> None:
+    """Import a module of the user's own, such as one that registers methods.
+
+    Raises:
+        ValueError: There is no such module, a module that it imports is missing, or it raises an error of its own.
+    """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"cannot import {name!r}; give a module's name, as after Python's import")
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(f"cannot import {name!r} ({error}); run where it can be found, or install it") from error
+        raise ValueError(f"cannot import {name!r}: it imports {error.name!r}, which is not installed") from error
+    except Exception as error:  # a module may raise anything
+        raise ValueError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
+
+
+def append_working_folder() -> None:
+    """Let modules of the working folder be imported, when nothing else is of that name."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Have the processes that begin in this context look for modules where this one does, not in their folder first."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

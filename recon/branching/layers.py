@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from recon.branching.leaves import is_leaf
+from recon.errors import unknown_name
 from recon.gradients.buffer import root_name
-from recon.tasks.names import unknown_name
 
 
 def join(path: str, name: str) -> str:

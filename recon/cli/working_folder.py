@@ -1,4 +1,4 @@
-"""Modules of the working folder: imported where the user names one, after everything that is installed.
+"""Command lines that name a class of the working folder, which is then on the path, after everything installed.
 
 On the path for every command, a stranger's ``rich.py`` beside his data would be taken for the package.
 """
@@ -7,22 +7,16 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from recon.files.reading import open_regular
+from recon.plugins import append_working_folder
 
 _DOTTED = re.compile(r"(?<![\w./-])([^\W\d]\w*)\.([^\W\d]\w*)")
 _CONFIGURATION = (".yaml", ".yml", ".json")
 _FILES = (*_CONFIGURATION, ".ckpt")
-
-
-def append_working_folder() -> None:
-    """Let modules of the working folder be imported, when nothing else is of that name."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def append_working_folder_for(words: Sequence[str]) -> None:
@@ -30,20 +24,6 @@ def append_working_folder_for(words: Sequence[str]) -> None:
     texts = [text for word in words for text in _texts(word.partition("=")[2] if "=" in word else word, Path())]
     if any(_is_there(*name) for text in texts if not _is_path(text) for name in _DOTTED.findall(text)):
         append_working_folder()
-
-
-@contextmanager
-def safe_path() -> Iterator[None]:
-    """Have the processes that begin in this context look for modules where this one does, not in their folder first."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _is_path(text: str) -> bool:

@@ -18,9 +18,10 @@ from recon.conflict.followed import FollowedLayers
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.provenance import now
 from recon.conflict.statistics import CosineStatistics
+from recon.errors import unknown_name
 from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.precision import in_double
-from recon.tasks.names import check_task_names, unknown_name
+from recon.tasks.names import check_task_names
 from recon.version import __version__
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from recon.errors import unknown_name
 from recon.gradients.buffer import all_layers, network_name, shared_layers
-from recon.tasks.names import unknown_name
 
 
 class FollowedLayers:

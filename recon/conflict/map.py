@@ -35,10 +35,10 @@ from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
 from recon.conflict.selection import check_number_of_layers
 from recon.conflict.severity import DEFAULT_SEVERITY
+from recon.errors import unknown_name
 from recon.files.atomic import write_atomically
 from recon.files.checksum import KEY, check_seal, checksum
 from recon.files.reading import count, field, read_object
-from recon.tasks.names import unknown_name
 
 FORMAT = "recon-conflict-map"
 VERSION = 2

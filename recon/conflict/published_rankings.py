@@ -3,7 +3,7 @@
 from os import PathLike
 from pathlib import Path
 
-from recon.tasks.names import unknown_name
+from recon.errors import unknown_name
 
 _FOLDER = Path(__file__).parent / "published"
 

@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args, get_origin
 
 from recon.conflict.severity import severity_in_hundredths
 from recon.engine.representation import At, check_weights_representations
+from recon.errors import unknown_name
 from recon.experiments.fit import read_yaml
 from recon.experiments.preflight import check_fit
+from recon.files.folder_names import check_folder_name
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
-from recon.tasks.names import check_folder_name, unknown_name
 
 Variant = Literal["single", "plain", "recon", "random", "first", "last"]
 VARIANTS: tuple[str, ...] = get_args(Variant)

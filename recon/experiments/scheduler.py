@@ -17,7 +17,7 @@ from recon.experiments.result import finished_result, run_directory
 from recon.experiments.run import prepare
 from recon.experiments.schedule import Schedule
 from recon.files.atomic import write_atomically
-from recon.tasks.names import import_by_name
+from recon.plugins import import_by_name
 
 MAX_DEFAULT_JOBS = 4
 

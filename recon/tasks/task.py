@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor, nn
 
+from recon.errors import unknown_name
 from recon.tasks.colours import (
     Legend,
     Scale,
@@ -18,7 +19,7 @@ from recon.tasks.colours import (
     paint_normals,
 )
 from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1
-from recon.tasks.names import check_task_names, unknown_name
+from recon.tasks.names import check_task_names
 
 if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop does not need it
     from torchmetrics import Metric

@@ -16,9 +16,10 @@ from recon.conflict import ConflictAnalyzer
 from recon.engine.engine import Engine, UpdateScale
 from recon.engine.representation import At, check_at
 from recon.engine.step_info import StepInfo
+from recon.errors import unknown_name
 from recon.methods import Method, create_method
 from recon.models import heads_for
-from recon.tasks.names import check_task_names, unknown_name
+from recon.tasks.names import check_task_names
 from recon.tasks.task import Task
 from recon.training.batch import Batch, inputs_and_targets, inputs_of, takes_keywords
 from recon.training.branch_options import Branching, branched

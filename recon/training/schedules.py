@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from recon.tasks.names import unknown_name
+from recon.errors import unknown_name
 
 Interval = Literal["epoch", "step"]
 """When a schedule goes on: at the end of each epoch, or after each optimizer step."""

@@ -155,7 +155,7 @@ def test_a_later_interrupt_is_told_with_what_goes_on(
     def interrupt(arguments: list[str]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recon.cli._run", interrupt)
+    monkeypatch.setattr("recon.cli.dispatch._run", interrupt)
     with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code == 130

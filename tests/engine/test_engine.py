@@ -146,7 +146,7 @@ def test_gradients_that_nearly_depend_on_each_other_are_told_apart_in_float32(
 def test_float32_inner_products_of_regular_gradients_are_taken_as_they_are(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon.engine.gramian_of", pytest.fail)
+    monkeypatch.setattr("recon.engine.engine.gramian_of", pytest.fail)
     net = Rows(torch.randn(5, 20_000, generator=torch.Generator().manual_seed(0)))
     recon.backward(net.losses(), net, recon.create_method(name))
     assert net.point.grad is not None

@@ -24,7 +24,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither can the name be foreseen, nor is what is there already written to."""
-    monkeypatch.setattr("recon.files.secrets.token_hex", lambda length: "ab" * length)
+    monkeypatch.setattr("recon.files.atomic.secrets.token_hex", lambda length: "ab" * length)
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / f".file.{'ab' * 8}.tmp").symlink_to(victim)

@@ -21,7 +21,8 @@ from recon.data.batches import (
 from recon.data.dense.augmentation import RandomViews
 from recon.data.dense.layout import SPLITS, UNFINISHED, SceneFolder, Split
 from recon.data.dense.quantities import Quantity
-from recon.tasks.names import check_task_names, unknown_name
+from recon.errors import unknown_name
+from recon.tasks.names import check_task_names
 from recon.tasks.task import Aggregation, Task, depth, normals, segmentation
 
 

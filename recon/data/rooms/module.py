@@ -11,7 +11,7 @@ from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
 from recon.data.rooms.folder import Rooms
 from recon.data.rooms.scene import CLASSES
-from recon.tasks.names import unknown_name
+from recon.errors import unknown_name
 from recon.tasks.task import Aggregation
 
 DepthUnit = Literal["metres", "inverse"]

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from recon.cli.working_folder import safe_path
 from recon.experiments.plan import Plan, Run
 from recon.experiments.result import run_directory
 from recon.experiments.run import execute
 from recon.files.atomic import write_atomically
-from recon.tasks.names import import_by_name
+from recon.plugins import import_by_name, safe_path
 
 
 @dataclass(frozen=True)

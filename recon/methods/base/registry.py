@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from recon.errors import unknown_name
 from recon.methods.base.method import Method
-from recon.tasks.names import unknown_name
 
 M = TypeVar("M", bound=type[Method])
 

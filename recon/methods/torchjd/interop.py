@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from recon.errors import unknown_name
 from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod, Method
 from recon.methods.base.registry import register_method
 from recon.plugins import needs
-from recon.tasks.names import unknown_name
 
 
 @register_method("torchjd")

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from recon.errors import unknown_name
 from recon.plugins import needs
-from recon.tasks.names import unknown_name
 
 
 def timm_backbone(

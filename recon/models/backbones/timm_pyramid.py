@@ -9,11 +9,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recon.errors import unknown_name
 from recon.models.backbones.image_input import ImageInput
 from recon.models.backbones.segnet import ConvBlock
 from recon.models.dense_heads import convolutional_head
 from recon.plugins import needs
-from recon.tasks.names import unknown_name
 
 
 def timm_pyramid(

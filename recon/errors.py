@@ -1,0 +1,27 @@
+"""Errors for names that do not exist, which suggest the nearest."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> ValueError:
+    """Build the error for a name that is not among the known ones.
+
+    Args:
+        kind: What the name stands for, e.g. ``"layer"``.
+        name: The name that was given.
+        known: The names that exist.
+        where: Where it was looked for, e.g. ``"ResNet"``; left out of the message when empty.
+    """
+    known = list(known)
+    # Names with a prefix too many or too few ("backbone.conv1") are common, and difflib's ratio alone misses them.
+    parts = [other for other in known if other and (other in name or name in other)]
+    nearest = get_close_matches(name, known, n=3) or parts[:3]
+    place = f" in {where}" if where else ""
+    if nearest:
+        cure = "nearest: " + ", ".join(repr(other) for other in nearest)
+    elif not known:
+        cure = "there is none"
+    else:
+        cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
+    return ValueError(f"unknown {kind} {name!r}{place}; {cure}")
