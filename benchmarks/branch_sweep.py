@@ -21,7 +21,7 @@ from torch import nn
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "branching"))
 from separate_copies import differences, some_layers, still
 
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 TOLERANCE = 1e-10
 TORCHVISION = (

@@ -20,7 +20,7 @@ from recon.branching.running_statistics import per_task_statistics
 from recon.branching.state import part, tie
 from recon.branching.untraced.networks import TaskNetworks
 from recon.errors import unknown_name
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.gradients.wrappers import PartlyShared
 from recon.tasks.names import check_task_names
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recon.branching.copying import deep_copy, without_wrappers
 from recon.branching.layers import join, own_tensors
-from recon.gradients.buffer import root_name
+from recon.gradients.layers import root_name
 
 Init = Literal["copy", "reset"] | Callable[[], nn.Module]
 

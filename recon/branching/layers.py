@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recon.branching.leaves import is_leaf
 from recon.errors import unknown_name
-from recon.gradients.buffer import root_name
+from recon.gradients.layers import root_name
 
 
 def join(path: str, name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from recon.errors import unknown_name
-from recon.gradients.buffer import all_layers, network_name, shared_layers
+from recon.gradients.layers import all_layers, network_name, shared_layers
 
 
 class FollowedLayers:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recon.methods import LossMethod, Method
-from recon.methods.base.method import RandomMethod
+from recon.methods.base.randomness import RandomMethod
 
 Optimizer = torch.optim.Optimizer
 

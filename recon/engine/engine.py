@@ -23,8 +23,9 @@ from recon.engine.protocols import Analyzer, KnowsWeights
 from recon.engine.refusal import kept_if_refused
 from recon.engine.representation import At, check_at, check_representation, head_gradients, like_representation
 from recon.engine.step_info import StepInfo
-from recon.gradients.buffer import TaskGradients, all_layers, network_name, shared_layers
+from recon.gradients.buffer import TaskGradients
 from recon.gradients.graph import accumulate, reached_leaves, without_grad
+from recon.gradients.layers import all_layers, network_name, shared_layers
 from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.precision import full_precision
 from recon.gradients.wrappers import is_partly_shared

@@ -15,7 +15,7 @@ from recon.conflict import ConflictMap
 from recon.errors import unknown_name
 from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape, read_yaml
 from recon.experiments.plan import Plan
-from recon.gradients.buffer import network_name
+from recon.gradients.layers import network_name
 from recon.tasks.task import Task
 from recon.training import Branching, MultiTaskModule
 from recon.training.branch_options import branchable_layers

@@ -1,8 +1,11 @@
 """Multi-task optimizers: one file a method, a base for each kind, and a registry of names."""
 
 from recon.methods.aligned_mtl import AlignedMTL
-from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod, Method, RandomMethod, StatefulMethod
+from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod
+from recon.methods.base.method import Method
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import create_method, list_methods, register_method
+from recon.methods.base.state import StatefulMethod
 from recon.methods.cagrad import CAGrad
 from recon.methods.conflict_free import ConFIG
 from recon.methods.constant import Constant

@@ -26,7 +26,7 @@ import torch
 from scipy.linalg.lapack import dgejsv
 from torch import Tensor
 
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.per_task import PerTaskMethod
 from recon.methods.base.preference import check_preference, preference_among
 from recon.methods.base.registry import register_method

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, hull_contains_zero, nearest_combination, unit_root
 from recon.methods.solvers.resolution import resolution

@@ -12,7 +12,7 @@ from math import inf
 
 from torch import Tensor
 
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.base.registry import register_method
 

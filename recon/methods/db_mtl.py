@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from recon.gradients.precision import widest_dtype
-from recon.methods.base.checks import check_below, check_number, check_positive
-from recon.methods.base.method import JacobianMethod, StatefulMethod
+from recon.methods.base.checks import check_positive
+from recon.methods.base.hyperparameters import check_below, check_number
+from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("db_mtl")

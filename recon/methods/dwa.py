@@ -14,9 +14,10 @@ A task whose mean loss was 0 has no rate; its r counts as 1.
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("dwa")

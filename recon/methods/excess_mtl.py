@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from recon.gradients.precision import widest_dtype
-from recon.methods.base.checks import check_above, check_count
-from recon.methods.base.method import JacobianMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_above, check_count
+from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("excess_mtl")

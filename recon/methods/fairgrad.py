@@ -21,8 +21,8 @@ longest count as 1e6 times shorter.
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.fairness import fair_weights
 

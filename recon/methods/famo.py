@@ -22,11 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number, check_positive
-from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.checks import check_positive
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import LossMethod
+from recon.methods.base.learned_weights import LearnedWeights
 from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.base.registry import register_method
-from recon.methods.solvers.simplex import LearnedWeights
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("famo")

@@ -29,8 +29,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recon.methods.base.checks import check_above, check_options
-from recon.methods.base.method import GramianMethod, JacobianMethod, Method
+from recon.methods.base.hyperparameters import check_above, check_options
+from recon.methods.base.kinds import GramianMethod, JacobianMethod
+from recon.methods.base.method import Method
 from recon.methods.base.registry import create_method, register_method
 
 

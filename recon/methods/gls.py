@@ -13,7 +13,7 @@ losses would leave the range of.
 from torch import Tensor
 
 from recon.methods.base.checks import check_positive
-from recon.methods.base.method import LossMethod
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
 
 

@@ -15,8 +15,9 @@ stays zero.
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import JacobianMethod, RandomMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import JacobianMethod
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import register_method
 
 _BLOCK = 1 << 18

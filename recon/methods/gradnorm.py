@@ -17,10 +17,12 @@ logits of w = K softmax, as other published code does, by an Adam of their own a
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number, check_positive
-from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.checks import check_positive
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import GramianMethod
+from recon.methods.base.learned_weights import LearnedWeights
 from recon.methods.base.registry import register_method
-from recon.methods.solvers.simplex import LearnedWeights
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("gradnorm")

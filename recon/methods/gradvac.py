@@ -24,9 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import GramianMethod, RandomMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import GramianMethod
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array, norms_and_cosines
 from recon.methods.solvers.orders import orders_of_others
 from recon.methods.solvers.resolution import resolution

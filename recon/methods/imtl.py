@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from recon.methods.base.checks import check_positive
-from recon.methods.base.method import StatefulMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 from recon.methods.imtl_g import IMTLG
 
 

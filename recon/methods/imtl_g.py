@@ -20,7 +20,7 @@ import torch
 from scipy.linalg.lapack import dposv
 from torch import Tensor
 
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, norms_and_cosines
 from recon.methods.solvers.resolution import resolution

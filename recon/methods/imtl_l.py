@@ -14,8 +14,9 @@ In the paper scaled losses are combined by IMTL-G; that is `imtl`.
 import torch
 from torch import Tensor, nn
 
-from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("imtl_l")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from recon.methods.base.method import LossMethod
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.base.registry import register_method
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_count
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.hyperparameters import check_count
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array
 

@@ -13,9 +13,11 @@ and n. Sum scale, of gradients of logarithms.
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_count, check_number, check_positive
-from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.checks import check_positive
+from recon.methods.base.hyperparameters import check_count, check_number
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("log_stch")

@@ -12,7 +12,7 @@ logarithms: where losses are far from 1, so is the length of the update. The dir
 from torch import Tensor
 
 from recon.methods.base.checks import check_positive
-from recon.methods.base.method import LossMethod
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, least_squares, nearest_combination, unit_root
 

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from recon.gradients.precision import widest_dtype
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import JacobianMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import gramian_of
 from recon.methods.solvers.simplex import nearest_on_simplex
 

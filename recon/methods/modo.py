@@ -18,9 +18,10 @@ hand: G is its Gramian.
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array, nearest_on_simplex
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.method import GramianMethod, RandomMethod
+from recon.methods.base.kinds import GramianMethod
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array
 from recon.methods.solvers.orders import orders_of_others

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_count
+from recon.methods.base.hyperparameters import check_count
 from recon.methods.base.registry import register_method
 from recon.methods.base.wrapper import GramianWrapper
 

@@ -11,7 +11,8 @@ Needs only the losses, and one backward. No state but the generator of the draws
 import torch
 from torch import Tensor
 
-from recon.methods.base.method import LossMethod, RandomMethod
+from recon.methods.base.kinds import LossMethod
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import register_method
 
 

@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_count, check_number
-from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_count, check_number
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.per_task import PerTaskMethod
 from recon.methods.base.preference import check_preference, preference_among
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array, nearest_on_simplex
 
 

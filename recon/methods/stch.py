@@ -16,8 +16,8 @@ from math import inf
 
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
-from recon.methods.base.method import LossMethod
+from recon.methods.base.hyperparameters import check_number
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.base.preference import check_preference
 from recon.methods.base.registry import register_method

@@ -10,8 +10,8 @@ Needs the Jacobian. No state, no randomness. Mean scale. With few tasks t can be
 
 from torch import Tensor
 
-from recon.methods.base.checks import check_below
-from recon.methods.base.method import JacobianMethod
+from recon.methods.base.hyperparameters import check_below
+from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.registry import register_method
 
 _BLOCK = 1 << 18

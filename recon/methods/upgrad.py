@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recon.methods.base.method import GramianMethod
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.per_task import PerTaskMethod
 from recon.methods.base.preference import check_preference, preference_among
 from recon.methods.base.registry import register_method

@@ -16,8 +16,9 @@ ours is 0.
 import torch
 from torch import Tensor, nn
 
-from recon.methods.base.method import LossMethod, StatefulMethod
+from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
+from recon.methods.base.state import StatefulMethod
 
 
 @register_method("uw")

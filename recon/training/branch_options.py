@@ -8,7 +8,7 @@ from torch import nn
 
 from recon.branching import branch
 from recon.conflict import DEFAULT_SEVERITY, read_map
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from recon.branching import BranchedModule, branch
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 Pair = tuple[list[Tensor], list[Tensor]]
 

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 from recon.branching import BranchedModule, branch
 from recon.branching.growth import flops
 from recon.branching.running_statistics import running_statistics
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 TASKS = ("left", "right")
 

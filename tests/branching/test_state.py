@@ -9,7 +9,7 @@ from separate_copies import differences, still
 from torch import Tensor, nn
 
 from recon.branching import BranchedModule, branch
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 TASKS = ("left", "right")
 

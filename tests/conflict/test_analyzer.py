@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from recon.conflict import ConflictAnalyzer
 from recon.conflict.severity import BINS
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 TASKS = ["digit", "fashion", "depth"]
 GRID = [i / 100 for i in range(-99, 1)]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import recon
 from recon.conflict.measured import MeasuredMap
-from recon.gradients.buffer import TaskGradients, shared_layers
+from recon.gradients.buffer import TaskGradients
+from recon.gradients.layers import shared_layers
 
 
 class TwoHeads(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from recon.experiments import Plan
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.models import LeNet
 
 TINY: dict[str, Any] = {

@@ -13,7 +13,7 @@ from recon.branching.growth import flops
 from recon.conflict import ConflictMap
 from recon.experiments.map_preview import apply_map, fit_section
 from recon.models import LeNet, linear_heads
-from recon.tasks.task import classification
+from recon.tasks.per_image import classification
 
 TASKS = [classification("digit", 10), classification("letter", 10)]
 

@@ -10,7 +10,8 @@ import pytest
 from recon.experiments.plan import Entry, Run
 from recon.experiments.result import finished_result, keep_result, run_directory
 from recon.files.checksum import sealed
-from recon.tasks.task import classification, normals
+from recon.tasks.per_image import classification
+from recon.tasks.per_pixel import normals
 
 TASKS = [classification("digit", 10), normals("normals")]
 RUN = Run("joint-plain-seed0", "joint", "plain", 0, Entry("joint"))

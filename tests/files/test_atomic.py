@@ -48,7 +48,7 @@ def test_the_mode_of_a_new_file_is_that_of_any_other(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from recon.files import replaced\n"
+        "import os, sys; from pathlib import Path; from recon.files.atomic import replaced\n"
         "with replaced(Path(sys.argv[1])) as temporary: temporary.write_text('part'); os._exit(9)"
     )
     (tmp_path / "runs").mkdir()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import recon
-from recon.gradients.buffer import TaskGradients, shared_layers
+from recon.gradients.buffer import TaskGradients
+from recon.gradients.layers import shared_layers
 
 METHODS = ["joint", "pcgrad", "mgda", "cagrad", "trimmed_mean", "moco"]
 

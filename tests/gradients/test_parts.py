@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import recon
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.gradients.parts import as_one_module
 
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 import recon
 from recon.engine.step_info import StepInfo
 from recon.gradients.precision import in_double, widest_dtype
-from recon.methods.base.method import RandomMethod
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.solvers.gramian import gramian_of
 
 

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import recon
 from recon.branching.copying import without_wrappers
-from recon.gradients.buffer import network_name, root_name, shared_layers
+from recon.gradients.layers import network_name, root_name, shared_layers
 from recon.gradients.wrappers import shared_modules
 
 

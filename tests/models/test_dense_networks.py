@@ -9,9 +9,9 @@ from separate_copies import differences, some_layers, still
 from torch import nn
 
 import recon
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.models import DilatedResNet50, SegNet, SegNetMTAN, heads_for, timm_pyramid
-from recon.tasks.task import depth, segmentation
+from recon.tasks.per_pixel import depth, segmentation
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "segnet": lambda: SegNet(4),

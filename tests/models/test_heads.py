@@ -1,7 +1,7 @@
 import pytest
 
 from recon.models import linear_heads
-from recon.tasks.task import classification
+from recon.tasks.per_image import classification
 
 
 def test_each_task_gets_a_linear_layer_of_its_outputs() -> None:

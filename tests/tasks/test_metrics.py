@@ -17,7 +17,8 @@ from torchmetrics import Metric, MetricCollection
 
 from recon.tasks.losses import valid_pixels
 from recon.tasks.metrics import AbsoluteError, MeanAngle, MeanIoU, MedianAngle, PerBatch, PixelAccuracy, WithinAngle
-from recon.tasks.task import Aggregation, Task, depth, normals, segmentation
+from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
+from recon.tasks.task import Task
 from recon.training import MultiTaskModule
 
 SAMPLES, CLASSES = 9, 6

@@ -10,7 +10,9 @@ from torchmetrics import Metric
 from torchmetrics.regression import MeanAbsoluteError
 
 from recon.tasks.losses import valid_pixels
-from recon.tasks.task import Task, classification, depth, normals, segmentation
+from recon.tasks.per_image import classification
+from recon.tasks.per_pixel import depth, normals, segmentation
+from recon.tasks.task import Task
 
 
 @pytest.mark.parametrize("name", ["digit", "seg", "_", "task_2", "größe"])

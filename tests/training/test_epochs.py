@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from recon.data.batches import ShuffledBatches
-from recon.tasks.task import classification
+from recon.tasks.per_image import classification
 from recon.training import MultiTaskModule
 
 TrainerFactory = Callable[..., pl.Trainer]

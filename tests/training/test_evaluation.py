@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torchmetrics import MeanAbsoluteError
 
-from recon.tasks.task import Task, depth
+from recon.tasks.per_pixel import depth
+from recon.tasks.task import Task
 from recon.training.evaluation import EvaluationMetrics
 
 

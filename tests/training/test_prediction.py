@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 
 from recon.data import Glyphs
 from recon.models import LeNet
-from recon.tasks.task import Task, classification, normals
+from recon.tasks.per_image import classification
+from recon.tasks.per_pixel import normals
+from recon.tasks.task import Task
 from recon.training import Branching, MultiTaskModule
 
 TrainerFactory = Callable[..., pl.Trainer]

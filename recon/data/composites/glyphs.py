@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from recon.data.composites.module import SIZE, Composites, CompositesModule, Split
-from recon.tasks.task import classification
+from recon.tasks.per_image import classification
 
 DIGITS = "0123456789"
 LETTERS = "ABDGIOQSTZ"

@@ -20,7 +20,7 @@ import torch
 from recon.data.cache import Arrays, cached, is_writable, user_cache
 from recon.data.composites.idx import read_idx
 from recon.data.composites.module import SIZE, Composites, CompositesModule, Split
-from recon.tasks.task import classification
+from recon.tasks.per_image import classification
 
 _PATCH = 28
 _FOLDERS = {"digit": "MNIST", "fashion": "FashionMNIST"}

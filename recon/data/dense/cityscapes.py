@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from recon.data.dense.layout import label_folders
 from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Disparity, Labels
-from recon.tasks.task import Aggregation
+from recon.tasks.per_pixel import Aggregation
 
 CLASS_NAMES = {
     7: ("flat", "construction", "object", "nature", "sky", "human", "vehicle"),

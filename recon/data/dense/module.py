@@ -23,7 +23,8 @@ from recon.data.dense.layout import SPLITS, UNFINISHED, SceneFolder, Split
 from recon.data.dense.quantities import Quantity
 from recon.errors import unknown_name
 from recon.tasks.names import check_task_names
-from recon.tasks.task import Aggregation, Task, depth, normals, segmentation
+from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
+from recon.tasks.task import Task
 
 
 class DenseDataModule(LightningDataModule):

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Depth, Labels, Normals
-from recon.tasks.task import Aggregation
+from recon.tasks.per_pixel import Aggregation
 
 CLASS_NAMES = (
     *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall"),

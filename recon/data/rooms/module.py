@@ -12,7 +12,7 @@ from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
 from recon.data.rooms.folder import Rooms
 from recon.data.rooms.scene import CLASSES
 from recon.errors import unknown_name
-from recon.tasks.task import Aggregation
+from recon.tasks.per_pixel import Aggregation
 
 DepthUnit = Literal["metres", "inverse"]
 

@@ -5,9 +5,6 @@ losses on an accelerator are not, because reading them would stall every step; N
 """
 
 import math
-from collections.abc import Mapping
-from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,55 +80,6 @@ def check_update(update: Tensor, parameters: int, method: object) -> None:
             raise ValueError(f"{method} returned NaN or infinity in the update, first at parameter {bad[0]}")
 
 
-def check_number(method: str, name: str, value: float, low: float, high: float = math.inf) -> float:
-    """The hyperparameter as a float, if it is a finite number in [low, high].
-
-    Raises:
-        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
-    """
-    if not _is_finite_number(value) or not low <= value <= high:
-        raise ValueError(f"{method}: {name} must be {_allowed(low, high)}, got {value!r}")
-    return float(value)
-
-
-def check_above(method: str, name: str, value: float, low: float) -> float:
-    """As :func:`check_number`, for a finite number > low."""
-    if not _is_finite_number(value) or not value > low:
-        raise ValueError(f"{method}: {name} must be a finite number > {low:g}, got {value!r}")
-    return float(value)
-
-
-def check_below(method: str, name: str, value: float, low: float, high: float) -> float:
-    """As :func:`check_number`, for a number in [low, high)."""
-    if not _is_finite_number(value) or not low <= value < high:
-        raise ValueError(f"{method}: {name} must be a number in [{low:g}, {high:g}), got {value!r}")
-    return float(value)
-
-
-def check_count(method: str, name: str, value: int, low: int) -> int:
-    """The hyperparameter, if it is a whole number >= low.
-
-    Raises:
-        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
-    """
-    if type(value) is not int or value < low:
-        raise ValueError(f"{method}: {name} must be a whole number >= {low}, got {value!r}")
-    return value
-
-
-def check_options(method: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The hyperparameters for a wrapped method as a dictionary; ``None`` stays ``None``.
-
-    Raises:
-        ValueError: They are no mapping; the error names the method that wraps, and the value.
-    """
-    if options is None:
-        return None
-    if not isinstance(options, Mapping):
-        raise ValueError(f"{method}: method_options must map names of hyperparameters to values, got {options!r}")
-    return dict(options)
-
-
 def check_positive(method: str, losses: Tensor) -> None:
     """Refuse losses that are not positive, for methods that divide by them (on an accelerator they are not looked at).
 
@@ -146,16 +94,6 @@ def check_positive(method: str, losses: Tensor) -> None:
                 f"{method}: needs positive losses, got {value:g} at task index {index}; "
                 "add a constant that keeps it positive, or take a method that allows any loss"
             )
-
-
-def _allowed(low: float, high: float) -> str:
-    if math.isfinite(high):
-        return f"a number in [{low:g}, {high:g}]"
-    return f"a finite number >= {low:g}" if math.isfinite(low) else "a finite number"
-
-
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _not_finite(vector: Tensor) -> list[int]:

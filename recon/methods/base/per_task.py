@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.methods.base.checks import check_number
+from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.method import Method
 from recon.methods.base.registry import registered_name
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recon.methods.base.checks import check_options
-from recon.methods.base.method import GramianMethod, StatefulMethod
+from recon.methods.base.hyperparameters import check_options
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import create_method, registered_name
+from recon.methods.base.state import StatefulMethod
 
 
 class GramianWrapper(StatefulMethod, GramianMethod):

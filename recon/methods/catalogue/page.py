@@ -14,7 +14,9 @@ import torch
 
 from recon.files.atomic import write_atomically
 from recon.methods.base import registry
-from recon.methods.base.method import GramianMethod, LossMethod, Method, RandomMethod
+from recon.methods.base.kinds import GramianMethod, LossMethod
+from recon.methods.base.method import Method
+from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import create_method
 from recon.methods.catalogue.properties import ENTRIES, MEANING, Property
 

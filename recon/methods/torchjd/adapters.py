@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, GramianWeightedAggregator, Weighting
 from torchjd.scalarization import Scalarizer
 
-from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod
+from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod
 from recon.methods.solvers.gramian import gramian_of
 from recon.methods.solvers.resolution import gradients_in
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from recon.errors import unknown_name
-from recon.methods.base.method import GramianMethod, JacobianMethod, LossMethod, Method
+from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod
+from recon.methods.base.method import Method
 from recon.methods.base.registry import register_method
 from recon.plugins import needs
 

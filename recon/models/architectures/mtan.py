@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.models.backbones.segnet import ConvBlock, SegNet, stage_channels
 
 

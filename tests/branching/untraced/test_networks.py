@@ -8,7 +8,7 @@ import torchvision.models as tv
 from separate_copies import differences, differences_after_training, some_layers, still
 from torch import nn
 
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 
 
 def _timm(name: str, **options: object) -> Callable[[], nn.Module]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recon.data.composites.module import Composites, CompositesModule, Split
-from recon.tasks.task import classification
+from recon.tasks.per_image import classification
 
 
 class Numbered(CompositesModule):

@@ -6,7 +6,9 @@ from torch import nn
 
 from recon.experiments.report.predictions import prediction_sheet
 from recon.tasks.colours import class_colours
-from recon.tasks.task import Task, classification, depth, normals, segmentation
+from recon.tasks.per_image import classification
+from recon.tasks.per_pixel import depth, normals, segmentation
+from recon.tasks.task import Task
 from recon.training import MultiTaskModule
 
 IMAGES = torch.rand(6, 3, 8, 10, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,8 @@ from torch.nn.functional import l1_loss
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from recon.experiments.report.summary import delta_m, delta_m_per_metric, single_task_baseline, summarise, with_delta_m
-from recon.tasks.task import Task, classification
+from recon.tasks.per_image import classification
+from recon.tasks.task import Task
 
 SEGMENTATION = classification("seg", 3)
 DEPTH = Task("depth", l1_loss, lambda: {"abs": MeanAbsoluteError(), "sq": MeanSquaredError(), "r2": R2Score()}, 1)

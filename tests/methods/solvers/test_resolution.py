@@ -227,7 +227,7 @@ def seen_by_a_method(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(resolution())
         return torch.ones(len(gramian), dtype=torch.float64)
 
-    monkeypatch.setattr(recon.methods.MGDA, "weights", recon.methods.base.method._checked_weights(weights))
+    monkeypatch.setattr(recon.methods.MGDA, "weights", recon.methods.base.kinds._checked_weights(weights))
     return seen
 
 

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from recon.methods.solvers.simplex import LearnedWeights, nearest_on_simplex
+from recon.methods.base.learned_weights import LearnedWeights
+from recon.methods.solvers.simplex import nearest_on_simplex
 
 
 def by_bisection(vector: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import recon
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.models import SegNet, SegNetMTAN
 
 TASKS = ("segmentation", "depth", "normals")

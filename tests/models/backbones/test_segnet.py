@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recon.gradients.buffer import shared_layers
+from recon.gradients.layers import shared_layers
 from recon.models import SegNet
 
 BLOCKS = {

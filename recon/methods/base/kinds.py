@@ -1,0 +1,143 @@
+"""The three kinds of methods: those of the Gramian, of the Jacobian and of the losses."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.methods.base.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
+from recon.methods.base.method import Method
+from recon.methods.solvers.gramian import gramian_of
+from recon.methods.solvers.resolution import gradients_in, products_in
+from recon.methods.solvers.threads import one_thread
+
+
+class GramianMethod(Method):
+    """A method that needs only the inner products of the task gradients: subclasses write :meth:`weights`.
+
+    It is solved on the CPU, and its buffers stay there: to read them from an accelerator would stall the step.
+
+    Example:
+        >>> class Mean(GramianMethod):
+        ...     def weights(self, gramian, losses=None):
+        ...         return torch.full((len(gramian),), 1 / len(gramian), dtype=torch.float64)
+        >>> Mean().combine(torch.tensor([[2.0, 0.0], [0.0, 4.0]]))
+        tensor([1., 2.])
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "weights" in cls.__dict__:
+            cls.weights = _checked_weights(cls.weights)  # type: ignore[method-assign]
+
+    @abstractmethod
+    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights of the task gradients in the update.
+
+        Args:
+            gramian: (K, K) inner products of the task gradients. A subclass receives it in float64 on the CPU.
+            losses: (K,), for methods that need them. A subclass receives them in float64 on the CPU.
+
+        Returns:
+            (K,), float64, on the CPU; the update is ``weights @ jacobian``.
+
+        Raises:
+            ValueError: The Gramian or the losses are not of these shapes, or not finite.
+        """
+
+    def _kept(self, buffer: Tensor, moved: Tensor, dtype: torch.dtype) -> Tensor:
+        return buffer
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
+        check_jacobian(jacobian)
+        with gradients_in(jacobian.dtype):
+            weights = self.weights(gramian_of(jacobian), losses)
+        return weights.to(jacobian) @ jacobian
+
+
+class JacobianMethod(Method):
+    """A method that needs the task gradients themselves: subclasses write :meth:`combine`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "combine" in cls.__dict__:
+            cls.combine = _checked_combine(cls.combine)  # type: ignore[method-assign]
+
+
+class LossMethod(Method):
+    """A method that weights the losses and needs one backward: subclasses write :meth:`loss_weights`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "loss_weights" in cls.__dict__:
+            cls.loss_weights = _checked_loss_weights(cls.loss_weights)  # type: ignore[method-assign]
+
+    @abstractmethod
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """Weights of the losses, (K,) -> (K,), on the losses' device.
+
+        Raises:
+            ValueError: The losses are not a vector, or not finite.
+        """
+
+    def objective(self, losses: Tensor) -> Tensor:
+        """The scalar to differentiate, from the (K,) losses with their graph.
+
+        The weights count as constants in the losses. A method whose objective has more terms overrides this.
+        """
+        return (self.loss_weights(losses.detach()) * losses).sum()
+
+    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
+        check_jacobian(jacobian)
+        if losses is None:
+            raise ValueError(f"{self} weights tasks by their losses; pass losses")
+        check_losses(losses, tasks=jacobian.shape[0])
+        return self.loss_weights(losses.detach()).detach().to(jacobian) @ jacobian
+
+
+def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(weights)
+    def checked(self: GramianMethod, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        computed_in = gramian.dtype
+        gramian = check_gramian(gramian)
+        self.bind(len(gramian))
+        if losses is not None:
+            losses = losses.detach().to("cpu", torch.float64)
+            check_losses(losses, tasks=gramian.shape[0])
+        with one_thread(len(gramian)), products_in(computed_in):
+            result = weights(self, gramian, losses)
+        check_weights(result, gramian.shape[0], self)
+        return result.to("cpu", torch.float64)
+
+    return checked
+
+
+def _checked_combine(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(combine)
+    def checked(self: JacobianMethod, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        check_jacobian(jacobian)
+        self.bind(len(jacobian))
+        if losses is not None:
+            check_losses(losses, tasks=jacobian.shape[0])
+        result = combine(self, jacobian, losses)
+        check_update(result, jacobian.shape[1], self)
+        return result
+
+    return checked
+
+
+def _checked_loss_weights(loss_weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(loss_weights)
+    def checked(self: LossMethod, losses: Tensor) -> Tensor:
+        check_losses(losses)
+        self.bind(len(losses))
+        result = loss_weights(self, losses)
+        check_weights(result, losses.shape[0], self)
+        return result
+
+    return checked

@@ -1,0 +1,69 @@
+"""Methods that remember something from step to step."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recon.methods.base.method import Method
+
+
+class StatefulMethod(Method):
+    """Mixin for methods that keep something of each task from step to step: subclasses write :meth:`make_state`.
+
+    State loads from a checkpoint into a method that is bound to its tasks, or to none yet.
+
+    Attributes:
+        tasks: K, or ``None`` before the method is bound.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: int | None = None
+
+    @abstractmethod
+    def make_state(self, tasks: int) -> None:
+        """Register buffers and parameters, each a scalar or with the K tasks as its first dimension.
+
+        A buffer of the Jacobian's shape is registered empty, (K, 0), and read by :meth:`tracked`.
+        """
+
+    def bind(self, tasks: int) -> None:
+        """Make the state of K tasks.
+
+        Raises:
+            ValueError: The method already serves another number of tasks.
+        """
+        if self.tasks is None:
+            self.make_state(tasks)
+            self.tasks = tasks
+        elif self.tasks != tasks:
+            raise ValueError(f"{self} has the state of {self.tasks} tasks, got {tasks}; create a new method for these")
+
+    def tracked(self, name: str, jacobian: Tensor) -> Tensor:
+        """The buffer of this name in the shape of the (K, P) Jacobian; zeros when first read.
+
+        Raises:
+            ValueError: It already has another shape.
+        """
+        buffer = self.get_buffer(name)
+        if buffer.numel() == 0:
+            buffer = torch.zeros_like(jacobian)
+        elif buffer.shape != jacobian.shape:
+            raise ValueError(
+                f"{self} tracks gradients of {buffer.shape[1]} parameters, got {jacobian.shape[1]}; "
+                "create a new method when the shared parameters change"
+            )
+        setattr(self, name, buffer.to(jacobian))
+        return self.get_buffer(name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        per_task = [value for key, value in saved.items() if not key.endswith("_extra_state") and value.ndim > 0]
+        if self.tasks is None and per_task:
+            self.bind(len(per_task[0]))
+        for name, buffer in self.named_buffers(recurse=False):
+            if name in saved and 0 in (buffer.numel(), saved[name].numel()):
+                setattr(self, name, torch.zeros_like(saved[name], device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
