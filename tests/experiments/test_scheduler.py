@@ -292,6 +292,7 @@ class Once(Deadly):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_process_is_tried_once_more_alone_and_the_others_finish(
     tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,6 +312,7 @@ def test_a_run_that_kills_its_process_is_tried_once_more_alone_and_the_others_fi
     assert "at last with no other run" in (tmp_path / "out/runs/deadly-plain-seed0/error.txt").read_text()
 
 
+@pytest.mark.slow
 def test_runs_that_need_the_map_of_a_failed_run_fail_with_it(
     tiny: PlanFactory, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,7 +355,8 @@ def uninterrupted(tiny: PlanFactory, tmp_path_factory: pytest.TempPathFactory) -
     return result
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_benchmark_ends_with_all_its_processes_and_resumes_to_the_same_result(
     interruption: signal.Signals,
     uninterrupted: dict[str, Any],
@@ -382,6 +385,7 @@ def test_an_interrupted_benchmark_ends_with_all_its_processes_and_resumes_to_the
     assert {**run, "seconds": None} == {**uninterrupted, "delta_m": None, "delta_m_per_metric": None, "seconds": None}
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_workers_start_is_as_quiet(tiny_file: FileFactory, tmp_path: Path) -> None:
     """And of what lies in the working folder no process executes anything."""
     out = tmp_path / "out"
