@@ -6,7 +6,7 @@ from typing import Any, Self
 from recon.conflict.map import ConflictMap, named_layers
 from recon.conflict.provenance import ASSUMED, as_json
 from recon.conflict.severity import severity_in_hundredths
-from recon.files.reading import NUMBER, count, field
+from recon.files.reading import NUMBER, require, require_count
 
 
 class ImportedMap(ConflictMap, kind="imported"):
@@ -55,6 +55,6 @@ class ImportedMap(ConflictMap, kind="imported"):
         scores = {}
         for name, layer in named_layers(record):
             where = f"layer {name!r}"
-            scores[name] = count(field(layer, "score", (int,), where), f"'score' of {where}")
-        severity = field(record, "severity", NUMBER, "the map")
-        return cls(scores, severity, field(record, "provenance", (dict,), "the map"))
+            scores[name] = require_count(require(layer, "score", (int,), where), f"'score' of {where}")
+        severity = require(record, "severity", NUMBER, "the map")
+        return cls(scores, severity, require(record, "provenance", (dict,), "the map"))

@@ -38,7 +38,7 @@ from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.errors import unknown_name
 from recon.files.atomic import write_atomically
 from recon.files.checksum import KEY, check_seal, checksum
-from recon.files.reading import count, field, read_object
+from recon.files.reading import read_object, require, require_count
 
 FORMAT = "recon-conflict-map"
 VERSION = 2
@@ -162,7 +162,7 @@ class ConflictMap(ABC):
                 f"{VERSION}; read it with the recon that wrote it, or search again"
             )
         try:
-            kind = field(record, "kind", (str,), "the map")
+            kind = require(record, "kind", (str,), "the map")
             if kind not in ConflictMap._kinds:
                 raise unknown_name("kind", kind, ConflictMap._kinds)
             conflict_map = ConflictMap._kinds[kind]._from_record(record)
@@ -209,8 +209,8 @@ def read_map(path: str | PathLike[str], severity: float | None) -> ConflictMap:
 
 def named_layers(record: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return the layers of a map's record with their names, which must be different ones."""
-    layers = field(record, "layers", (list,), "the map")
-    names = [field(layer, "name", (str,), f"layer number {number}") for number, layer in enumerate(layers)]
+    layers = require(record, "layers", (list,), "the map")
+    names = [require(layer, "name", (str,), f"layer number {number}") for number, layer in enumerate(layers)]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"it has {len(names)} layers with {len(set(names))} different names")
     return list(zip(names, layers, strict=True))
@@ -222,7 +222,8 @@ def _import(path: Path, at_severity: float, **provenance: str) -> ConflictMap:
         raise ValueError(f"{path} is a saved conflict map, not a published one; read it with ConflictMap.load")
     try:
         layers = [
-            {"name": layer, "score": count(score, f"the score of layer {layer!r}")} for layer, score in scores.items()
+            {"name": layer, "score": require_count(score, f"the score of layer {layer!r}")}
+            for layer, score in scores.items()
         ]
         if not layers:
             raise ValueError("it has no layers")

@@ -13,7 +13,7 @@ from recon.conflict.map import ConflictMap, named_layers
 from recon.conflict.pairs import Pairs
 from recon.conflict.provenance import as_json
 from recon.conflict.severity import BINS, severity_in_hundredths
-from recon.files.reading import NUMBER, count, field
+from recon.files.reading import NUMBER, require, require_count
 
 
 class MeasuredMap(ConflictMap, kind="measured"):
@@ -88,16 +88,16 @@ class MeasuredMap(ConflictMap, kind="measured"):
 
     @classmethod
     def _from_record(cls, record: dict[str, Any]) -> Self:
-        tasks = field(record, "tasks", (list,), "the map")
+        tasks = require(record, "tasks", (list,), "the map")
         if len(tasks) < 2 or any(type(task) is not str for task in tasks) or len(set(tasks)) < len(tasks):
             raise ValueError(f"'tasks' is {tasks!r}, not two or more different names")
-        provenance = field(record, "provenance", (dict,), "the map")
+        provenance = require(record, "provenance", (dict,), "the map")
         parameters: dict[str, int] = {}
         norms: list[list[float]] = []
         pairs: list[Pairs] = []
         for name, layer in named_layers(record):
             where = f"layer {name!r}"
-            parameters[name] = count(field(layer, "parameters", (int,), where), f"'parameters' of {where}")
+            parameters[name] = require_count(require(layer, "parameters", (int,), where), f"'parameters' of {where}")
             norms.append(_read_norms(layer, len(tasks), where))
             pairs.append(_read_pairs(layer, len(tasks), where))
             _check_observations(pairs[-1], provenance, where)
@@ -115,8 +115,8 @@ class MeasuredMap(ConflictMap, kind="measured"):
 
 
 def _read_norms(layer: dict[str, Any], tasks: int, where: str) -> list[float]:
-    norms = field(layer, "gradient_norms", (list,), where)
-    pairs = field(layer, "pairs", (list, dict), where)
+    norms = require(layer, "gradient_norms", (list,), where)
+    pairs = require(layer, "pairs", (list, dict), where)
     if len(norms) != tasks or (type(pairs) is list and len(pairs) != math.comb(tasks, 2)):
         raise ValueError(f"{where} has {len(norms)} norms and {len(pairs)} pairs for {tasks} tasks")
     for norm in norms:
@@ -126,7 +126,7 @@ def _read_norms(layer: dict[str, Any], tasks: int, where: str) -> list[float]:
 
 
 def _read_pairs(layer: dict[str, Any], tasks: int, where: str) -> Pairs:
-    return Pairs.read(field(layer, "pairs", (list, dict), where), math.comb(tasks, 2), where)
+    return Pairs.read(require(layer, "pairs", (list, dict), where), math.comb(tasks, 2), where)
 
 
 def _check_observations(pairs: Pairs, provenance: dict[str, Any], where: str) -> None:
@@ -134,7 +134,7 @@ def _check_observations(pairs: Pairs, provenance: dict[str, Any], where: str) ->
     steps = provenance.get("observed_steps")
     if steps is None:
         return
-    steps = count(steps, "'observed_steps' of the provenance")
+    steps = require_count(steps, "'observed_steps' of the provenance")
     most = int(pairs.observations.max())
     if most > steps:
         raise ValueError(f"a pair of {where} has {most} observations in {steps} observed steps")

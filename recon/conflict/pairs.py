@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.conflict.severity import BINS
-from recon.files.reading import NUMBER, count, field
+from recon.files.reading import NUMBER, require, require_count
 
 READABLE_PAIRS = 45
 """The largest number of pairs that is written out, that of ten tasks."""
@@ -131,18 +131,20 @@ def _read(record: list[Any], number: int, where: str) -> Pairs:
 
 
 def _read_pair(pair: Any, where: str) -> tuple[float, list[int]]:
-    first = field(pair, "first_bin", (int,), where) + 100
-    counts = [count(number, f"a histogram bin of {where}") for number in field(pair, "counts", (list,), where)]
+    first = require(pair, "first_bin", (int,), where) + 100
+    counts = [
+        require_count(number, f"a histogram bin of {where}") for number in require(pair, "counts", (list,), where)
+    ]
     if first < 0 or first + len(counts) > BINS:
         raise ValueError(f"the histogram of {where} has {len(counts)} bins from {first - 100}, beyond -100 to 99")
-    mean = field(pair, "mean_cosine", (*NUMBER, type(None)), where)
+    mean = require(pair, "mean_cosine", (*NUMBER, type(None)), where)
     if mean is not None and not -1 <= mean <= 1:
         raise ValueError(f"'mean_cosine' of {where} is {mean}, not a number from -1 to 1")
     return math.nan if mean is None else float(mean), [0] * first + counts + [0] * (BINS - first - len(counts))
 
 
 def _unpacked(record: dict[str, Any], number: int, where: str) -> Pairs:
-    size = field(record, "bytes", (int,), where)
+    size = require(record, "bytes", (int,), where)
     if size not in (1, 2, 4, 8):
         raise ValueError(f"'bytes' of {where} is {size}, not 1, 2, 4 or 8")
     means = _bytes(record, "mean_cosines", where)
@@ -165,7 +167,7 @@ def _compressed(numbers: NDArray[Any]) -> bytes:
 
 
 def _bytes(record: dict[str, Any], key: str, where: str) -> bytes:
-    text = field(record, key, (str,), where)
+    text = require(record, key, (str,), where)
     try:
         return b64decode(text, validate=True)
     except ValueError as error:

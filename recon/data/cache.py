@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from recon.files.atomic import replaced
+from recon.files.atomic import atomic_path
 from recon.files.reading import open_regular
 
 Arrays = dict[str, np.ndarray]
@@ -65,7 +65,7 @@ def _read(path: Path, header: str) -> Arrays:
 
 
 def _write(path: Path, header: str, arrays: Arrays) -> None:
-    with replaced(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, allow_pickle=False, header=np.array(_sealed(header, arrays)), **arrays)
 
 

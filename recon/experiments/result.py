@@ -8,7 +8,7 @@ from typing import Any
 from recon.experiments.plan import Run
 from recon.files.atomic import write_json
 from recon.files.checksum import KEY, check_seal, sealed
-from recon.files.reading import field, read_object
+from recon.files.reading import read_object, require
 from recon.tasks.task import Task
 
 RESULT = (
@@ -85,12 +85,12 @@ def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
 
 
 def _check_metrics(result: dict[str, Any], tasks: Sequence[Task]) -> None:
-    metrics = field(result, "metrics", (dict,), "it")
+    metrics = require(result, "metrics", (dict,), "it")
     if list(metrics) != [task.name for task in tasks]:
         raise ValueError(f"its metrics are of {', '.join(metrics)}, not of {', '.join(task.name for task in tasks)}")
     for task in tasks:
         known = task.metrics()
-        values = field(metrics, task.name, (dict,), "its metrics")
+        values = require(metrics, task.name, (dict,), "its metrics")
         if set(values) != set(known):
             raise ValueError(f"its metrics of {task.name} are {', '.join(values)}, not {', '.join(known)}")
         for name, value in values.items():
@@ -117,7 +117,7 @@ def _check_sizes(result: dict[str, Any]) -> None:
 
 
 def _check_conflict(result: dict[str, Any]) -> None:
-    by_layer = field(result, "conflict_by_layer", (dict,), "it")
+    by_layer = require(result, "conflict_by_layer", (dict,), "it")
     for layer, rate in by_layer.items():
         _number(rate, f"the conflict rate of {layer}", 0, 1)
     if (result["variant"] == "single") != (not by_layer) or (result["conflict_rate"] is None) != (not by_layer):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recon.engine.engine import Engine
-from recon.files.atomic import check_writable, replaced, write_atomically
+from recon.files.atomic import atomic_path, check_writable, write_atomically
 from recon.methods import Method, create_method, list_methods
 from recon.methods.base.registry import method_name
 from recon.progress import counted
@@ -211,6 +211,6 @@ def toy(out: Path, methods: Sequence[str] | None = None, steps: int = STEPS) -> 
     if not paths.taken:
         raise ValueError("; ".join(paths.left_out.values()))
     write_atomically(out / "ends.md", ends_table(paths, steps))
-    with replaced(out / "paths.png") as temporary:
+    with atomic_path(out / "paths.png") as temporary:
         panels(paths.taken).savefig(temporary, dpi=150, format="png")
     return [out / "ends.md", out / "paths.png"]

@@ -19,7 +19,7 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path to write to, beside ``path`` (whose folder is made), that takes its place once it is written.
 
     After a crash at any moment ``path`` holds the old content or the new, never a part. The file to write to is new and
@@ -48,7 +48,7 @@ def remove_leftovers(folder: Path, below: str = "") -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``, whole or not at all."""
-    with replaced(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -45,7 +45,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return record
 
 
-def field(record: Any, key: str, types: tuple[type, ...], where: str) -> Any:
+def require(record: Any, key: str, types: tuple[type, ...], where: str) -> Any:
     """Return ``record[key]``, which must be of one of the JSON ``types``; ``where`` names the record in errors."""
     if type(record) is not dict:
         raise ValueError(f"{where} is {_short(record)}, not an object")
@@ -57,7 +57,7 @@ def field(record: Any, key: str, types: tuple[type, ...], where: str) -> Any:
     return record[key]
 
 
-def count(value: Any, what: str) -> int:
+def require_count(value: Any, what: str) -> int:
     """Return ``value``, which must be a whole number from 0 up that fits into 64 bits."""
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError(f"{what} is {_short(value)}, not a count")

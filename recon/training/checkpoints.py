@@ -12,7 +12,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from recon.files.atomic import replaced
+from recon.files.atomic import atomic_path
 from recon.files.reading import open_regular
 
 _CURE = "give another checkpoint; if the run was to go on from this one, remove it, and the run begins anew"
@@ -26,7 +26,7 @@ class WholeCheckpoints(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with replaced(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)  # by name it would write the temporary one into the archive
 
     def load_checkpoint(

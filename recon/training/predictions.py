@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from recon.files.atomic import replaced
+from recon.files.atomic import atomic_path
 
 
 class PredictionFiles(pl.Callback):
@@ -62,5 +62,5 @@ def check_new(out: Path) -> None:
 
 
 def _save(path: Path, values: Tensor) -> None:
-    with replaced(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, values.numpy(), allow_pickle=False)

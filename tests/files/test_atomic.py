@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from recon.files.atomic import check_writable, remove_leftovers, replaced, write_atomically
+from recon.files.atomic import atomic_path, check_writable, remove_leftovers, write_atomically
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
     write_atomically(path, "old")
-    with pytest.raises(RuntimeError), replaced(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
         temporary.write_text("ne")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -35,7 +35,7 @@ def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatc
 
 def test_temporary_names_differ_and_fit_wherever_the_name_itself_does(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 250)
-    with replaced(path) as first, replaced(path) as second:
+    with atomic_path(path) as first, atomic_path(path) as second:
         assert first != second
         assert first.name.endswith(".tmp")
 
@@ -48,8 +48,8 @@ def test_the_mode_of_a_new_file_is_that_of_any_other(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from recon.files.atomic import replaced\n"
-        "with replaced(Path(sys.argv[1])) as temporary: temporary.write_text('part'); os._exit(9)"
+        "import os, sys; from pathlib import Path; from recon.files.atomic import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary: temporary.write_text('part'); os._exit(9)"
     )
     (tmp_path / "runs").mkdir()
     killed = subprocess.run([sys.executable, "-c", code, tmp_path / "runs" / "map.json"], check=False)
@@ -57,7 +57,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     (left,) = (tmp_path / "runs").iterdir()
     for name in (".mine.tmp", "notes.tmp"):
         (tmp_path / name).touch()
-    with replaced(tmp_path / "living") as living:
+    with atomic_path(tmp_path / "living") as living:
         remove_leftovers(tmp_path, "**/")
         assert living.exists()
     assert not left.exists()

@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from recon.data.dense.layout import UNFINISHED
-from recon.files.atomic import replaced, write_json
+from recon.files.atomic import atomic_path, write_json
 from recon.files.reading import open_regular, read_object
 from recon.progress import Advance, counted
 
@@ -160,7 +160,7 @@ def _make_missing(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays])
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with replaced(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 

@@ -9,7 +9,7 @@ from recon.data.dense.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.scene import CLASSES
-from recon.files.reading import field, read_object
+from recon.files.reading import read_object, require
 from recon.progress import Advance, counted
 
 _SHOWN = 10
@@ -41,9 +41,9 @@ def verify(directory: Path) -> None:
 def _check_files(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Raise ValueError unless the folder holds the files of the manifest, and no others."""
     path = directory / MANIFEST
-    if (version := field(manifest, "format", (int,), str(path))) != FORMAT:
+    if (version := require(manifest, "format", (int,), str(path))) != FORMAT:
         raise ValueError(f"{path} is of format {version}; this version of recon knows format {FORMAT}")
-    files = field(manifest, "files", (dict,), str(path))
+    files = require(manifest, "files", (dict,), str(path))
     if foreign := [name for name in files if not _SAMPLE.fullmatch(name)]:
         raise ValueError(f"{path} names {foreign[0]!r}, which is no array of a sample; prepare the data set again")
     wrong = [*_damaged(directory, files), *_unknown(directory, files)]

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from recon.data.dense.layout import SPLITS, Split
 from recon.data.rooms.sample import room
-from recon.files.atomic import replaced, write_json
+from recon.files.atomic import atomic_path, write_json
 from recon.files.reading import open_regular
 from recon.progress import Advance, counted
 
@@ -178,7 +178,7 @@ class _Rendering:
         arrays = room(self.rooms.seed, split, index, self.rooms.height, self.rooms.width)
         for folder in _FOLDERS:
             path = self.root / split / folder / f"{index}.npy"
-            with replaced(path) as unfinished, unfinished.open("wb") as file:
+            with atomic_path(path) as unfinished, unfinished.open("wb") as file:
                 np.save(file, arrays[folder], allow_pickle=False)
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from recon.conflict import BIN_EDGES, MeasuredMap
 from recon.experiments.report.tables import VARIANT_NAMES, row_name
-from recon.files.atomic import replaced
+from recon.files.atomic import atomic_path
 from recon.tasks.colours import OKABE_ITO
 
 MERGED_BINS = 2
@@ -132,7 +132,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # letters as letters, which many publishers ask for
         for each in paths:
-            with replaced(each) as temporary:
+            with atomic_path(each) as temporary:
                 figure.savefig(temporary, dpi=150, format=each.suffix[1:])
     return paths
 
