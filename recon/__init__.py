@@ -24,6 +24,7 @@ from recon.methods import (
     list_methods,
     register_method,
 )
+from recon.moved import MODULES, keep_old_places
 from recon.tasks.task import Task
 from recon.version import __version__
 
@@ -56,13 +57,13 @@ _SUBMODULES = (
     "conflict",
     "data",
     "experiments",
-    "losses",
     "methods",
-    "metrics",
     "models",
     "tasks",
     "training",
 )
+
+keep_old_places()
 
 
 def __getattr__(name: str) -> Any:
@@ -70,7 +71,7 @@ def __getattr__(name: str) -> Any:
         from recon.training import MultiTaskModule
 
         return MultiTaskModule
-    if name in _SUBMODULES:
+    if name in _SUBMODULES or f"{__name__}.{name}" in MODULES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'recon' has no attribute {name!r}")
 

@@ -1,7 +1,7 @@
 """What a network learns: a task's head outputs, loss and metrics; imports only the ground floor."""
 
 from recon.tasks.per_image import classification
-from recon.tasks.per_pixel import depth, normals, segmentation
+from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
 from recon.tasks.task import Task
 
-__all__ = ["Task", "classification", "depth", "normals", "segmentation"]
+__all__ = ["Aggregation", "Task", "classification", "depth", "normals", "segmentation"]

@@ -1,0 +1,119 @@
+"""Old places of modules and classes, which lead to the new ones, with a warning, until version 0.2."""
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pkgutil import resolve_name
+from types import ModuleType
+from typing import Any
+
+MODULES = {
+    "recon.closures": ("recon.engine.closures",),
+    "recon.data.augmentation": ("recon.data.dense.augmentation",),
+    "recon.data.cityscapes": ("recon.data.dense.cityscapes",),
+    "recon.data.glyphs": ("recon.data.composites.glyphs",),
+    "recon.data.idx": ("recon.data.composites.idx",),
+    "recon.data.layout": ("recon.data.dense.layout",),
+    "recon.data.multi_fashion_mnist": ("recon.data.composites.multi_fashion_mnist",),
+    "recon.data.nyuv2": ("recon.data.dense.nyuv2",),
+    "recon.data.quantities": ("recon.data.dense.quantities",),
+    "recon.data.scenes": ("recon.data.rooms.module",),
+    "recon.experiments.application": ("recon.experiments.map_preview",),
+    "recon.experiments.building": ("recon.experiments.fit",),
+    "recon.experiments.execution": ("recon.experiments.run", "recon.experiments.preflight"),
+    "recon.experiments.figures": ("recon.experiments.report.figures",),
+    "recon.experiments.pictures": ("recon.experiments.report.predictions",),
+    "recon.experiments.runner": ("recon.experiments.scheduler",),
+    "recon.experiments.summary": ("recon.experiments.report.summary",),
+    "recon.experiments.tables": ("recon.experiments.report.tables",),
+    "recon.graph": ("recon.gradients.graph",),
+    "recon.losses": ("recon.tasks.losses",),
+    "recon.methods.adapters": ("recon.methods.torchjd.adapters",),
+    "recon.methods.checks": ("recon.methods.base.checks", "recon.methods.base.hyperparameters"),
+    "recon.methods.config": ("recon.methods.conflict_free",),
+    "recon.methods.dual_cone": ("recon.methods.solvers.dual_cone",),
+    "recon.methods.fairness": ("recon.methods.solvers.fairness",),
+    "recon.methods.gramian": ("recon.methods.solvers.gramian",),
+    "recon.methods.interop": ("recon.methods.torchjd.interop",),
+    "recon.methods.method": (
+        "recon.methods.base.method",
+        "recon.methods.base.kinds",
+        "recon.methods.base.state",
+        "recon.methods.base.randomness",
+    ),
+    "recon.methods.page": ("recon.methods.catalogue.page",),
+    "recon.methods.per_task": ("recon.methods.base.per_task",),
+    "recon.methods.preference": ("recon.methods.base.preference",),
+    "recon.methods.properties": ("recon.methods.catalogue.properties",),
+    "recon.methods.registry": ("recon.methods.base.registry",),
+    "recon.methods.simplex": ("recon.methods.solvers.simplex", "recon.methods.base.learned_weights"),
+    "recon.methods.wrapper": ("recon.methods.base.wrapper",),
+    "recon.metrics": ("recon.tasks.metrics",),
+    "recon.models.dilated_resnet": ("recon.models.backbones.dilated_resnet",),
+    "recon.models.image_input": ("recon.models.backbones.image_input",),
+    "recon.models.lenet": ("recon.models.backbones.lenet",),
+    "recon.models.mtan": ("recon.models.architectures.mtan",),
+    "recon.models.resnet": ("recon.models.backbones.resnet",),
+    "recon.models.segnet": ("recon.models.backbones.segnet",),
+    "recon.names": ("recon.errors", "recon.plugins", "recon.tasks.names", "recon.files.folder_names"),
+    "recon.painting": ("recon.tasks.colours",),
+    "recon.representation": ("recon.engine.representation",),
+    "recon.step_info": ("recon.engine.step_info",),
+    "recon.toy": ("recon.experiments.toy",),
+    "recon.training.branching": ("recon.training.branch_options",),
+    "recon.training.configuration": ("recon.training.command",),
+    "recon.wrappers": ("recon.gradients.wrappers",),
+}
+"""Old module -> the modules that now hold its public names."""
+
+NAMES: dict[str, str] = {}
+"""Old name of a class or function, with its package -> the new one."""
+
+
+def renamed(package: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package some of whose names are old ones of :data:`NAMES`."""
+
+    def old_name(name: str) -> Any:
+        old = f"{package}.{name}"
+        if old not in NAMES:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        _warn(old, NAMES[old])
+        return resolve_name(NAMES[old])
+
+    return old_name
+
+
+class OldPlaces(MetaPathFinder, Loader):
+    """Finds a module at its old place when there is none of that name any more."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in MODULES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        old = module.__name__
+        places = MODULES[old]
+        _warn(old, places[0])
+
+        def found(name: str) -> Any:
+            for place in places:
+                if hasattr(new := import_module(place), name):
+                    return getattr(new, name)
+            raise AttributeError(f"module {old!r} is now {' and '.join(places)}, which have no {name!r}")
+
+        module.__getattr__ = found  # type: ignore[method-assign]
+
+
+def keep_old_places() -> None:
+    """Let old places be imported in this process."""
+    if not any(isinstance(finder, OldPlaces) for finder in sys.meta_path):
+        sys.meta_path.append(OldPlaces())
+
+
+def _warn(old: str, new: str) -> None:
+    # A FutureWarning is shown to everyone, also to those who name a class in a YAML.
+    warnings.warn(f"{old} is now {new}; the old name goes in version 0.2", FutureWarning, stacklevel=3)
