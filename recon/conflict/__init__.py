@@ -1,13 +1,14 @@
 """Where the tasks fight: streaming statistics of a search, the conflict map they make, and the layers it selects."""
 
 from recon.conflict.analyzer import ConflictAnalyzer
-from recon.conflict.comparison import MapComparison, compare, describe
+from recon.conflict.comparison import MapComparison, compare
 from recon.conflict.imported import ImportedMap
 from recon.conflict.map import ConflictMap, read_map
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.published_rankings import map_file, published_rankings
 from recon.conflict.selection import first_layers, last_layers, random_layers
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
+from recon.conflict.table import describe
 
 __all__ = [
     "BIN_EDGES",

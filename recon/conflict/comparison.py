@@ -1,12 +1,11 @@
-"""Conflict maps for people: one as a table, two against each other."""
+"""Two conflict maps compared."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from recon.conflict.map import ConflictMap
-from recon.conflict.measured import MeasuredMap
+from recon.conflict.severity import first_severity
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,10 @@ def compare(first: ConflictMap, second: ConflictMap, severity: float | None, k: 
     common = _shared(first.layers, second.layers)
     if len(common) < 2:
         raise ValueError(f"{first!r} and {second!r} have {len(common)} layers in common; compare maps of one network")
-    severities = (_severity(first, second, severity), _severity(second, first, severity))
+    severities = (
+        first_severity((severity, first.severity, second.severity), first),
+        first_severity((severity, second.severity, first.severity), second),
+    )
     tops = first.top(k, severities[0]), second.top(k, severities[1])
     scores = first.scores(severities[0]), second.scores(severities[1])
     return MapComparison(
@@ -79,51 +81,6 @@ def compare(first: ConflictMap, second: ConflictMap, severity: float | None, k: 
         only_first=_without(first.layers, common),
         only_second=_without(second.layers, common),
     )
-
-
-def describe(cmap: ConflictMap, severity: float | None = None) -> str:
-    """Return a map as a table, highest score first.
-
-    The columns are rank, layer and score; of a measured map also the rate, the mean cosine over all pairs, the layer's
-    parameters, and the share of the shared parameters that the layers down to this one hold together.
-
-    Args:
-        cmap: The map.
-        severity: The severity of the scores; an imported map has its own for a default.
-    """
-    severity = _severity(cmap, cmap, severity)
-    layers = cmap.top(len(cmap.layers), severity)
-    scores = cmap.scores(severity)
-    columns = [["rank", *(str(rank + 1) for rank in range(len(layers)))], ["layer", *layers]]
-    columns += [["score", *(str(scores[layer]) for layer in layers)]]
-    if isinstance(cmap, MeasuredMap):
-        columns += _measured_columns(cmap, layers, severity)
-    widths = [max(map(len, column)) for column in columns]
-    lines = [f"{cmap!r}, severity {severity}"]
-    for rank, layer, *numbers in zip(*columns, strict=True):
-        cells = [rank.rjust(widths[0]), layer.ljust(widths[1])]
-        cells += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
-
-
-def _measured_columns(cmap: MeasuredMap, layers: list[str], severity: float) -> list[list[str]]:
-    rates, cosines, parameters = cmap.rates(severity), cmap.layer_cosines, cmap.parameters
-    cumulative = accumulate(parameters[layer] for layer in layers)
-    total = max(sum(parameters.values()), 1)
-    return [
-        ["rate", *(f"{rates[layer]:.4f}" for layer in layers)],
-        ["cosine", *("-" if math.isnan(cosines[layer]) else f"{cosines[layer]:+.3f}" for layer in layers)],
-        ["parameters", *(f"{parameters[layer]:,}" for layer in layers)],
-        ["cumulative", *(f"{part / total:.2%}" for part in cumulative)],
-    ]
-
-
-def _severity(cmap: ConflictMap, other: ConflictMap, severity: float | None) -> float:
-    for candidate in (severity, cmap.severity, other.severity):
-        if candidate is not None:
-            return candidate
-    raise ValueError(f"no severity given for {cmap!r}; give one on the 0.01 grid in (-1, 0], such as -0.1")
 
 
 def _spearman(first: list[int], second: list[int]) -> float:

@@ -1,6 +1,7 @@
 """Severities and the bins that cosines are counted in: both lie on one 0.01 grid, so that every score is exact."""
 
 import math
+from collections.abc import Iterable
 
 BIN_EDGES: tuple[float, ...] = tuple(i / 100 for i in range(-100, 101))
 """The 201 edges of the 200 histogram bins; bin b counts BIN_EDGES[b] <= cosine < BIN_EDGES[b + 1]."""
@@ -18,3 +19,13 @@ def severity_in_hundredths(severity: float) -> int:
     if not abs(severity - hundredths / 100) <= 1e-9:
         raise ValueError(f"severity {severity} is not on the 0.01 grid in (-1, 0]; nearest: {hundredths / 100}")
     return hundredths
+
+
+def first_severity(candidates: Iterable[float | None], conflict_map: object) -> float:
+    """Return the first severity that is given, or raise a ValueError that names the map."""
+    for severity in candidates:
+        if severity is not None:
+            return severity
+    raise ValueError(
+        f"no severity given for {conflict_map!r}; give one on the 0.01 grid in (-1, 0], such as {DEFAULT_SEVERITY}"
+    )

@@ -1,26 +1,10 @@
 import math
 
 import pytest
-import torch
 from scipy.stats import spearmanr
+from small_maps import imported, measured
 
-from recon.conflict import ConflictMap, ImportedMap, MeasuredMap, compare, describe
-
-
-def imported(severity: float = -0.1, **scores: int) -> ImportedMap:
-    return ImportedMap(scores, severity, {"source": "published.json"})
-
-
-def measured(**below: int) -> MeasuredMap:
-    """A map of ten steps with so many cosines of -0.155 in each layer, the others at 0.005."""
-    histogram = torch.zeros(len(below), 1, 200, dtype=torch.int64)
-    histogram[:, 0, 84] = torch.tensor(list(below.values()))
-    histogram[:, 0, 100] = 10 - histogram[:, 0, 84]
-    mean = histogram[:, :, 84] * -0.016 + 0.005
-    norms = torch.ones(len(below), 2, dtype=torch.float64)
-    parameters = {layer: 100 * (i + 1) for i, layer in enumerate(below)}
-    return MeasuredMap(parameters, ["digit", "fashion"], histogram, mean, norms, {"network": "LeNet"})
-
+from recon.conflict import ConflictMap, compare
 
 FIRST = {"a": 9, "b": 7, "c": 7, "d": 2, "e": 1}
 SECOND = {"a": 8, "b": 1, "c": 6, "d": 3, "e": 2}
@@ -87,31 +71,3 @@ def test_comparisons_that_mean_nothing_are_refused() -> None:
         compare(measured(**FIRST), imported(**SECOND), -0.2, k=1)
     with pytest.raises(ValueError, match="k=6 layers of 5"):
         compare(measured(**FIRST), imported(**SECOND), None, k=6)
-
-
-def test_a_measured_map_is_described_by_rank() -> None:
-    cmap = measured(conv1=2, bn1=9, fc=0)
-    assert describe(cmap, -0.1).splitlines() == [
-        f"{cmap!r}, severity -0.1",
-        "rank  layer  score    rate  cosine  parameters  cumulative",
-        "   1  bn1        9  0.9000  -0.139         200      33.33%",
-        "   2  conv1      2  0.2000  -0.027         100      50.00%",
-        "   3  fc         0  0.0000  +0.005         300     100.00%",
-    ]
-
-
-def test_a_layer_never_observed_is_described_without_a_cosine() -> None:
-    nan = torch.tensor([[math.nan]], dtype=torch.float64)
-    cmap = MeasuredMap({"fc": 1}, ["a", "b"], torch.zeros(1, 1, 200, dtype=torch.int64), nan, nan.expand(1, 2), {})
-    assert describe(cmap, 0.0).splitlines()[-1].split() == ["1", "fc", "0", "0.0000", "-", "1", "100.00%"]
-
-
-def test_an_imported_map_is_described_by_what_it_knows() -> None:
-    assert describe(imported(bn1=4427, conv1=1944)).splitlines() == [
-        "ImportedMap(published.json: 2 layers, severity -0.1), severity -0.1",
-        "rank  layer  score",
-        "   1  bn1     4427",
-        "   2  conv1   1944",
-    ]
-    with pytest.raises(ValueError, match="no severity given"):
-        describe(measured(a=1))
