@@ -21,7 +21,7 @@ from recon.engine.nonfinite import StepWatches
 from recon.engine.perturbation import perturbed
 from recon.engine.protocols import Analyzer, KnowsWeights
 from recon.engine.refusal import kept_if_refused
-from recon.engine.representation import At, check_at, check_representation, head_gradients, like_representation
+from recon.engine.routes.head_backwards import At, check_at, check_representation, head_gradients, like_representation
 from recon.engine.step_info import StepInfo
 from recon.gradients.buffer import TaskGradients
 from recon.gradients.graph import accumulate, reached_leaves, without_grad

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from recon.conflict import ConflictAnalyzer
 from recon.engine.engine import Engine, UpdateScale
-from recon.engine.representation import At, check_at
+from recon.engine.routes.head_backwards import At, check_at
 from recon.engine.step_info import StepInfo
 from recon.errors import unknown_name
 from recon.methods import Method, create_method
