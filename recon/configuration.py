@@ -1,14 +1,19 @@
-"""Parsers of command lines and configurations whose errors are short and suggest the nearest name."""
+"""Command lines and configurations: read, checked and built, with short errors that suggest the nearest name."""
 
 import argparse
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader
 
 from recon.errors import unknown_name
+from recon.files.reading import open_regular
+
+T = TypeVar("T")
 
 # How jsonargparse words an unknown key or flag ...
 _UNKNOWN = re.compile(
@@ -26,6 +31,49 @@ _REFUSED = re.compile(
     re.DOTALL,
 )
 _BESIDE_THE_POINT = re.compile(r"- (Expected a path but|Does not validate against|Expected a <class 'NoneType'>)")
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """Return the content of a YAML file, read as ``recon fit`` reads it; plain PyYAML takes 1e-2 for text.
+
+    Args:
+        path: The file.
+        what: What the file should be, for the error, e.g. ``"plan"``.
+
+    Raises:
+        ValueError: The file cannot be read, or is not YAML.
+    """
+    try:
+        with open_regular(path) as file:
+            return get_loader("yaml")(file.read().decode())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the {what} {path}: {' '.join(str(error).split())}") from error
+
+
+def build_object(kind: type[T], configuration: Any, key: str) -> T:
+    """Build an object from the path of its class and its arguments.
+
+    >>> from torch import nn
+    >>> head = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
+    >>> build_object(nn.Module, head, "fit.model.heads")
+    Linear(in_features=2, out_features=3, bias=True)
+
+    Args:
+        kind: The class of the object, or a class that it derives from.
+        configuration: ``class_path`` and ``init_args``.
+        key: Where the configuration stands, for errors.
+
+    Raises:
+        ValueError: There is no such class, or it refuses its arguments.
+    """
+    parser = Parser(exit_on_error=False)
+    parser.add_argument("--object", type=kind)
+    try:
+        built = parser.instantiate(parser.parse_object({"object": configuration})).object
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error).replace("object", key, 1)) from error
+    assert isinstance(built, kind)
+    return built
 
 
 class Parser(ArgumentParser):

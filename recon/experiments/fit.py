@@ -1,41 +1,21 @@
 """The parts of a run from its configuration: data, backbone, and what they come to."""
 
-from argparse import ArgumentError
 from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
-from jsonargparse import get_loader
 from torch import nn
 
 from recon.branching.growth import flops as count_flops
-from recon.configuration import Parser
-from recon.files.reading import open_regular
-
-T = TypeVar("T")
-
-
-def read_yaml(path: str | Path, what: str) -> Any:
-    """What a YAML file holds, read as `recon fit` reads it: to plain PyYAML 1e-2 is text.
-
-    Raises:
-        ValueError: The file cannot be read, or is no YAML; the error says what it should have been.
-    """
-    try:
-        with open_regular(path) as file:
-            return get_loader("yaml")(file.read().decode())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the {what} {path}: {' '.join(str(error).split())}") from error
+from recon.configuration import build_object
 
 
 def data_of(configuration: Mapping[str, Any]) -> pl.LightningDataModule:
     """The data module of a fit configuration."""
     try:
-        return _build(pl.LightningDataModule, configuration["data"], "fit.data")
+        return build_object(pl.LightningDataModule, configuration["data"], "fit.data")
     except ValueError as error:
         hint = " (--data gives the root)" if "root" in str(error) else ""
         raise ValueError(f"{error}{hint}") from error
@@ -43,7 +23,7 @@ def data_of(configuration: Mapping[str, Any]) -> pl.LightningDataModule:
 
 def backbone_of(configuration: Mapping[str, Any]) -> nn.Module:
     """The backbone of a fit configuration, before any branching."""
-    return _build(nn.Module, configuration["model"]["backbone"], "fit.model.backbone")
+    return build_object(nn.Module, configuration["model"]["backbone"], "fit.model.backbone")
 
 
 def with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]:
@@ -73,15 +53,3 @@ def flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Floating-point operations of one forward pass of one sample, as torch counts them (a multiply-add is two)."""
     with torch.no_grad():
         return count_flops(module.eval(), torch.zeros(1, *input_shape, device=next(module.parameters()).device))
-
-
-def _build(kind: type[T], configuration: Any, key: str) -> T:
-    """An object of a class, or of a class derived from it, from its ``class_path`` and ``init_args``."""
-    parser = Parser(exit_on_error=False)
-    parser.add_argument("--object", type=kind)
-    try:
-        built = parser.instantiate(parser.parse_object({"object": configuration})).object
-    except ArgumentError as error:
-        raise ValueError(str(error).replace("object", key, 1)) from error
-    assert isinstance(built, kind)
-    return built

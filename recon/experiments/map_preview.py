@@ -11,9 +11,10 @@ from typing import Any
 from torch import nn
 
 from recon.branching.growth import Measure
+from recon.configuration import read_yaml
 from recon.conflict import ConflictMap
 from recon.errors import unknown_name
-from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape, read_yaml
+from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape
 from recon.experiments.plan import Plan
 from recon.gradients.layers import network_name
 from recon.tasks.task import Task

@@ -6,10 +6,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from recon.configuration import read_yaml
 from recon.conflict.severity import severity_in_hundredths
 from recon.engine.routes.head_backwards import At, check_weights_representations
 from recon.errors import unknown_name
-from recon.experiments.fit import read_yaml
 from recon.experiments.preflight import check_fit
 from recon.files.folder_names import check_folder_name
 from recon.methods import create_method

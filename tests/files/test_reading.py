@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from recon.configuration import read_yaml
 from recon.conflict import ConflictMap
 from recon.data.cache import _read
 from recon.data.composites.idx import read_idx
 from recon.data.preparation.manifest import file_record
-from recon.experiments.fit import read_yaml
 from recon.files.reading import open_regular, read_object
 
 
