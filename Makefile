@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 
 RUN := $(VENV)/bin/python -m
+# A file's tests share what they build, so they stay in one process; one thread each, or the processes fight for cores.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
 # The environment is up to date for these dependencies, this Python and this checkout (the install is editable).
@@ -24,10 +26,10 @@ demo: $(READY) ## the whole pipeline on built-in images; writes ./recon-demo
 	$(VENV)/bin/recon demo
 
 test: $(READY) ## the test suite
-	$(RUN) pytest
+	$(PYTEST)
 
 test-slow: $(READY) ## the tests marked slow, which `make test` leaves out
-	$(RUN) pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY) ## style, formatting and types
 	$(RUN) ruff check .
