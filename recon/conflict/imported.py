@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from recon.conflict.map import ConflictMap, named_layers
+from recon.conflict.map import ConflictMap
 from recon.conflict.provenance import ASSUMED, as_json
+from recon.conflict.record import named_layers
 from recon.conflict.severity import severity_in_hundredths
 from recon.files.reading import NUMBER, require, require_count
 

@@ -4,27 +4,8 @@ The S-conflict score of a layer (Shi et al., "Recon: Reducing Conflicting Gradie
 Learning", ICLR 2023) is the number of observed (step, task pair) whose gradients have a cosine strictly below the
 severity S in that layer. A measured map keeps a cosine histogram per layer and task pair whose edges lie on a 0.01
 grid, so it knows the scores at every S of that grid exactly; an imported map knows the scores at one S, as published.
-
-The file is JSON, one layer a line:
-
-    {"format": "recon-conflict-map", "version": 2,
-     "provenance": {"network", "steps", "observed_steps", "every", "recon", "torch", "created", ...},
-     "kind": "measured",
-     "tasks": [K names],
-     "checksum": see `recon.files.checksum`,
-     "layers": [{"name", "parameters",
-                 "gradient_norms": [K means; null where the task had no gradient],
-                 "pairs": see `recon.conflict.pairs`}]}
-
-    {"format": "recon-conflict-map", "version": 2, "provenance": {"source", ...}, "kind": "imported", "severity": S,
-     "checksum", "layers": [{"name", "score"}]}
-
-Layers are in forward order (imported: in the order of the file they came from), pairs in the order of
-``itertools.combinations(tasks, 2)``. The outermost bins include the cosines that rounding puts beyond -1 and 1.
-Files of version 1 have no checksum and no packed pairs, and are read.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from os import PathLike
@@ -33,15 +14,11 @@ from typing import Any, ClassVar, Self
 
 from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
+from recon.conflict.record import check_sealed, read_ranking, read_record, write_record
 from recon.conflict.selection import check_number_of_layers
 from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.errors import unknown_name
-from recon.files.atomic import write_atomically
-from recon.files.checksum import KEY, check_seal, checksum
-from recon.files.reading import read_object, require, require_count
-
-FORMAT = "recon-conflict-map"
-VERSION = 2
+from recon.files.reading import read_object, require
 
 
 class ConflictMap(ABC):
@@ -126,13 +103,7 @@ class ConflictMap(ABC):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the map to ``path``, making its folder; a crash leaves the file that was there, or the new one."""
-        head: dict[str, Any] = {"format": FORMAT, "version": VERSION, "provenance": self.provenance}
-        head |= {"kind": self._kind} | self._record()
-        head[KEY] = checksum(head)
-        layers = head.pop("layers")
-        lines = ",\n  ".join(json.dumps(layer, allow_nan=False) for layer in layers)
-        fields = "".join(f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)},\n" for key, value in head.items())
-        write_atomically(Path(path), f'{{\n{fields} "layers": [\n  {lines}\n ]\n}}\n')
+        write_record(Path(path), {"provenance": self.provenance, "kind": self._kind, **self._record()})
 
     @staticmethod
     def load(path: str | PathLike[str]) -> "ConflictMap":
@@ -149,25 +120,13 @@ class ConflictMap(ABC):
             FileNotFoundError: There is no such file.
         """
         path = map_file(path)
-        record = read_object(path)
-        if record.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} is no conflict map: its 'format' is {record.get('format')!r}, not {FORMAT!r}; "
-                "read a published file of {layer: score} with ConflictMap.import_scores"
-            )
-        version = record.get("version")
-        if type(version) is not int or not 1 <= version <= VERSION:
-            raise ValueError(
-                f"{path} is a conflict map of version {version!r}, and this recon reads versions 1 to "
-                f"{VERSION}; read it with the recon that wrote it, or search again"
-            )
+        record = read_record(path)
         try:
             kind = require(record, "kind", (str,), "the map")
             if kind not in ConflictMap._kinds:
                 raise unknown_name("kind", kind, ConflictMap._kinds)
             conflict_map = ConflictMap._kinds[kind]._from_record(record)
-            if not check_seal(record) and version > 1:
-                raise ValueError(f"the map has no {KEY!r}")
+            check_sealed(record)
         except ValueError as error:
             raise ValueError(f"{path} is a damaged conflict map: {error}; restore it or search again") from error
         return conflict_map
@@ -207,28 +166,8 @@ def read_map(path: str | PathLike[str], severity: float | None) -> ConflictMap:
     return ConflictMap.import_scores(path, severity)
 
 
-def named_layers(record: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return the layers of a map's record with their names, which must be different ones."""
-    layers = require(record, "layers", (list,), "the map")
-    names = [require(layer, "name", (str,), f"layer number {number}") for number, layer in enumerate(layers)]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"it has {len(names)} layers with {len(set(names))} different names")
-    return list(zip(names, layers, strict=True))
-
-
 def _import(path: Path, at_severity: float, **provenance: str) -> ConflictMap:
-    scores = read_object(path)
-    if scores.get("format") == FORMAT:
-        raise ValueError(f"{path} is a saved conflict map, not a published one; read it with ConflictMap.load")
-    try:
-        layers = [
-            {"name": layer, "score": require_count(score, f"the score of layer {layer!r}")}
-            for layer, score in scores.items()
-        ]
-        if not layers:
-            raise ValueError("it has no layers")
-    except ValueError as error:
-        raise ValueError(f"cannot import {path}: {error}; give a JSON object {{layer: score}}") from error
+    layers = [{"name": layer, "score": score} for layer, score in read_ranking(path).items()]
     source = {"source": path.name, "created": now(), **provenance}
     return ConflictMap._kinds["imported"]._from_record(
         {"severity": at_severity, "layers": layers, "provenance": source}

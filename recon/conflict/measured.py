@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.conflict.map import ConflictMap, named_layers
+from recon.conflict.map import ConflictMap
 from recon.conflict.pairs import Pairs
 from recon.conflict.provenance import as_json
+from recon.conflict.record import named_layers
 from recon.conflict.severity import BINS, severity_in_hundredths
 from recon.files.reading import NUMBER, require, require_count
 

@@ -20,9 +20,9 @@ def describe(cmap: ConflictMap, severity: float | None = None) -> str:
     Example:
         >>> print("\n".join(describe(ConflictMap.load("nyuv2-mtan")).splitlines()[:4]))
         ImportedMap(nyuv2-mtan: 72 layers, severity -0.02), severity -0.02
-        rank  layer                        score
-           1  decoder_block_att.1.bn1      25646
-           2  conv_block_dec.0.bn1         25118
+        rank  layer                      score
+           1  decoder_block_att.1.bn1    25646
+           2  conv_block_dec.0.bn1       25118
 
     Args:
         cmap: The map.
