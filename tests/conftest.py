@@ -1,10 +1,15 @@
 """What holds for all tests."""
 
 import random
+import signal
 
 import numpy as np
 import pytest
 import torch
+
+# A job in the background of a script ignores Ctrl-C, and hands that on to every program that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
