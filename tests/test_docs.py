@@ -1,23 +1,27 @@
-"""What docs/extending.md shows is run, file by file and command by command."""
+"""The programs of the pages under docs/ are run, file by file and command by command."""
 
 import re
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from torch import nn
 
 import recon
 from recon.cli.dispatch import main
 from recon.methods.base import registry
 from recon.models import heads_for
 
-PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, flags=re.DOTALL)
+PAGES = ("branching", "your-loop", "your-method", "your-data", "your-network")
+TEXTS = [(Path(__file__).parents[1] / "docs" / f"{name}.md").read_text() for name in PAGES]
+BLOCKS = [block for text in TEXTS for block in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)]
 FILES = {block.split()[1]: block for language, block in BLOCKS if language in ("python", "yaml")}
 COMMANDS = [line for language, block in BLOCKS if not language for line in block.splitlines()]
 MODULES = [Path(name).stem for name in FILES if name.endswith(".py")]
@@ -40,6 +44,54 @@ def test_every_block_of_python_is_a_file() -> None:
     assert len(FILES) == sum(language in ("python", "yaml") for language, _ in BLOCKS)
     for name in MODULES:
         import_module(name)
+
+
+def test_no_other_page_shows_a_program() -> None:
+    pages = {page.stem for page in (Path(__file__).parents[1] / "docs").glob("*.md") if "```python" in page.read_text()}
+    assert pages <= set(PAGES)
+
+
+def test_a_method_of_ten_lines_combines() -> None:
+    assert len([line for line in FILES["mine.py"].splitlines()[1:] if line.strip()]) <= 10
+    import_module("mine")
+    update = recon.create_method("normalised").combine(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    torch.testing.assert_close(update, torch.tensor([0.5, 0.5]))
+
+
+def test_the_loop_trains_and_finds_the_map() -> None:
+    tasks = ["seg", "depth"]
+    backbone = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    before = backbone[0].weight.detach().clone()
+    found = import_module("my_loop").train(
+        backbone,
+        heads=nn.ModuleDict({task: nn.Linear(3, 1) for task in tasks}),
+        loss=dict.fromkeys(tasks, nn.functional.mse_loss),
+        loader=[(torch.randn(6, 4), {task: torch.randn(6, 1) for task in tasks}) for _ in range(3)],
+        optimizer_of=partial(torch.optim.SGD, lr=0.1),
+    )
+    assert found.provenance["steps"] == 3
+    assert not torch.equal(backbone[0].weight, before)
+
+
+def test_branches_have_a_path_per_task() -> None:
+    branches = import_module("my_branches")
+    assert {task: tuple(value.shape) for task, value in branches.features.items()} == {"seg": (6, 3), "depth": (6, 3)}
+    assert branches.depth.shape == (6, 3)
+    assert isinstance(branches.plain, nn.Sequential)
+
+
+def test_a_method_around_a_method_is_made_from_its_options() -> None:
+    model = yaml.safe_load(FILES["my_wrapper.yaml"])["model"]
+    assert "cagrad" in repr(recon.create_method(model["method"], **model["method_options"]))
+
+
+def test_a_step_of_torchjd_with_our_method() -> None:
+    module = import_module("my_torchjd")
+    backbone, heads = nn.Linear(4, 3), {task: nn.Linear(3, 1) for task in ("a", "b")}
+    features = backbone(torch.randn(6, 4))
+    module.backward({task: head(features).square().mean() for task, head in heads.items()}, features, backbone)
+    assert backbone.weight.grad.isfinite().all()
+    module.method.combine(torch.eye(2))
 
 
 def test_the_template_passes_its_own_tests() -> None:

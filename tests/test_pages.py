@@ -2,16 +2,21 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from configparser import ConfigParser
+from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import NoReturn
 
 import pytest
+import yaml
 
 from recon.cli.dispatch import COMMANDS, TRAINING
 from recon.configuration import CommandParser
 from recon.conflict import published_rankings
+from recon.experiments.plan import Entry, Plan
 from recon.training.command import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +26,7 @@ SOURCES = [path for folder in ("recon", "benchmarks") for path in (ROOT / folder
 FOLDERS = [ROOT / name for name in ("recon", "tests", "docs", "configs", "benchmarks")]
 NAMES = {path.name for folder in FOLDERS for path in folder.rglob("*")} | {path.name for path in ROOT.iterdir()}
 SUFFIXES = "py|yaml|json|md|csv|png|svg|pdf|ckpt|mat|html"
+CPU_WHEELS = ["install", "torch", "torchvision", "--index-url", "https://download.pytorch.org/whl/cpu"]
 USERS_OWN = {"mine.py", "found_elsewhere.json"}
 
 over_pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -47,6 +53,12 @@ def split(words: list[str]) -> tuple[str, list[str]]:
     known = [name for name in (*COMMANDS, *TRAINING) if words[: len(name.split())] == name.split()]
     name = known[0] if known else " ".join(words)
     return name, words[len(name.split()) :]
+
+
+def written_maps() -> set[str]:
+    """The files that the searches of the pages write."""
+    searches = [words for words in OF_RECON if "--map_path" in words]
+    return {words[words.index("--map_path") + 1] for words in searches}
 
 
 OF_RECON = {tuple(without_imports(words)): None for page in PAGES for words in commands(page, "recon")}
@@ -80,7 +92,47 @@ def test_commands_and_their_options_are_known(name: str, arguments: list[str], m
 def test_maps_in_commands_are_files_placeholders_or_published_rankings(name: str, arguments: list[str]) -> None:
     if name in ("map show", "map compare", "map apply"):
         for argument in arguments[: 2 if name == "map compare" else 1]:
-            assert "/" in argument or argument.isupper() or argument in {"conflict_map.json", *published_rankings()}
+            assert "/" in argument or argument.isupper() or argument in {*written_maps(), *published_rankings()}
+
+
+def test_keys_of_the_plan_are_those_of_plans() -> None:
+    blocks = FENCE.findall((ROOT / "docs" / "plans.md").read_text())
+    (text,) = [block for language, block in blocks if language == "yaml"]
+    plan = yaml.safe_load(re.sub(r"^# (?=\w+: )", "", text, flags=re.MULTILINE))
+    assert set(plan) <= {field.name for field in fields(Plan)}
+    for entry in plan["methods"]:
+        Entry(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}).check()
+
+
+CORE = {"torch", "numpy", "scipy", "threadpoolctl", "tqdm"}
+PACKAGES = {  # as the table calls them
+    "torchvision": "torchvision",
+    "Pillow": "PIL",
+    "Lightning": "pytorch_lightning",
+    "torchmetrics": "torchmetrics",
+    "PyYAML": "yaml",
+    "matplotlib": "matplotlib",
+    "jsonargparse": "jsonargparse",
+    "filelock": "filelock",
+    "tabulate": "tabulate",
+    "platformdirs": "platformdirs",
+    "h5py": "h5py",
+    "timm": "timm",
+    "TorchJD": "torchjd",
+    "wandb": "wandb",
+}
+
+
+def test_imports_load_no_more_packages_than_the_table_says() -> None:
+    table = (ROOT / "docs" / "start.md").read_text().partition("| import |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
+    assert len(rows) == 5
+    for imports, packages in rows:
+        names = re.findall(r"`([\w.]+)`", imports)
+        said = CORE | {PACKAGES[package] for package in packages.split(", ") if package}
+        code = f"import sys, recon; {'; '.join(names)}; print(*sys.modules)"
+        process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert {*CORE, *PACKAGES.values()} & set(process.stdout.split()) <= said, imports
 
 
 @over_pages
@@ -90,7 +142,7 @@ def test_targets_of_make_and_extras_of_pip_are_there(page: Path) -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     for words in commands(page, "pip"):
-        assert words[:2] == ["install", "-e"], "Recon is on no index"
+        assert words[:2] == ["install", "-e"] or words == CPU_WHEELS, "Recon is on no index"
     for extras in re.findall(r"\[([\w,]+)\]'", page.read_text()):
         assert set(extras.split(",")) <= set(setup.options("options.extras_require"))
 
