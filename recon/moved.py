@@ -69,8 +69,12 @@ MODULES = {
 }
 """Old module -> the modules that now hold its public names."""
 
-NAMES: dict[str, str] = {}
-"""Old name of a class or function, with its package -> the new one."""
+NAMES: dict[str, str] = {
+    "recon.training.Branching": "recon.training.BranchOptions",
+    "recon.training.branching.Branching": "recon.training.BranchOptions",
+    "recon.training.branching.branched": "recon.training.branch_options.network_for",
+}
+"""Old name of a class or function, with its package or old module -> the new one."""
 
 
 def renamed(package: str) -> Callable[[str], Any]:
@@ -100,6 +104,9 @@ class OldPlaces(MetaPathFinder, Loader):
         _warn(old, places[0])
 
         def found(name: str) -> Any:
+            if (path := f"{old}.{name}") in NAMES:
+                _warn(path, NAMES[path])
+                return resolve_name(NAMES[path])
             for place in places:
                 if hasattr(new := import_module(place), name):
                     return getattr(new, name)

@@ -18,7 +18,7 @@ from recon.experiments.fit import backbone_of, count_parameters, data_of, flops,
 from recon.experiments.plan import Plan
 from recon.gradients.layers import network_name
 from recon.tasks.task import Task
-from recon.training import Branching, MultiTaskModule
+from recon.training import BranchOptions, MultiTaskModule
 from recon.training.branch_options import branchable_layers
 from recon.training.command import tasks_of
 
@@ -101,7 +101,7 @@ def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: 
         )
     ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
     tasks = tasks_of(data)
-    networks = [_trained(backbone, tasks, branch) for branch in (Branching(layers=ranking[:top]), None)]
+    networks = [_trained(backbone, tasks, branch) for branch in (BranchOptions(layers=ranking[:top]), None)]
     return Application(
         network=network_name(backbone),
         tasks=tuple(task.name for task in tasks),
@@ -131,7 +131,7 @@ def fit_section(path: str | Path) -> tuple[dict[str, Any], Plan | None]:
     return content, None
 
 
-def _trained(backbone: nn.Module, tasks: list[Task], branch: Branching | None) -> MultiTaskModule:
+def _trained(backbone: nn.Module, tasks: list[Task], branch: BranchOptions | None) -> MultiTaskModule:
     """The network with its heads, on the meta device: a forward there counts operations without doing them."""
     return MultiTaskModule(backbone, tasks, branch=branch).to("meta").eval()
 

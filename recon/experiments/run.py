@@ -26,7 +26,7 @@ from recon.files.atomic import write_atomically
 from recon.methods import create_method
 from recon.tasks.task import Task
 from recon.training import ConflictCallback
-from recon.training.branch_options import branchable_layers, branched
+from recon.training.branch_options import branchable_layers, network_for
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.command import TrainingCLI, tasks_of
 from recon.training.refusals import refuse_unsupported
@@ -168,7 +168,7 @@ def _train_and_test(
         "metrics": _by_task(metrics),
         "parameters": count_parameters(module.backbone, module.heads),
         "parameters_base": count_parameters(
-            branched(backbone_of(configuration), [task.name for task in module.tasks], None), module.heads
+            network_for(backbone_of(configuration), [task.name for task in module.tasks], None), module.heads
         ),
         "flops": flops(module, input_shape(data)),
         "conflict_by_layer": by_layer,

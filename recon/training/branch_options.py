@@ -12,7 +12,7 @@ from recon.gradients.layers import shared_layers
 
 
 @dataclass(frozen=True)
-class Branching:
+class BranchOptions:
     """Branch the layers named, or the top of a conflict map.
 
     Args:
@@ -54,17 +54,17 @@ class Branching:
         return conflict_map.top(self.top, told[0] if told else DEFAULT_SEVERITY)
 
 
-def branched(backbone: nn.Module, tasks: Sequence[str], branching: Branching | None) -> nn.Module:
+def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOptions | None) -> nn.Module:
     """The network that tasks are trained with: branched as asked, and where the backbone itself wants it.
 
     Args:
         backbone: The backbone; it is left alone.
         tasks: Names of the tasks; a single task needs no branches.
-        branching: What to branch beyond the backbone's own task-specific layers.
+        options: What to branch beyond the backbone's own task-specific layers.
     """
-    if branching is not None:
-        return branching.apply(backbone, tasks)
-    return Branching(layers=[]).apply(backbone, tasks) if len(tasks) > 1 else backbone
+    if options is not None:
+        return options.apply(backbone, tasks)
+    return BranchOptions(layers=[]).apply(backbone, tasks) if len(tasks) > 1 else backbone
 
 
 def task_specific_layers(backbone: nn.Module) -> list[str]:

@@ -40,9 +40,7 @@ class ConflictCallback(pl.Callback):
             return
         self.analyzer, self._saved = None, {}
         if isinstance(pl_module, MultiTaskModule):
-            self.analyzer = ConflictAnalyzer(
-                pl_module.backbone, tasks=[task.name for task in pl_module.tasks], every=self.every
-            )
+            self.analyzer = ConflictAnalyzer(pl_module.backbone, pl_module.task_names, self.every)
             pl_module.analyzer = self.analyzer
 
     def on_train_batch_start(

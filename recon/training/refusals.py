@@ -31,6 +31,12 @@ def refuse_unsupported(trainer: pl.Trainer) -> None:
         )
 
 
+def check_norm(norm: float | None) -> None:
+    """Refuse a norm to clip the gradient to that is not positive."""
+    if norm is not None and not norm > 0:
+        raise ValueError(f"gradient_clip_val={norm} must be a positive norm, or None for no clipping")
+
+
 def refuse_several_loaders(stage: str, batches_by_loader: Sized) -> None:
     """Refuse evaluation on several loaders: their samples would be mixed in one metric."""
     if len(batches_by_loader) > 1:

@@ -3,15 +3,13 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 
+from recon.methods import Method
 from recon.training.checkpoints import read_checkpoint
 from recon.training.run_folder import newest_checkpoint
-
-if TYPE_CHECKING:
-    from recon.training.module import MultiTaskModule
 
 RUN = "recon_run"
 """Key of a checkpoint: what it is of."""
@@ -45,14 +43,22 @@ def refuse_search(path: str) -> None:
         )
 
 
-def run_record(module: "MultiTaskModule") -> dict[str, Any]:
-    """What a run is of, as a checkpoint keeps it: its tasks in order, its method with its hyperparameters."""
-    return {"tasks": [task.name for task in module.tasks], "method": _CHANGING.sub("", repr(module.method))}
+def run_record(tasks: list[str], method: Method) -> dict[str, Any]:
+    """What a checkpoint keeps of its run: the tasks in order, the method with its hyperparameters."""
+    return {"tasks": tasks, "method": _CHANGING.sub("", repr(method))}
 
 
-def check_same_run(checkpoint: dict[str, Any], module: "MultiTaskModule") -> None:
-    """Raise ValueError when a checkpoint is of other tasks or another method; earlier versions did not say."""
-    own, saved = run_record(module), checkpoint.get(RUN)
+def check_same_run(checkpoint: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a checkpoint of other tasks or of another method.
+
+    Args:
+        checkpoint: Its content. Checkpoints of earlier versions hold no record, and pass.
+        own: The :func:`run_record` of the run that is to resume.
+
+    Raises:
+        ValueError: The records differ; the error says where.
+    """
+    saved = checkpoint.get(RUN)
     if not isinstance(saved, dict):
         return
     for key, value in own.items():

@@ -328,7 +328,7 @@ def test_a_severity_that_nobody_told_is_said_to_be_assumed(published: str, capsy
         (["--trainer.gradient_clip_val=1"], "Trainer(gradient_clip_val=1) cannot act on task gradients; give"),
         (["--ckpt_path=nowhere.ckpt"], "--ckpt_path nowhere.ckpt: there is no such file; give"),
         (["--data.train_size=0"], "train_size is 0; it must be at least 1"),
-        (["--model.branch.init=rest"], "model.branch.init: recon.training.Branching: Expected a typing.Literal['copy'"),
+        (["--model.branch.init=rest"], "model.branch.init: recon.training.BranchOptions: Expected a typing.Literal["),
     ],
 )
 def test_a_bad_flag_is_named_with_what_comes_nearest(flags: list[str], message: str) -> None:

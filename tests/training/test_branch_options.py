@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from recon.models import LeNet, SegNet
-from recon.training import Branching
+from recon.training import BranchOptions
 
 TASKS = ["digit", "letter"]
 
@@ -26,7 +26,7 @@ def branched_layers(network: nn.Module) -> tuple[str, ...]:
 
 def test_layers_are_branched_by_name() -> None:
     backbone = LeNet()
-    network = Branching(layers=["fc"]).apply(backbone, TASKS)
+    network = BranchOptions(layers=["fc"]).apply(backbone, TASKS)
     assert branched_layers(network) == ("fc",)
     assert list(network(torch.zeros(1, 1, 36, 36))) == TASKS
     assert not hasattr(backbone, "layers")
@@ -34,34 +34,34 @@ def test_layers_are_branched_by_name() -> None:
 
 def test_the_top_of_a_map_is_branched(tmp_path: Path) -> None:
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
-    assert sorted(branched_layers(Branching(map=path, top=2).apply(LeNet(), TASKS))) == ["conv2", "fc"]
+    assert sorted(branched_layers(BranchOptions(map=path, top=2).apply(LeNet(), TASKS))) == ["conv2", "fc"]
 
 
 def test_a_map_of_another_network_is_refused(tmp_path: Path) -> None:
     path = published(tmp_path, {"conv2": 9, "fc1": 5, "conv1": 1})
     with pytest.raises(ValueError, match=r"the conflict map of published.json does not fit: .*'fc1'"):
-        Branching(map=path, top=2).apply(LeNet(), TASKS)
+        BranchOptions(map=path, top=2).apply(LeNet(), TASKS)
 
 
 def test_a_severity_that_the_map_does_not_know_is_refused(tmp_path: Path) -> None:
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
     with pytest.raises(ValueError, match=r"imported at severity -0\.1"):
-        Branching(map=path, top=2, severity=0.0).apply(LeNet(), TASKS)
+        BranchOptions(map=path, top=2, severity=0.0).apply(LeNet(), TASKS)
 
 
 def test_a_published_ranking_is_branched_by_its_name_at_its_own_severity() -> None:
-    network = Branching(map="cityscapes-segnet", top=2).apply(SegNet(width=2), TASKS)
+    network = BranchOptions(map="cityscapes-segnet", top=2).apply(SegNet(width=2), TASKS)
     assert set(branched_layers(network)) == {"decoder_block.0.bn1", "conv_block_dec.1.bn1"}
     with pytest.raises(ValueError, match=r"severity -0\.1 of a map imported at severity 0\.0"):
-        Branching(map="cityscapes-segnet", top=2, severity=-0.1).apply(SegNet(width=2), TASKS)
+        BranchOptions(map="cityscapes-segnet", top=2, severity=-0.1).apply(SegNet(width=2), TASKS)
 
 
 def test_either_layers_or_a_map_say_what_to_branch() -> None:
     for given in ({}, {"layers": ["fc"], "map": "map.json"}):
         with pytest.raises(ValueError, match="either layer names"):
-            Branching(**given)
+            BranchOptions(**given)
 
 
 def test_an_unknown_layer_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown layer 'conv11' in LeNet; nearest: 'conv1'"):
-        Branching(layers=["conv11"]).apply(LeNet(), TASKS)
+        BranchOptions(layers=["conv11"]).apply(LeNet(), TASKS)

@@ -14,7 +14,7 @@ import recon
 from recon.conflict import ConflictMap, MeasuredMap
 from recon.data import Glyphs
 from recon.models import LeNet
-from recon.training import Branching, ConflictCallback, MultiTaskModule
+from recon.training import BranchOptions, ConflictCallback, MultiTaskModule
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -57,7 +57,7 @@ def test_the_map_is_written_after_each_epoch(glyphs: Glyphs, trainer: TrainerFac
 def test_a_branched_network_is_observed_where_it_is_still_shared(
     glyphs: Glyphs, trainer: TrainerFactory, tmp_path: Path
 ) -> None:
-    module = MultiTaskModule(LeNet(), glyphs.tasks, branch=Branching(layers=["conv2"]))
+    module = MultiTaskModule(LeNet(), glyphs.tasks, branch=BranchOptions(layers=["conv2"]))
     trainer(callbacks=[ConflictCallback()]).fit(module, datamodule=glyphs)
     found = measured(tmp_path / "conflict_map.json")
     assert found.layers == ("conv1", "fc")

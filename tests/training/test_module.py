@@ -17,7 +17,7 @@ from recon.data.composites.module import Composites
 from recon.models import LeNet
 from recon.tasks.task import Task
 from recon.training import ConflictCallback, MultiTaskModule
-from recon.training.branch_options import Branching
+from recon.training.branch_options import BranchOptions
 from recon.training.refusals import refuse_unsupported
 from recon.training.trainer import Trainer
 
@@ -400,7 +400,7 @@ def test_representation_mode_is_refused_before_any_work_where_it_has_no_meaning(
     with pytest.raises(ValueError, match="Joint weights losses"):
         module_for(glyphs, at="representation")
     with pytest.raises(ValueError, match="branched network"):
-        module_for(glyphs, method="mgda", at="representation", branch=Branching(layers=["fc"]))
+        module_for(glyphs, method="mgda", at="representation", branch=BranchOptions(layers=["fc"]))
     assert module_for(glyphs, only=["digit"], at="representation").at == "representation"
 
 

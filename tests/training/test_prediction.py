@@ -15,7 +15,7 @@ from recon.models import LeNet
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import normals
 from recon.tasks.task import Task
-from recon.training import Branching, MultiTaskModule
+from recon.training import BranchOptions, MultiTaskModule
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -69,7 +69,7 @@ def test_predictions_take_inputs_alone_and_follow_the_tasks_estimate(trainer: Tr
     assert found["height"].equal(x)
 
 
-@pytest.mark.parametrize("branch", [None, Branching(layers=["second"])], ids=["plain", "branched"])
+@pytest.mark.parametrize("branch", [None, BranchOptions(layers=["second"])], ids=["plain", "branched"])
 def test_inputs_by_name_are_the_backbones_keyword_arguments(branch: Any, trainer: TrainerFactory) -> None:
     torch.manual_seed(0)
     backbone = TwoInputs()

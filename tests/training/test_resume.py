@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recon.data import Glyphs
 from recon.training import ConflictCallback, MultiTaskModule
-from recon.training.branch_options import Branching
+from recon.training.branch_options import BranchOptions
 from recon.training.run_folder import LastEpochCheckpoint
 
 TrainerFactory = Callable[..., pl.Trainer]
@@ -85,7 +85,7 @@ def halve_each_epoch(optimizer: torch.optim.Optimizer) -> torch.optim.lr_schedul
         ({"method": "joint"}, 3),
         ({"method": "pcgrad"}, 1),
         ({"method": "graddrop"}, 2),
-        ({"method": "cagrad", "branch": Branching(layers=["norm"])}, 1),
+        ({"method": "cagrad", "branch": BranchOptions(layers=["norm"])}, 1),
     ],
     ids=["joint", "pcgrad", "graddrop", "cagrad-branched"],
 )
