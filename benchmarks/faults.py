@@ -35,10 +35,11 @@ import yaml
 
 from recon.conflict import ConflictMap
 from recon.data import Glyphs
+from recon.data.contract import tasks_of
 from recon.experiments import Plan
 from recon.experiments.result import finished_result
 from recon.tasks.task import Task
-from recon.training.command import WholeCheckpoints, tasks_of
+from recon.training.checkpoints import WholeCheckpoints
 
 EPOCHS = 3
 PLAN: dict[str, Any] = {

@@ -15,6 +15,7 @@ from pytorch_lightning import LightningDataModule
 from tqdm import tqdm
 
 from recon.data.cache import is_writable, user_cache
+from recon.data.contract import reads_files
 from recon.files.atomic import write_json
 from recon.files.checksum import check_seal, sealed
 from recon.files.reading import open_regular, read_object
@@ -27,11 +28,9 @@ def content_of(data: LightningDataModule) -> str | None:
 
     The data must have been prepared.
     """
-    files_read = getattr(data, "files_read", None)
-    if files_read is None:
+    if not reads_files(data):
         return None
-    files: dict[str, Path] = files_read()
-    sums = _checksums({name: path.absolute() for name, path in files.items()})
+    sums = _checksums({name: path.absolute() for name, path in data.files_read().items()})
     digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
     return f"sha256:{digest}"
 

@@ -34,16 +34,6 @@ def with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]
     return configuration
 
 
-def input_shape(data: pl.LightningDataModule) -> tuple[int, ...]:
-    """Shape of one sample, as the data module says it."""
-    shape: tuple[int, ...] | None = getattr(data, "input_shape", None)
-    if shape is None:
-        raise ValueError(
-            f"{type(data).__name__} has no input_shape, by which FLOPs are counted; give it that attribute"
-        )
-    return shape
-
-
 def count_parameters(*modules: nn.Module) -> int:
     """Number of parameters of the modules together."""
     return sum(p.numel() for module in modules for p in module.parameters())

@@ -13,14 +13,14 @@ from torch import nn
 from recon.branching.growth import Measure
 from recon.configuration import read_yaml
 from recon.conflict import ConflictMap
+from recon.data.contract import input_shape_of, tasks_of
 from recon.errors import unknown_name
-from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape
+from recon.experiments.fit import backbone_of, count_parameters, data_of, flops
 from recon.experiments.plan import Plan
 from recon.gradients.layers import network_name
 from recon.tasks.task import Task
 from recon.training import BranchOptions, MultiTaskModule
 from recon.training.branch_options import branchable_layers
-from recon.training.command import tasks_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: 
         extra=tuple(layer for layer in layers if layer not in set(matched)),
         branched=tuple(ranking[:top]),
         parameters=Measure(*(count_parameters(network) for network in networks)),
-        flops=Measure(*(flops(network, input_shape(data)) for network in networks)),
+        flops=Measure(*(flops(network, input_shape_of(data)) for network in networks)),
     )
 
 

@@ -17,7 +17,8 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from recon.conflict import first_layers, last_layers, random_layers, read_map
-from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, input_shape, with_root
+from recon.data.contract import input_shape_of, tasks_of
+from recon.experiments.fit import backbone_of, count_parameters, data_of, flops, with_root
 from recon.experiments.plan import Plan, Run
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
@@ -28,7 +29,7 @@ from recon.tasks.task import Task
 from recon.training import ConflictCallback
 from recon.training.branch_options import branchable_layers, network_for
 from recon.training.checkpoints import WholeCheckpoints
-from recon.training.command import TrainingCLI, tasks_of
+from recon.training.command import TrainingCLI
 from recon.training.refusals import refuse_unsupported
 from recon.training.run_folder import LastEpochCheckpoint
 
@@ -82,7 +83,7 @@ def prepare(plan: Plan, root: str | None) -> list[Task]:
         cli.model.trainer = cli.trainer
         cli.model.configure_optimizers()
         _check_loaders(cli.trainer, cli.datamodule)
-        flops(cli.model, input_shape(data))
+        flops(cli.model, input_shape_of(data))
         elsewhere = next((run for run in runs if run.entry.at == "representation"), None)
         if elsewhere is not None:  # networks with task-specific layers refuse it
             _instantiate(fit_configuration(plan, elsewhere, Path(), root))
@@ -170,7 +171,7 @@ def _train_and_test(
         "parameters_base": count_parameters(
             network_for(backbone_of(configuration), [task.name for task in module.tasks], None), module.heads
         ),
-        "flops": flops(module, input_shape(data)),
+        "flops": flops(module, input_shape_of(data)),
         "conflict_by_layer": by_layer,
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
         "seconds": round(timer.time_elapsed("train"), 3),

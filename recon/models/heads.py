@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import nn
 
+from recon.models.contract import has_linear_heads, has_own_heads
 from recon.tasks.task import Task
 
 
@@ -24,8 +25,13 @@ def heads_for(backbone: nn.Module, tasks: Iterable[Task]) -> nn.ModuleDict:
     Raises:
         ValueError: The backbone says neither; or two tasks have the same name.
     """
-    task_head: Callable[[int], nn.Module] | None = getattr(backbone, "task_head", None)
-    return _heads(task_head or partial(nn.Linear, _num_features(backbone)), tasks)
+    if has_own_heads(backbone):
+        return _heads(backbone.task_head, tasks)
+    if not has_linear_heads(backbone):
+        raise ValueError(
+            f"{type(backbone).__name__} does not say its num_features; set that attribute or give the heads"
+        )
+    return linear_heads(backbone.num_features, tasks)
 
 
 def linear_heads(num_features: int, tasks: Iterable[Task]) -> nn.ModuleDict:
@@ -51,12 +57,3 @@ def _heads(make: Callable[[int], nn.Module], tasks: Iterable[Task]) -> nn.Module
             raise ValueError(f"two tasks are named {task.name!r}; each needs a name of its own")
         heads[task.name] = make(task.outputs)
     return heads
-
-
-def _num_features(backbone: nn.Module) -> int:
-    features = getattr(backbone, "num_features", None)
-    if not isinstance(features, int):
-        raise ValueError(
-            f"{type(backbone).__name__} does not say its num_features; set that attribute or give the heads"
-        )
-    return features

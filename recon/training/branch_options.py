@@ -9,6 +9,7 @@ from torch import nn
 from recon.branching import branch
 from recon.conflict import DEFAULT_SEVERITY, read_map
 from recon.gradients.layers import shared_layers
+from recon.models.contract import has_task_specific_layers
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,8 @@ def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOption
 
 
 def task_specific_layers(backbone: nn.Module) -> list[str]:
-    """Layers that the backbone wants one copy per task of, whatever the conflict: what its method of this name says."""
-    own = getattr(backbone, "task_specific_layers", None)
-    return list(own()) if own is not None else []
+    """Names of the layers that the backbone wants one copy per task of, whatever the conflict."""
+    return list(backbone.task_specific_layers()) if has_task_specific_layers(backbone) else []
 
 
 def branchable_layers(backbone: nn.Module) -> list[str]:

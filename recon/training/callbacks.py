@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from recon.conflict import ConflictAnalyzer
+from recon.data.contract import dataset_name_of
 from recon.engine.engine import Engine
 from recon.methods import Method
 from recon.training.module import MultiTaskModule
@@ -71,7 +72,7 @@ class ConflictCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.analyzer is not None and self._has_observed():
             self.analyzer.conflict_map(
-                dataset=_dataset_name(trainer),
+                dataset=dataset_name_of(getattr(trainer, "datamodule", None)),
                 seed=getattr(pl_module, "run_seed", None),
             ).save(self.map_path(trainer))
 
@@ -134,8 +135,3 @@ def _in_values(attributes: dict[Any, Any]) -> Iterator[Engine]:
     for value in attributes.values():
         inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
         yield from (each for each in inside if isinstance(each, Engine))
-
-
-def _dataset_name(trainer: pl.Trainer) -> str:
-    data = getattr(trainer, "datamodule", None)
-    return getattr(data, "dataset_name", type(data).__name__)

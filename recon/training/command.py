@@ -9,7 +9,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from recon.configuration import Parser
-from recon.tasks.task import Task
+from recon.data.contract import tasks_of
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
 from recon.training.progress import EpochLines, without_terminal
@@ -96,16 +96,3 @@ class TrainingCLI(LightningCLI):
 def _listed(value: Any) -> list[Any]:
     """What an option of the trainer holds, which takes one, several or none."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
-
-
-def tasks_of(data: pl.LightningDataModule | None) -> list[Task]:
-    """The tasks that a data module provides.
-
-    Raises:
-        ValueError: There is no data module, or it has no tasks.
-    """
-    tasks: list[Task] | None = getattr(data, "tasks", None)
-    if not tasks:
-        given = "there is no data module" if data is None else f"{type(data).__name__} has no tasks"
-        raise ValueError(f"{given}; give data whose attribute `tasks` lists what is learned (recon.Task)")
-    return tasks
