@@ -27,7 +27,7 @@ from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import gramian_of
-from recon.methods.solvers.simplex import nearest_on_simplex
+from recon.methods.solvers.simplex import nearest_on_simplex_on_device
 
 
 @register_method("moco")
@@ -64,6 +64,6 @@ class MoCo(StatefulMethod, JacobianMethod):
         gramian = gramian_of(gradients)
         weights = self.weights.to(gramian)
         slope = gramian @ weights + self.rho * weights
-        weights = nearest_on_simplex(weights - self.gamma / decay.to(gramian) * slope)
+        weights = nearest_on_simplex_on_device(weights - self.gamma / decay.to(gramian) * slope)
         self.weights = weights.to(self.weights)
         return weights.to(jacobian) @ gradients

@@ -22,7 +22,8 @@ from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
-from recon.methods.solvers.gramian import Array, nearest_on_simplex
+from recon.methods.solvers.gramian import Array
+from recon.methods.solvers.simplex import nearest_on_simplex
 
 
 @register_method("modo")

@@ -31,7 +31,8 @@ from recon.methods.base.per_task import PerTaskMethod
 from recon.methods.base.preference import check_preference, preference_among
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
-from recon.methods.solvers.gramian import Array, nearest_on_simplex
+from recon.methods.solvers.gramian import Array
+from recon.methods.solvers.simplex import nearest_on_simplex
 
 
 @register_method("sdmgrad")

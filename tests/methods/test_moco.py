@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from recon.methods import MGDA, MoCo
-from recon.methods.solvers.simplex import nearest_on_simplex
+from recon.methods.solvers.simplex import nearest_on_simplex_on_device
 
 
 def normal(seed: int, tasks: int = 3) -> Tensor:
@@ -18,7 +18,7 @@ def test_equals_the_papers_recursion() -> None:
         jacobian = normal(step)
         tracked = tracked - beta / step**0.5 * (tracked - jacobian)
         slope = (tracked @ tracked.T + rho * torch.eye(3, dtype=torch.float64)) @ weights
-        weights = nearest_on_simplex(weights - gamma / step**0.5 * slope)
+        weights = nearest_on_simplex_on_device(weights - gamma / step**0.5 * slope)
         update = method.combine(jacobian)
         torch.testing.assert_close(update, weights @ tracked, rtol=1e-6, atol=1e-6)
     assert weights.std() > 0.05

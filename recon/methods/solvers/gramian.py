@@ -92,20 +92,6 @@ def nearly_dependent(gramian: Array) -> bool:
     return bool(failed) or not factor.diagonal().min() > _CLOSE
 
 
-def nearest_on_simplex(vector: Array) -> Array:
-    """As ``simplex.nearest_on_simplex``, on floats: calls into torch would cost more than the rest of a small solve."""
-    values = sorted(vector.tolist(), reverse=True)
-    largest = values[0]  # taken off, so that a sum of 1 is not lost beside large numbers
-    total = level = -1.0
-    for count, value in enumerate(values, start=1):
-        if value - largest < level:
-            break
-        total += value - largest
-        level = total / count
-    nearest: Array = np.maximum(vector - largest - level, 0.0)
-    return nearest
-
-
 def nearest_combination(columns: Array, heights: Array) -> Array:
     """Minimise |columns u|² + (1 - heights'u)² over u >= 0, exactly, by non-negative least squares.
 

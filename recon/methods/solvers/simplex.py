@@ -1,15 +1,38 @@
-"""Projection onto the probability simplex."""
+"""Projection onto the probability simplex: every positive entry is lowered by one common amount.
 
+Duchi, Shalev-Shwartz, Singer & Chandra, "Efficient projections onto the l1-ball", ICML 2008.
+"""
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from recon.methods.solvers.gramian import Array
 
-def nearest_on_simplex(vector: Tensor) -> Tensor:
-    """The point of the simplex nearest to a vector (K,): what stays positive is lowered by one common amount.
 
-    Duchi, Shalev-Shwartz, Singer & Chandra, "Efficient projections onto the l1-ball", ICML 2008.
+def nearest_on_simplex(vector: Array) -> Array:
+    """The point of the simplex nearest to a vector (K,).
+
+    Runs on Python floats: NumPy or PyTorch calls would take longer than the rest of a small solve.
+
+    >>> nearest_on_simplex(np.array([1.5, 1.0, 0.0]))
+    array([0.75, 0.25, 0.  ])
     """
-    vector = vector - vector.max()  # so that a sum of 1 is not lost beside large numbers
+    values = sorted(vector.tolist(), reverse=True)
+    largest = values[0]  # taken off, so that a sum of 1 is not lost beside large numbers
+    total = level = -1.0
+    for count, value in enumerate(values, start=1):
+        if value - largest < level:
+            break
+        total += value - largest
+        level = total / count
+    nearest: Array = np.maximum(vector - largest - level, 0.0)
+    return nearest
+
+
+def nearest_on_simplex_on_device(vector: Tensor) -> Tensor:
+    """The same for a tensor (K,), on its device: the host waits for nothing."""
+    vector = vector - vector.max()
     excess = vector.sort(descending=True).values.cumsum(0) - 1
     counts = torch.arange(1, len(vector) + 1, dtype=vector.dtype, device=vector.device)
     return (vector - (excess / counts).max()).clamp(min=0)

@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.methods.solvers import simplex
-from recon.methods.solvers.gramian import gramian_of, nearest_combination, nearest_on_simplex, unit_factor, unit_root
+from recon.methods.solvers.gramian import gramian_of, nearest_combination, unit_factor, unit_root
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
@@ -59,11 +58,3 @@ def test_directions_that_depend_on_others_lose_rank_in_the_unit_factor() -> None
     jacobian = np.vstack([jacobian, jacobian[0] + jacobian[1]])
     assert unit_factor(jacobian @ jacobian.T)[1].any(axis=1).sum() == 3
     assert unit_factor(jacobian[:3] @ jacobian[:3].T)[1].any(axis=1).sum() == 3
-
-
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e30])
-def test_projection_onto_the_simplex_is_the_same_in_numpy(size: float) -> None:
-    for seed in range(20):
-        vector = size * torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        expected = simplex.nearest_on_simplex(vector)
-        np.testing.assert_allclose(nearest_on_simplex(vector.numpy()), expected.numpy(), atol=1e-14)
