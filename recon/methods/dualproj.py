@@ -12,41 +12,27 @@ Gradient episodic memory projects the gradient of the present task against those
 the Gramian and adds 1e-4 to its diagonal; we project exactly.
 """
 
-from collections.abc import Sequence
 from math import sqrt
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from recon.methods.base.kinds import GramianMethod
-from recon.methods.base.per_task import PerTaskMethod
-from recon.methods.base.preference import check_preference, preference_among
+from recon.methods.base.dual_cone_method import DualConeMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.dual_cone import lift_into_dual_cone
-from recon.methods.solvers.gramian import Array, softened_factor
+from recon.methods.solvers.gramian import Array
 
 
 @register_method("dualproj")
-class DualProj(PerTaskMethod, GramianMethod):
+class DualProj(DualConeMethod):
     """The update nearest to the mean of the task gradients that harms no task.
 
     Args:
         preference: A finite number >= 0 for each task, in task order; 1/K if left out.
     """
 
-    def __init__(self, preference: Sequence[float] | None = None) -> None:
-        super().__init__()
-        self.preference = check_preference("dualproj", preference)
-
-    def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights, (K,), none below its preference."""
-        products: Array = gramian.numpy()
-        weights = preference_among(len(products), self.preference, default=1 / len(products))
-        nonzero = products.diagonal() > 0
-        if nonzero.any():
-            norms, directions = softened_factor(products[nonzero][:, nonzero])
-            mean = directions @ (weights[nonzero] * norms)
-            length = sqrt(mean @ mean)
-            if length > 0:
-                weights[nonzero] += lift_into_dual_cone(directions, mean / length) * (length / norms)
-        return torch.from_numpy(weights)
+    def lift(self, norms: Array, directions: Array, preference: Array) -> Array:
+        mean = directions @ (preference * norms)
+        length = sqrt(mean @ mean)
+        if length == 0:
+            return np.zeros_like(norms)
+        return lift_into_dual_cone(directions, mean / length) * (length / norms)

@@ -14,25 +14,18 @@ In the paper scaled losses are combined by IMTL-G; that is `imtl`.
 import torch
 from torch import Tensor, nn
 
-from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
-from recon.methods.base.state import StatefulMethod
+from recon.methods.base.scaled_losses import ScaledLossMethod
 
 
 @register_method("imtl_l")
-class IMTLL(StatefulMethod, LossMethod):
+class IMTLL(ScaledLossMethod):
     """The losses, each times a learned scale that brings it towards 1."""
 
-    scale = "sum"
     log_scales: nn.Parameter
 
     def make_state(self, tasks: int) -> None:
         self.log_scales = nn.Parameter(torch.zeros(tasks))
 
-    def loss_weights(self, losses: Tensor) -> Tensor:
-        """The learned scales, (K,)."""
-        return self.log_scales.exp().to(losses)
-
-    def objective(self, losses: Tensor) -> Tensor:
-        """The scaled losses and the term that keeps the scales from vanishing."""
-        return super().objective(losses) - self.log_scales.sum().to(losses)
+    def log_scales_of_tasks(self) -> Tensor:
+        return self.log_scales

@@ -16,25 +16,19 @@ ours is 0.
 import torch
 from torch import Tensor, nn
 
-from recon.methods.base.kinds import LossMethod
 from recon.methods.base.registry import register_method
-from recon.methods.base.state import StatefulMethod
+from recon.methods.base.scaled_losses import ScaledLossMethod
 
 
 @register_method("uw")
-class UW(StatefulMethod, LossMethod):
+class UW(ScaledLossMethod):
     """The losses, each divided by a learned variance."""
 
-    scale = "sum"
+    factor = 0.5
     log_variances: nn.Parameter
 
     def make_state(self, tasks: int) -> None:
         self.log_variances = nn.Parameter(torch.zeros(tasks))
 
-    def loss_weights(self, losses: Tensor) -> Tensor:
-        """Half the inverse variances, (K,)."""
-        return (0.5 * torch.exp(-self.log_variances)).to(losses)
-
-    def objective(self, losses: Tensor) -> Tensor:
-        """The weighted losses and the term that keeps the variances from growing."""
-        return super().objective(losses) + 0.5 * self.log_variances.sum().to(losses)
+    def log_scales_of_tasks(self) -> Tensor:
+        return -self.log_variances

@@ -1,0 +1,35 @@
+"""Methods that learn a scale for each loss, along with the network."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from recon.methods.base.kinds import LossMethod
+from recon.methods.base.state import StatefulMethod
+
+
+class ScaledLossMethod(StatefulMethod, LossMethod):
+    """Base of methods that minimise ``factor * sum_i exp(l_i) L_i - l_i`` in log-scales l too.
+
+    Subclasses make the parameter in :meth:`make_state` and return the log-scales from
+    :meth:`log_scales_of_tasks`.
+
+    Attributes:
+        factor: Weight of every loss while its log-scale is 0.
+    """
+
+    scale = "sum"
+    factor: ClassVar[float] = 1.0
+
+    @abstractmethod
+    def log_scales_of_tasks(self) -> Tensor:
+        """The learned log-scales, (K,), with their graph."""
+
+    def loss_weights(self, losses: Tensor) -> Tensor:
+        """The learned scales, (K,), times the factor."""
+        return (self.factor * self.log_scales_of_tasks().exp()).to(losses)
+
+    def objective(self, losses: Tensor) -> Tensor:
+        """The scaled losses, less a term that keeps the scales from vanishing."""
+        return super().objective(losses) - (self.factor * self.log_scales_of_tasks().sum()).to(losses)
