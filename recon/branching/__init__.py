@@ -17,5 +17,7 @@ a trace still holds.
 
 from recon.branching.branched import BranchedModule, branch
 from recon.branching.growth import Growth, growth
+from recon.branching.init import NamedInit
+from recon.branching.running_statistics import Statistics
 
-__all__ = ["BranchedModule", "Growth", "branch", "growth"]
+__all__ = ["BranchedModule", "Growth", "NamedInit", "Statistics", "branch", "growth"]

@@ -4,7 +4,7 @@ import inspect
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,13 @@ from recon.branching.graph.programs import Programs
 from recon.branching.graph.trace import in_mode
 from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
-from recon.branching.running_statistics import per_task_statistics
+from recon.branching.running_statistics import Statistics, per_task_statistics
 from recon.branching.state import part, tie
 from recon.branching.untraced.networks import TaskNetworks
 from recon.errors import unknown_name
 from recon.gradients.layers import shared_layers
 from recon.gradients.wrappers import PartlyShared
 from recon.tasks.names import check_task_names
-
-Statistics = Literal["shared", "per_task"]
 
 
 def branch(

@@ -11,7 +11,10 @@ from recon.branching.copying import deep_copy, without_wrappers
 from recon.branching.layers import join, own_tensors
 from recon.gradients.layers import root_name
 
-Init = Literal["copy", "reset"] | Callable[[], nn.Module]
+NamedInit = Literal["copy", "reset"]
+"""How copies start, as far as a configuration can say it."""
+
+Init = NamedInit | Callable[[], nn.Module]
 
 
 @torch.no_grad()

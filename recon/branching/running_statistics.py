@@ -8,6 +8,7 @@ evaluation is wrong for all of them; with a set per task it is that of a network
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import accumulate
+from typing import Literal
 
 from torch import nn
 
@@ -15,6 +16,9 @@ from recon.branching.call import Call
 from recon.branching.graph.split import divide
 from recon.branching.graph.trace import Trace, in_mode, trace
 from recon.branching.layers import cut, join
+
+Statistics = Literal["shared", "per_task"]
+"""Where norms that stay shared keep their running statistics."""
 
 
 def running_statistics(backbone: nn.Module) -> frozenset[str]:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from recon.cli.imports import imported
-from recon.conflict import DEFAULT_SEVERITY, ConflictMap, ImportedMap, compare, describe, read_map
+from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, ImportedMap, compare, describe, read_map
 
 
 def demo(scenes: bool = False, out: Path | None = None, jobs: int | None = None) -> None:
@@ -67,7 +67,7 @@ def show(path: Path, severity: float | None = None) -> None:
     print(describe(conflict_map, _severity(severity, conflict_map.severity)))
 
 
-def compare_maps(first: Path, second: Path, severity: float | None = None, top: int = 25) -> None:
+def compare_maps(first: Path, second: Path, severity: float | None = None, top: int = DEFAULT_TOP) -> None:
     """Print how far two conflict maps agree: rank correlation, and what their top layers share.
 
     Args:

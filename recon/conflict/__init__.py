@@ -6,13 +6,14 @@ from recon.conflict.imported import ImportedMap
 from recon.conflict.map import ConflictMap, read_map
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.published_rankings import map_file, published_rankings
-from recon.conflict.selection import first_layers, last_layers, random_layers
+from recon.conflict.selection import DEFAULT_TOP, first_layers, last_layers, random_layers
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
 from recon.conflict.table import describe
 
 __all__ = [
     "BIN_EDGES",
     "DEFAULT_SEVERITY",
+    "DEFAULT_TOP",
     "ConflictAnalyzer",
     "ConflictMap",
     "ImportedMap",

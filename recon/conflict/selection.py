@@ -3,6 +3,9 @@
 from collections.abc import Collection, Sequence
 from random import Random
 
+DEFAULT_TOP = 25
+"""How many layers the paper's first experiment branches, used where no number is asked for."""
+
 
 def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
     """Raise unless ``k`` of the layers can be selected."""

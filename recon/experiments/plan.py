@@ -6,7 +6,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from recon.branching import NamedInit, Statistics
 from recon.configuration import read_yaml
+from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
 from recon.conflict.severity import severity_in_hundredths
 from recon.engine.routes.head_backwards import At, check_weights_representations
 from recon.errors import unknown_name
@@ -119,10 +121,10 @@ class Plan:
     name: str
     fit: dict[str, Any]
     methods: tuple[Entry, ...]
-    top: int = 25
-    severity: float = -0.1
-    init: Literal["copy", "reset"] = "copy"
-    statistics: Literal["shared", "per_task"] = "shared"
+    top: int = DEFAULT_TOP
+    severity: float = DEFAULT_SEVERITY
+    init: NamedInit = "copy"
+    statistics: Statistics = "shared"
     every: int = 1
     map: str | None = None
     single: bool = True

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
-from recon.branching import branch
-from recon.conflict import DEFAULT_SEVERITY, read_map
+from recon.branching import NamedInit, Statistics, branch
+from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, read_map
 from recon.gradients.layers import shared_layers
 from recon.models.contract import has_task_specific_layers
 
@@ -28,10 +27,10 @@ class BranchOptions:
 
     layers: Sequence[str] | None = None
     map: str | None = None
-    top: int = 25
+    top: int = DEFAULT_TOP
     severity: float | None = None
-    init: Literal["copy", "reset"] = "copy"
-    statistics: Literal["shared", "per_task"] = "shared"
+    init: NamedInit = "copy"
+    statistics: Statistics = "shared"
 
     def __post_init__(self) -> None:
         if (self.layers is None) == (self.map is None):
