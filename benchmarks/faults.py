@@ -37,7 +37,7 @@ from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.data.contract import tasks_of
 from recon.experiments import Plan
-from recon.experiments.result import finished_result
+from recon.experiments.folder import ResultsFolder
 from recon.tasks.task import Task
 from recon.training.checkpoints import WholeCheckpoints
 
@@ -274,7 +274,7 @@ def readers(out: Path, tasks: list[Task]) -> dict[str, tuple[Path, Callable[[], 
     folder = out / "runs" / run.id
     return {
         "map": (folder / "conflict_map.json", lambda: vars(ConflictMap.load(folder / "conflict_map.json"))),
-        "result": (folder / "result.json", lambda: finished_result(out, run, tasks)),
+        "result": (folder / "result.json", lambda: ResultsFolder(out).finished(run, tasks)),
         "checkpoint": (folder / "last.ckpt", lambda: WholeCheckpoints().load_checkpoint(folder / "last.ckpt")),
     }
 

@@ -26,7 +26,7 @@ MODULES = {
     "recon.experiments.execution": ("recon.experiments.run", "recon.experiments.preflight"),
     "recon.experiments.figures": ("recon.experiments.report.figures",),
     "recon.experiments.pictures": ("recon.experiments.report.predictions",),
-    "recon.experiments.runner": ("recon.experiments.scheduler",),
+    "recon.experiments.runner": ("recon.experiments.launch", "recon.experiments.executors.executor"),
     "recon.experiments.summary": ("recon.experiments.report.summary",),
     "recon.experiments.tables": ("recon.experiments.report.tables",),
     "recon.graph": ("recon.gradients.graph",),

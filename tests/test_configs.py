@@ -10,7 +10,11 @@ import torch
 import yaml
 
 from recon.experiments import Plan
-from recon.experiments.run import execute, prepare
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.job import Job
+from recon.experiments.preflight import check_before_training
+from recon.experiments.run import execute
 from recon.training.command import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
@@ -122,10 +126,11 @@ def run_one_step(path: Path, variant: str, root: Path, tmp_path: Path, data: dic
     given = root_of(fit["data"], root)
     small = Plan.from_dict(plan)
     small.check()
-    names = {task.name for task in prepare(small, given)}
+    section = Fit(fit, given)
+    names = {task.name for task in check_before_training(small, section)}
     # No other run has found a map here, which random layers would differ from.
     run = replace(next(run for run in small.runs(names) if run.variant == variant), needs=None)
-    result = execute(small, run, tmp_path / "out", given, lambda run, epoch: None)
+    result = execute(Job(small, run, section, ResultsFolder(tmp_path / "out")), lambda epoch: None)
     assert result["metrics"].keys() == names
     assert torch.load(tmp_path / "out" / "runs" / run.id / "last.ckpt")["global_step"] == 1
     return result

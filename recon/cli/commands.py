@@ -101,16 +101,16 @@ def apply(
     """
     from json import dumps
 
-    from recon.experiments.map_preview import apply_map, fit_section
+    from recon.experiments.map_preview import preview_map, read_fit
 
-    fit, plan = fit_section(config)
+    fit, plan = read_fit(config)
     planned = None if plan is None else plan.severity
     conflict_map = _load_map(path, planned if severity is None else severity)
     count = top if top is not None else None if plan is None else plan.top
     if count is None:
         raise ValueError(f"{config} is no plan, and does not say how many layers to branch; give --top K")
-    application = apply_map(conflict_map, fit, count, _severity(severity, conflict_map.severity, planned))
-    print(dumps(application.to_dict(), indent=2) if json else application)
+    preview = preview_map(conflict_map, fit, count, _severity(severity, conflict_map.severity, planned))
+    print(dumps(preview.to_dict(), indent=2) if json else preview)
 
 
 def import_map(path: Path, out: Path, severity: float | None = None) -> None:

@@ -1,6 +1,7 @@
 """Benchmarks: a plan of runs, its execution, delta-m, tables and figures."""
 
-from recon.experiments.launch import RunsFailed, benchmark
+from recon.experiments.executors.executor import RunsFailed
+from recon.experiments.launch import benchmark
 from recon.experiments.plan import Plan
 from recon.experiments.report.report import Report
 

@@ -1,45 +1,164 @@
-"""The parts of a run from its configuration: data, backbone, and what they come to."""
+"""The ``fit`` section of a plan with the folder of its data: everything that a run is built from."""
 
+import inspect
+from argparse import ArgumentError
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
+from pydoc import locate
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from recon.branching.growth import flops as count_flops
 from recon.configuration import build_object
+from recon.data.contract import tasks_of
+from recon.tasks.task import Task
+from recon.training.command import TrainingCLI
+
+_SET_RUN_BY_RUN = (
+    "seed_everything",
+    "trainer.callbacks",
+    "trainer.enable_checkpointing",
+    "trainer.logger",
+    "trainer.plugins",
+    "model.method",
+    "model.method_options",
+    "model.at",
+    "model.only",
+    "model.branch",
+)
+
+_NO_RESULTS = {
+    "fast_dev_run": "tries one batch, which is no result",
+    "overfit_batches": "trains on a few batches, over and over; limit_train_batches takes part of the data",
+    "barebones": "keeps neither checkpoints nor metrics",
+    "max_time": "ends each run after other numbers of steps; give max_epochs",
+}
+"""Options of the trainer with which a run would come to nothing that can be compared."""
 
 
-def data_of(configuration: Mapping[str, Any]) -> pl.LightningDataModule:
-    """The data module of a fit configuration."""
-    try:
-        return build_object(pl.LightningDataModule, configuration["data"], "fit.data")
-    except ValueError as error:
-        hint = " (--data gives the root)" if "root" in str(error) else ""
-        raise ValueError(f"{error}{hint}") from error
+@dataclass(frozen=True)
+class Fit:
+    """A configuration of ``recon fit`` and the folder of its data; makes data, backbone and network.
+
+    It holds plain values only, so that it can be sent to another process.
+
+    >>> fit = Fit({"data": {"class_path": "recon.data.Glyphs"}})
+    >>> [task.name for task in fit.tasks()]
+    ['digit', 'letter']
+
+    Attributes:
+        section: The keys ``trainer``, ``model`` and ``data``, as a plan's ``fit`` has them.
+        root: Folder of the data set, for data modules that read one; the section's own by default.
+    """
+
+    section: Mapping[str, Any]
+    root: str | None = None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """A copy of the section, with the folder of the data."""
+        configuration = deepcopy({**self.section})
+        if self.root is not None:
+            data = configuration["data"]
+            data["init_args"] = {**(data.get("init_args") or {}), "root": self.root}
+        return configuration
+
+    def with_model(self, values: Mapping[str, Any], **others: Any) -> "Fit":
+        """The same fit with other values of ``model``, and of keys beside it.
+
+        Args:
+            values: Keys of ``model`` that are replaced or added.
+            **others: Keys beside ``model`` that are replaced or added.
+        """
+        section = {**self.section, **others}
+        return Fit({**section, "model": {**section.get("model", {}), **values}}, self.root)
+
+    def without_files(self) -> "Fit":
+        """The fit without data folder and pretrained weights, for networks that are only looked at."""
+        section = self.configuration
+        data, backbone = section["data"], section["model"].get("backbone")
+        parameters = inspect.signature(_class(data.get("class_path"), "fit.data")).parameters
+        if "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
+            data["init_args"] = {"root": ".", **(data.get("init_args") or {})}
+        if isinstance(backbone, dict) and (backbone.get("init_args") or {}).get("pretrained"):
+            backbone["init_args"]["pretrained"] = False
+        return Fit(section)
+
+    def data(self) -> pl.LightningDataModule:
+        """A new data module.
+
+        Raises:
+            ValueError: There is no such class, or it refuses its arguments.
+        """
+        try:
+            return build_object(pl.LightningDataModule, self.configuration["data"], "fit.data")
+        except ValueError as error:
+            hint = " (--data gives the root)" if "root" in str(error) else ""
+            raise ValueError(f"{error}{hint}") from error
+
+    def tasks(self) -> list[Task]:
+        """The tasks of the data module."""
+        return tasks_of(self.data())
+
+    def backbone(self) -> nn.Module:
+        """A new backbone, before any branching.
+
+        Raises:
+            ValueError: There is no such class, or it refuses its arguments.
+        """
+        return build_object(nn.Module, self.configuration["model"]["backbone"], "fit.model.backbone")
+
+    def command(self) -> TrainingCLI:
+        """Network, data and trainer, built as ``recon fit`` builds them; the trainer keeps nothing on disk.
+
+        Raises:
+            ValueError: A key or a value of the configuration is refused.
+        """
+        configuration = self.configuration
+        trainer = {**configuration["trainer"], "logger": False, "enable_checkpointing": False}
+        try:
+            return TrainingCLI(args={**configuration, "trainer": trainer}, run=False)
+        except (ArgumentError, MisconfigurationException) as error:
+            raise ValueError(f"fit: {error}") from error
 
 
-def backbone_of(configuration: Mapping[str, Any]) -> nn.Module:
-    """The backbone of a fit configuration, before any branching."""
-    return build_object(nn.Module, configuration["model"]["backbone"], "fit.model.backbone")
+def check_section(fit: Mapping[str, Any]) -> None:
+    """Check the values of ``fit`` that the runner reads or writes, and those that would leave no result.
+
+    Raises:
+        ValueError: Trainer, backbone or data are missing, a key is the benchmark's to set, or nothing would be trained
+            or tested.
+    """
+    for section, key in (("trainer", "max_epochs"), ("model", "backbone"), ("data", "class_path")):
+        if not isinstance(fit.get(section), dict) or key not in fit[section]:
+            raise ValueError(f"fit.{section}.{key} is missing; fit.{section} is {fit.get(section)}")
+    for path in _SET_RUN_BY_RUN:
+        section, _, key = path.rpartition(".")
+        if key in (fit[section] if section else fit):
+            raise ValueError(f"fit.{path} is set by the benchmark, run by run; leave it out")
+    _check_trainer(fit["trainer"])
 
 
-def with_root(configuration: dict[str, Any], root: str | None) -> dict[str, Any]:
-    """A copy of a fit configuration whose data are read from the folder ``root``, when that is given."""
-    configuration = deepcopy(configuration)
-    if root is not None:
-        configuration["data"]["init_args"] = {**(configuration["data"].get("init_args") or {}), "root": root}
-    return configuration
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    epochs = trainer["max_epochs"]
+    if type(epochs) is not int or epochs < 1:
+        raise ValueError(f"fit.trainer.max_epochs must be a whole number of epochs from 1, got {epochs!r}")
+    steps = trainer.get("max_steps", -1)
+    if type(steps) is not int or not (steps >= 1 or steps == -1):
+        raise ValueError(f"fit.trainer.max_steps must be a whole number of steps from 1, or -1 for all, got {steps!r}")
+    for key, reason in _NO_RESULTS.items():
+        if trainer.get(key):
+            raise ValueError(f"fit.trainer.{key}: {trainer[key]} {reason}; leave it out")
+    for key, verb in (("limit_train_batches", "trained"), ("limit_test_batches", "tested")):
+        if trainer.get(key) is not None and trainer[key] == 0:
+            raise ValueError(f"fit.trainer.{key} is {trainer[key]!r}, so nothing would be {verb}; leave it out")
 
 
-def count_parameters(*modules: nn.Module) -> int:
-    """Number of parameters of the modules together."""
-    return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Floating-point operations of one forward pass of one sample, as torch counts them (a multiply-add is two)."""
-    with torch.no_grad():
-        return count_flops(module.eval(), torch.zeros(1, *input_shape, device=next(module.parameters()).device))
+def _class(path: Any, key: str) -> Any:
+    found = locate(path) if isinstance(path, str) else None
+    if found is None:
+        raise ValueError(f"{key}.class_path is {path!r}, which cannot be imported; give the path of a class")
+    return found

@@ -1,8 +1,8 @@
-"""The folder of a benchmark: held by one process at a time, for one plan on the same data."""
+"""The folder of a benchmark: whose results it holds, the files of its runs, and the lock of who writes there."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields
@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pytorch_lightning import LightningDataModule
 
 from recon.conflict import map_file
 from recon.experiments.contents import content_of
-from recon.experiments.plan import Plan
+from recon.experiments.fit import Fit
+from recon.experiments.plan import Plan, Run
+from recon.experiments.result import checked_result
 from recon.files.atomic import remove_leftovers, write_json
+from recon.files.checksum import sealed
 from recon.files.reading import read_object
+from recon.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -33,69 +36,130 @@ class Identity:
     by_path: dict[str, Any]
 
     @classmethod
-    def of(cls, plan: Plan, root: str | None, data: LightningDataModule) -> "Identity":
-        """The identity of a plan on prepared data.
-
-        Args:
-            plan: The plan.
-            root: Folder of the data set, for data modules that read one.
-            data: The plan's data module.
-        """
+    def of(cls, plan: Plan, fit: Fit) -> "Identity":
+        """The identity of a plan on its data, which must have been prepared."""
         maps = {path: hashlib.sha256(map_file(path).read_bytes()).hexdigest() for path in plan.maps}
-        folder = None if root is None else str(Path(root).expanduser().resolve())
+        folder = None if fit.root is None else str(Path(fit.root).expanduser().resolve())
         by_path = json.loads(json.dumps({**plan.to_dict(), "data": folder, "map_sha256": maps}))
-        content = content_of(data)
+        content = content_of(fit.data())
         if content is None:
             return cls(by_path, by_path)
         return cls({**_without_root(by_path), "data": content}, by_path)
 
+    def check_same(self, other: dict[str, Any], folder: Path) -> None:
+        """Check that another record, found in a folder, is this one.
 
-@contextmanager
-def held(identity: Identity, out: Path) -> Iterator[None]:
-    """Hold the folder, for this plan on these data alone; what killed processes had begun to write is removed.
+        Raises:
+            ValueError: Plan or data differ.
+        """
+        own = self.record
+        differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
+        if differing == ["data"]:
+            raise ValueError(
+                f"{folder} holds the results of this plan on other data; give another --out, or the same data"
+            )
+        if differing:
+            raise ValueError(
+                f"{folder} holds the results of another plan, {other.get('name')!r} "
+                f"(what differs: {', '.join(differing)}); give another --out, or remove that folder"
+            )
 
-    Raises:
-        ValueError: Another process holds it, or it has the results of another plan or of other data.
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """The results of one plan on the same data, written by one process at a time.
+
+    ``plan.json`` says whose results they are. Each run has a folder below ``runs``.
+
+    >>> ResultsFolder(Path("results")).run("joint-plain-seed0")
+    PosixPath('results/runs/joint-plain-seed0')
+
+    Attributes:
+        path: The folder.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(f"another benchmark is running in {out}; wait for it, or give another --out") from error
-    try:
-        _claim(identity, out)
-        for pattern in ("", "runs/*/"):
-            remove_leftovers(out, pattern)
-        yield
-    finally:
-        lock.release()
 
+    path: Path
 
-def _claim(identity: Identity, out: Path) -> None:
-    """Note whose results the folder holds, or refuse when they are another plan's."""
-    path = out / "plan.json"
-    if not path.exists():
-        if (out / "runs").exists():
-            raise ValueError(f"{out} holds runs but no plan.json; give another --out, or remove that folder")
-        write_json(path, identity.record)
-        return
-    try:
-        other = _completed(read_object(path))
-    except ValueError as error:
-        raise ValueError(f"{error}; or give another --out") from error
-    if other == identity.by_path:
-        write_json(path, identity.record)  # from here on by content
-        return
-    own = identity.record
-    differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
-    if differing == ["data"]:
-        raise ValueError(f"{out} holds the results of this plan on other data; give another --out, or the same data")
-    if differing:
-        raise ValueError(
-            f"{out} holds the results of another plan, {other.get('name')!r} (what differs: {', '.join(differing)}); "
-            "give another --out, or remove that folder"
-        )
+    def run(self, run_id: str) -> Path:
+        """Folder of a run: its configuration, checkpoint, logs, conflict map and result."""
+        return self.path / "runs" / run_id
+
+    def conflict_map(self, run_id: str) -> Path:
+        """File of the conflict map that a run finds."""
+        return self.run(run_id) / "conflict_map.json"
+
+    def error(self, run_id: str) -> Path:
+        """File that says why a run failed."""
+        return self.run(run_id) / "error.txt"
+
+    def keep(self, result: Mapping[str, Any]) -> None:
+        """Write a run's result, whole or not at all, with its checksum."""
+        write_json(self._result(result["id"]), sealed(result))
+
+    def finished(self, run: Run, tasks: Sequence[Task]) -> dict[str, Any] | None:
+        """The result of a finished run; ``None`` while there is none.
+
+        Args:
+            run: The run.
+            tasks: The tasks of the plan, whose metrics know their ranges.
+
+        Raises:
+            ValueError: The file is damaged, or holds the result of another run.
+        """
+        path = self._result(run.id)
+        if not path.exists():
+            return None
+        try:
+            result = read_object(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; or remove it to repeat the run") from error
+        try:
+            return checked_result(result, run, tasks)
+        except ValueError as error:
+            raise ValueError(f"{path} is not the result of {run.id}: {error}; remove it to repeat the run") from error
+
+    @contextmanager
+    def held(self, identity: Identity) -> Iterator[None]:
+        """Hold the folder for one plan on its data; remove files that killed processes left half-written.
+
+        Raises:
+            ValueError: Another process holds it, or it has the results of another plan or of other data.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(
+                f"another benchmark is running in {self.path}; wait for it, or give another --out"
+            ) from error
+        try:
+            self._claim(identity)
+            for pattern in ("", "runs/*/"):
+                remove_leftovers(self.path, pattern)
+            yield
+        finally:
+            lock.release()
+
+    def _result(self, run_id: str) -> Path:
+        return self.run(run_id) / "result.json"
+
+    def _claim(self, identity: Identity) -> None:
+        """Write down whose results the folder holds, or refuse if they are another plan's."""
+        path = self.path / "plan.json"
+        if not path.exists():
+            if (self.path / "runs").exists():
+                raise ValueError(f"{self.path} holds runs but no plan.json; give another --out, or remove that folder")
+            write_json(path, identity.record)
+            return
+        try:
+            other = _completed(read_object(path))
+        except ValueError as error:
+            raise ValueError(f"{error}; or give another --out") from error
+        if other == identity.by_path:
+            write_json(path, identity.record)  # from here on by content
+        else:
+            identity.check_same(other, self.path)
 
 
 def _completed(identity: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,7 @@
 """What a conflict map found elsewhere would do to a network, before anything is trained."""
 
-import inspect
-from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 from torch import nn
@@ -13,9 +9,10 @@ from torch import nn
 from recon.branching.growth import Measure
 from recon.configuration import read_yaml
 from recon.conflict import ConflictMap
-from recon.data.contract import input_shape_of, tasks_of
+from recon.data.contract import tasks_of
 from recon.errors import unknown_name
-from recon.experiments.fit import backbone_of, count_parameters, data_of, flops
+from recon.experiments.cost import count_parameters, flops_of_sample
+from recon.experiments.fit import Fit
 from recon.experiments.plan import Plan
 from recon.gradients.layers import network_name
 from recon.tasks.task import Task
@@ -24,7 +21,7 @@ from recon.training.branch_options import branchable_layers
 
 
 @dataclass(frozen=True)
-class Application:
+class MapPreview:
     """A conflict map beside a network; prints as a report.
 
     Attributes:
@@ -71,22 +68,22 @@ class Application:
         return "\n".join(lines)
 
 
-def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: int, severity: float) -> Application:
+def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) -> MapPreview:
     """Branch a network by a map of another one, and measure what that costs. No data are read.
 
     Layer names are the key; widths may differ. Layers that only one of the two has are left out of the ranking.
 
     Args:
         conflict_map: The map.
-        configuration: Fit configuration of the network and its data module, see :func:`fit_section`.
+        fit: Network and data module, see :func:`read_fit`.
         top: How many of the matched layers to branch.
         severity: Severity S at which the map ranks.
 
     Raises:
         ValueError: The two have no layer in common, fewer than ``top``, or nothing would stay shared.
     """
-    configuration = _without_files(configuration)
-    data, backbone = data_of(configuration), backbone_of(configuration)
+    fit = fit.without_files()
+    data, backbone = fit.data(), fit.backbone()
     layers = branchable_layers(backbone)
     matched = [layer for layer in layers if layer in set(conflict_map.layers)]
     if not matched:
@@ -102,7 +99,7 @@ def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: 
     ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
     tasks = tasks_of(data)
     networks = [_trained(backbone, tasks, branch) for branch in (BranchOptions(layers=ranking[:top]), None)]
-    return Application(
+    return MapPreview(
         network=network_name(backbone),
         tasks=tuple(task.name for task in tasks),
         severity=severity,
@@ -111,11 +108,11 @@ def apply_map(conflict_map: ConflictMap, configuration: Mapping[str, Any], top: 
         extra=tuple(layer for layer in layers if layer not in set(matched)),
         branched=tuple(ranking[:top]),
         parameters=Measure(*(count_parameters(network) for network in networks)),
-        flops=Measure(*(flops(network, input_shape_of(data)) for network in networks)),
+        flops=Measure(*(flops_of_sample(network, data) for network in networks)),
     )
 
 
-def fit_section(path: str | Path) -> tuple[dict[str, Any], Plan | None]:
+def read_fit(path: str | Path) -> tuple[Fit, Plan | None]:
     """The fit configuration in a YAML, and the plan if that YAML is one.
 
     Raises:
@@ -124,32 +121,13 @@ def fit_section(path: str | Path) -> tuple[dict[str, Any], Plan | None]:
     content = read_yaml(path, "configuration")
     if isinstance(content, dict) and "fit" in content:
         plan = Plan.load(path)
-        return plan.fit, plan
+        return Fit(plan.fit), plan
     for section, key in (("model", "backbone"), ("data", "class_path")):
         if not isinstance(content, dict) or key not in (content.get(section) or {}):
             raise ValueError(f"{path} has no {section}.{key}; give what `recon fit` takes, or a benchmark plan")
-    return content, None
+    return Fit(content), None
 
 
 def _trained(backbone: nn.Module, tasks: list[Task], branch: BranchOptions | None) -> MultiTaskModule:
     """The network with its heads, on the meta device: a forward there counts operations without doing them."""
     return MultiTaskModule(backbone, tasks, branch=branch).to("meta").eval()
-
-
-def _without_files(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration as far as it needs neither a folder of data nor pretrained weights."""
-    without: dict[str, Any] = deepcopy({**configuration})
-    data, backbone = without["data"], without["model"].get("backbone")
-    parameters = inspect.signature(_class(data.get("class_path"), "fit.data")).parameters
-    if "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
-        data["init_args"] = {"root": ".", **(data.get("init_args") or {})}
-    if isinstance(backbone, dict) and (backbone.get("init_args") or {}).get("pretrained"):
-        backbone["init_args"]["pretrained"] = False
-    return without
-
-
-def _class(path: Any, key: str) -> Any:
-    found = locate(path) if isinstance(path, str) else None
-    if found is None:
-        raise ValueError(f"{key}.class_path is {path!r}, which cannot be imported; give the path of a class")
-    return found

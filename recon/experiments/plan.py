@@ -12,7 +12,7 @@ from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
 from recon.conflict.severity import severity_in_hundredths
 from recon.engine.routes.head_backwards import At, check_weights_representations
 from recon.errors import unknown_name
-from recon.experiments.preflight import check_fit
+from recon.experiments.fit import check_section
 from recon.files.folder_names import check_folder_name
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
@@ -80,7 +80,7 @@ class Run:
 
     Attributes:
         id: Unique in the plan; names the run's folder.
-        method: Label of the method.
+        label: Name of the method in ids and tables.
         variant: Which layers are branched, or ``single`` for one task alone.
         seed: Seeds weights, data order and the method's randomness.
         entry: The plan's entry it comes from; joint training for single tasks.
@@ -89,7 +89,7 @@ class Run:
     """
 
     id: str
-    method: str
+    label: str
     variant: Variant
     seed: int
     entry: Entry
@@ -148,7 +148,7 @@ class Plan:
         """Build a plan from what its YAML says; the errors are those of :meth:`load`."""
         plan = _read(cls, content, "")
         assert isinstance(plan, Plan)
-        check_fit(plan.fit)
+        check_section(plan.fit)
         return plan
 
     def to_dict(self) -> dict[str, Any]:

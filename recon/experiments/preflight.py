@@ -1,57 +1,94 @@
-"""What can be wrong with a plan's ``fit`` by its values alone; its keys are for ``recon fit`` to check."""
+"""Everything that is refused before any training: configuration, data, network, methods and conflict maps."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-_SET_BY_THE_RUNNER = (
-    "seed_everything",
-    "trainer.callbacks",
-    "trainer.enable_checkpointing",
-    "trainer.logger",
-    "trainer.plugins",
-    "model.method",
-    "model.method_options",
-    "model.at",
-    "model.only",
-    "model.branch",
-)
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, IterableDataset
 
-_NO_RESULTS = {
-    "fast_dev_run": "tries one batch, which is no result",
-    "overfit_batches": "trains on a few batches, over and over; limit_train_batches takes part of the data",
-    "barebones": "keeps neither checkpoints nor metrics",
-    "max_time": "ends each run after other numbers of steps; give max_epochs",
-}
-"""Options of the trainer with which a run would come to nothing that can be compared."""
+from recon.conflict import read_map
+from recon.data.contract import tasks_of
+from recon.experiments.cost import flops_of_sample
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.job import Job
+from recon.experiments.plan import Plan, Run
+from recon.experiments.run import quiet_lightning
+from recon.methods import create_method
+from recon.tasks.task import Task
+from recon.training.branch_options import branchable_layers
+from recon.training.refusals import refuse_unsupported
 
 
-def check_fit(fit: Mapping[str, Any]) -> None:
-    """Check the values of ``fit`` that the runner reads or writes, and those that would leave no result.
+def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
+    """Find out before any training what can be wrong with a plan, and prepare the data.
+
+    Args:
+        plan: The plan; its names have been checked (:meth:`Plan.check`).
+        fit: Its ``fit`` with the folder of the data.
+
+    Returns:
+        The tasks. The data have been downloaded, if they can be.
 
     Raises:
-        ValueError: Trainer, backbone or data are missing, a key is the benchmark's to set, or nothing would be trained
-            or tested.
+        ValueError: Something is wrong.
     """
-    for section, key in (("trainer", "max_epochs"), ("model", "backbone"), ("data", "class_path")):
-        if not isinstance(fit.get(section), dict) or key not in fit[section]:
-            raise ValueError(f"fit.{section}.{key} is missing; fit.{section} is {fit.get(section)}")
-    for path in _SET_BY_THE_RUNNER:
-        section, _, key = path.rpartition(".")
-        if key in (fit[section] if section else fit):
-            raise ValueError(f"fit.{path} is set by the benchmark, run by run; leave it out")
-    _check_trainer(fit["trainer"])
+    data = fit.data()
+    tasks = tasks_of(data)
+    if len(tasks) < 2:
+        raise ValueError(f"{type(data).__name__} has the one task {tasks[0].name!r}; a benchmark compares two or more")
+    for task in tasks:
+        _ = task.higher_is_better  # delta-m needs it, hours later
+    for entry in plan.methods:
+        create_method(entry.method, **entry.options).bind(len(tasks))
+    data.prepare_data()  # before a network that may ask for pretrained weights
+    _check_layers(plan, branchable_layers(fit.backbone()))
+    names = [task.name for task in tasks]
+    plan.check_runs(names)
+    _check_runs(plan, fit, plan.runs(names))
+    return tasks
 
 
-def _check_trainer(trainer: Mapping[str, Any]) -> None:
-    epochs = trainer["max_epochs"]
-    if type(epochs) is not int or epochs < 1:
-        raise ValueError(f"fit.trainer.max_epochs must be a whole number of epochs from 1, got {epochs!r}")
-    steps = trainer.get("max_steps", -1)
-    if type(steps) is not int or not (steps >= 1 or steps == -1):
-        raise ValueError(f"fit.trainer.max_steps must be a whole number of steps from 1, or -1 for all, got {steps!r}")
-    for key, reason in _NO_RESULTS.items():
-        if trainer.get(key):
-            raise ValueError(f"fit.trainer.{key}: {trainer[key]} {reason}; leave it out")
-    for key, verb in (("limit_train_batches", "trained"), ("limit_test_batches", "tested")):
-        if trainer.get(key) is not None and trainer[key] == 0:
-            raise ValueError(f"fit.trainer.{key} is {trainer[key]!r}, so nothing would be {verb}; leave it out")
+def _check_layers(plan: Plan, layers: Sequence[str]) -> None:
+    """Refuse to branch more layers than there are, and maps of other networks or severities."""
+    variants = {variant for entry in plan.methods for variant in entry.variants}
+    if variants != {"plain"} and plan.top >= len(layers):
+        raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
+    for path in plan.maps:
+        conflict_map = read_map(path, plan.severity)
+        conflict_map.check_layers(layers)
+        conflict_map.scores(plan.severity)
+
+
+def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
+    """Build the first run, and the first whose gradients are taken elsewhere, as far as the first step."""
+    nowhere = ResultsFolder(Path())
+    first = next(run for run in runs if run.needs is None)
+    with quiet_lightning():
+        command = Job(plan, first, fit, nowhere).own_fit().command()
+        refuse_unsupported(command.trainer)
+        command.model.trainer = command.trainer
+        command.model.configure_optimizers()
+        _check_loaders(command.trainer, command.datamodule)
+        flops_of_sample(command.model, command.datamodule)
+        elsewhere = next((run for run in runs if run.entry.at == "representation"), None)
+        if elsewhere is not None:  # networks with task-specific layers refuse it
+            Job(plan, elsewhere, fit, nowhere).own_fit().command()
+
+
+def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
+    """Refuse data, or limits to them, that come to no batch; Lightning would train or test nothing, and not fail."""
+    data.trainer = trainer
+    data.setup("fit")
+    loaders = [("limit_train_batches", data.train_dataloader())]
+    data.setup("test")
+    loaders.append(("limit_test_batches", data.test_dataloader()))
+    for key, loader in loaders:
+        limit = getattr(trainer, key)
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            continue  # how much a stream has nobody knows
+        batches = len(loader)
+        if batches == 0:
+            raise ValueError(f"{type(data).__name__} has no batch to {key.split('_')[1]} on; give it more data")
+        if type(limit) is float and int(batches * limit) == 0:
+            raise ValueError(f"fit.trainer.{key} is {limit}, of {batches} batches, which is none; give a larger part")

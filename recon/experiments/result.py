@@ -1,14 +1,12 @@
-"""What is known of a finished run by itself, and the file that keeps it; ``results.json`` adds delta-m."""
+"""The result of a run: its keys, and the values that they can have; ``results.json`` adds delta-m."""
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from recon.experiments.plan import Run
-from recon.files.atomic import write_json
-from recon.files.checksum import KEY, check_seal, sealed
-from recon.files.reading import read_object, require
+from recon.files.checksum import KEY, check_seal
+from recon.files.reading import require
 from recon.tasks.task import Task
 
 RESULT = (
@@ -30,52 +28,31 @@ _LARGEST = 2**53
 """Counts are below it: above, JSON readers that know only float64 round them."""
 
 
-def run_directory(out: Path, run_id: str) -> Path:
-    """Where a run keeps its configuration, checkpoint, logs, conflict map and result."""
-    return out / "runs" / run_id
+def checked_result(record: Mapping[str, Any], run: Run, tasks: Sequence[Task]) -> dict[str, Any]:
+    """The result that a record holds, without its checksum.
 
-
-def keep_result(out: Path, result: Mapping[str, Any]) -> None:
-    """Write a run's result, whole or not at all, with its checksum."""
-    write_json(run_directory(out, result["id"]) / "result.json", sealed(result))
-
-
-def finished_result(out: Path, run: Run, tasks: Sequence[Task]) -> dict[str, Any] | None:
-    """The result of a finished run; ``None`` when there is none yet.
-
-    A file with a checksum is held against it. One that an earlier version wrote has none; it is taken if all that it
-    says can be so.
+    A record of an earlier version has no checksum. It is taken if all its values are possible.
 
     Args:
-        out: The benchmark's folder.
-        run: The run.
-        tasks: The tasks of the plan, whose metrics know what values they can have.
+        record: A result as its file holds it.
+        run: The run it should be the result of.
+        tasks: The tasks of the plan, whose metrics know their ranges.
 
     Raises:
-        ValueError: The file is damaged, or the result of another run.
+        ValueError: It was damaged or edited, or is the result of another run.
     """
-    path = run_directory(out, run.id) / "result.json"
-    if not path.exists():
-        return None
-    try:
-        result = read_object(path)
-    except ValueError as error:
-        raise ValueError(f"{error}; or remove it to repeat the run") from error
-    try:
-        intact = check_seal(result)
-        result.pop(KEY, None)
-        _check(result, run, tasks)
-        if not intact:
-            _check_bounds(result["metrics"], tasks)
-    except ValueError as error:
-        raise ValueError(f"{path} is not the result of {run.id}: {error}; remove it to repeat the run") from error
+    intact = check_seal(record)
+    result = {key: value for key, value in record.items() if key != KEY}
+    _check(result, run, tasks)
+    if not intact:
+        _check_bounds(result["metrics"], tasks)
     return result
 
 
 def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
     if result.keys() != set(RESULT):
         raise ValueError(f"its keys are {', '.join(result)}")
-    for key, value in {"id": run.id, "method": run.method, "variant": run.variant, "seed": run.seed}.items():
+    for key, value in {"id": run.id, "method": run.label, "variant": run.variant, "seed": run.seed}.items():
         if type(result[key]) is not type(value) or result[key] != value:
             raise ValueError(f"its {key} is {result[key]!r}, not {value!r}")
     _check_metrics(result, [task for task in tasks if run.task in (None, task.name)])

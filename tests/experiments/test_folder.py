@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from pytorch_lightning import LightningDataModule
 
 from recon.experiments import Plan
 from recon.experiments.contents import content_of
-from recon.experiments.folder import Identity, held
+from recon.experiments.fit import Fit
+from recon.experiments.folder import Identity, ResultsFolder
 
 PlanFactory = Callable[..., Plan]
 
@@ -39,10 +41,26 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def claim(plan: Plan, root: Path | None, out: Path) -> None:
-    data = LightningDataModule() if root is None else Files(root)
-    with held(Identity.of(plan, None if root is None else str(root), data), out):
+@dataclass(frozen=True)
+class Given(Fit):
+    """A fit on data that no configuration names."""
+
+    given: LightningDataModule = field(default_factory=LightningDataModule)
+
+    def data(self) -> LightningDataModule:
+        return self.given
+
+
+def hold(plan: Plan, root: str | None, data: LightningDataModule, out: Path) -> None:
+    with ResultsFolder(out).held(Identity.of(plan, Given(plan.fit, root, data))):
         pass
+
+
+def claim(plan: Plan, root: Path | None, out: Path) -> None:
+    if root is None:
+        hold(plan, None, LightningDataModule(), out)
+    else:
+        hold(plan, str(root), Files(root), out)
 
 
 def test_the_same_data_elsewhere_are_the_same(root: Path, tiny: PlanFactory, tmp_path: Path) -> None:
@@ -92,8 +110,7 @@ def test_the_folder_that_the_plan_names_does_not_count_either(root: Path, tiny: 
 
     elsewhere = shutil.copytree(root, tmp_path / "elsewhere")
     for folder in (root, elsewhere):
-        with held(Identity.of(on(folder), None, Files(folder)), tmp_path / "out"):
-            pass
+        hold(on(folder), None, Files(folder), tmp_path / "out")
 
 
 def test_a_folder_that_knows_its_data_by_path_goes_on_and_knows_them_by_content_then(
@@ -115,8 +132,7 @@ def test_data_that_do_not_say_what_they_read_are_known_by_their_folder(
     root: Path, tiny: PlanFactory, tmp_path: Path
 ) -> None:
     def on(folder: str) -> None:
-        with held(Identity.of(tiny(), folder, LightningDataModule()), tmp_path / "out"):
-            pass
+        hold(tiny(), folder, LightningDataModule(), tmp_path / "out")
 
     on(str(root))
     on(str(root))

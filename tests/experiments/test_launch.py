@@ -16,8 +16,9 @@ import torch
 
 from recon.cli.dispatch import main
 from recon.experiments import Plan, RunsFailed, benchmark
-from recon.experiments import launch as runner
-from recon.experiments.launch import default_jobs
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.job import Job
 from recon.experiments.result import RESULT
 from recon.experiments.run import execute
 from recon.files.checksum import sealed
@@ -350,7 +351,8 @@ def uninterrupted(tiny: PlanFactory, tmp_path_factory: pytest.TempPathFactory) -
     plan, threads = tiny(**LONG), torch.get_num_threads()
     torch.set_num_threads(1)
     (run,) = plan.runs(["digit", "letter"])
-    result = execute(plan, run, tmp_path_factory.mktemp("uninterrupted"), None, lambda run, epoch: None)
+    folder = ResultsFolder(tmp_path_factory.mktemp("uninterrupted"))
+    result = execute(Job(plan, run, Fit(plan.fit), folder), lambda epoch: None)
     torch.set_num_threads(threads)
     return result
 
@@ -400,16 +402,3 @@ def test_ctrl_c_while_the_workers_start_is_as_quiet(tiny_file: FileFactory, tmp_
     assert "Traceback" not in errors
     assert "recon: interrupted" in errors
     assert not (tmp_path / "executed").exists()
-
-
-def test_jobs_are_one_a_core_and_four_at_most() -> None:
-    assert 1 <= default_jobs() <= 4
-
-
-@pytest.mark.parametrize(("cores", "jobs", "allowed", "threads"), [(8, 2, 8, 4), (8, 2, 1, 1), (2, 4, 2, 1)])
-def test_runs_share_the_cores_and_take_no_more_threads_than_torch_may(
-    cores: int, jobs: int, allowed: int, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "_cores", lambda: cores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: allowed)
-    assert runner._threads(jobs) == threads

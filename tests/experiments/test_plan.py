@@ -195,7 +195,7 @@ def test_one_method_can_stand_twice_under_two_names() -> None:
     ]
     plan = Plan.from_dict({**CONTENT, "methods": entries})
     plan.check()
-    assert {run.method for run in plan.runs([])} == {"joint", "cagrad", "cagrad-c1"}
+    assert {run.label for run in plan.runs([])} == {"joint", "cagrad", "cagrad-c1"}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

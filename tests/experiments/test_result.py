@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Entry, Run
-from recon.experiments.result import finished_result, keep_result, run_directory
 from recon.files.checksum import sealed
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import normals
@@ -33,16 +33,16 @@ RESULT: dict[str, Any] = {
 
 
 def kept(out: Path, content: str) -> Path:
-    path = run_directory(out, RUN.id) / "result.json"
+    path = ResultsFolder(out).run(RUN.id) / "result.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     return path
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert finished_result(tmp_path, RUN, TASKS) is None
-    keep_result(tmp_path, RESULT)
-    assert finished_result(tmp_path, RUN, TASKS) == RESULT
+    assert ResultsFolder(tmp_path).finished(RUN, TASKS) is None
+    ResultsFolder(tmp_path).keep(RESULT)
+    assert ResultsFolder(tmp_path).finished(RUN, TASKS) == RESULT
 
 
 def test_a_result_of_a_single_task_has_its_metrics_alone(tmp_path: Path) -> None:
@@ -55,13 +55,13 @@ def test_a_result_of_a_single_task_has_its_metrics_alone(tmp_path: Path) -> None
         "conflict_by_layer": {},
         "conflict_rate": None,
     }
-    keep_result(tmp_path, single)
-    assert finished_result(tmp_path, SINGLE, TASKS) == single
+    ResultsFolder(tmp_path).keep(single)
+    assert ResultsFolder(tmp_path).finished(SINGLE, TASKS) == single
 
 
 def test_a_result_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path: Path) -> None:
     kept(tmp_path, json.dumps(RESULT))
-    assert finished_result(tmp_path, RUN, TASKS) == RESULT
+    assert ResultsFolder(tmp_path).finished(RUN, TASKS) == RESULT
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_result_of_an_earlier_version_has_no_checksum_and_is_taken(tmp_path: P
 def test_a_damaged_file_is_refused(damage: Callable[[str], str], tmp_path: Path) -> None:
     kept(tmp_path, damage(json.dumps(sealed(RESULT))))
     with pytest.raises(ValueError, match=r"result\.json .*remove it to repeat the run"):
-        finished_result(tmp_path, RUN, TASKS)
+        ResultsFolder(tmp_path).finished(RUN, TASKS)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_without_a_checksum_values_are_held_against_each_other(
 ) -> None:
     kept(tmp_path, json.dumps({**RESULT, **change}))
     with pytest.raises(ValueError, match=message):
-        finished_result(tmp_path, RUN, TASKS)
+        ResultsFolder(tmp_path).finished(RUN, TASKS)

@@ -12,11 +12,17 @@ import yaml
 from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.experiments import Plan
+from recon.experiments.cost import flops_of_sample
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.job import Job
 from recon.experiments.plan import Run
-from recon.experiments.result import RESULT, finished_result, run_directory
-from recon.experiments.run import execute, fit_configuration, flops, prepare
+from recon.experiments.preflight import check_before_training
+from recon.experiments.result import RESULT
+from recon.experiments.run import execute
 from recon.files.checksum import sealed
 from recon.models import LeNet, ResNet18
+from recon.tasks.task import Task
 from recon.training import MultiTaskModule
 from recon.training.command import TrainingCLI
 
@@ -28,11 +34,27 @@ def runs_of(plan: Plan) -> dict[str, Run]:
     return {run.id: run for run in plan.runs(["digit", "letter"])}
 
 
-def silent(run: str, epoch: int) -> None: ...
+def silent(epoch: int) -> None: ...
 
 
-def carry_out(plan: Plan, run_id: str, out: Path, report: Callable[[str, int], None] = silent) -> dict[str, Any]:
-    return execute(plan, runs_of(plan)[run_id], out, None, report)
+def run_directory(out: Path, run_id: str) -> Path:
+    return ResultsFolder(out).run(run_id)
+
+
+def job(plan: Plan, run: Run, out: Path) -> Job:
+    return Job(plan, run, Fit(plan.fit), ResultsFolder(out))
+
+
+def configuration_of(plan: Plan, run: Run, out: Path) -> dict[str, Any]:
+    return job(plan, run, out).own_fit().configuration
+
+
+def prepare(plan: Plan, root: str | None) -> list[Task]:
+    return check_before_training(plan, Fit(plan.fit, root))
+
+
+def carry_out(plan: Plan, run_id: str, out: Path, on_epoch: Callable[[int], None] = silent) -> dict[str, Any]:
+    return execute(job(plan, runs_of(plan)[run_id], out), on_epoch)
 
 
 def weights(out: Path, run_id: str) -> dict[str, Any]:
@@ -84,7 +106,7 @@ def test_a_run_leaves_configuration_checkpoint_log_map_and_result(searched: Sear
     files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
     assert files == {"config.yaml", "last.ckpt", "conflict_map.json", "logs/version_0/metrics.csv", "result.json"}
     assert json.loads((directory / "result.json").read_text()) == sealed(result)
-    assert finished_result(out, runs_of(plan)["joint-plain-seed0"], Glyphs().tasks) == result
+    assert ResultsFolder(out).finished(runs_of(plan)["joint-plain-seed0"], Glyphs().tasks) == result
 
 
 def test_a_result_says_what_the_run_came_to(searched: Searched) -> None:
@@ -114,7 +136,7 @@ def test_flops_are_those_of_one_sample_and_a_multiply_add_is_two() -> None:
     module = MultiTaskModule(LeNet(), Glyphs().tasks)
     convolutions = 28**2 * 10 * 9**2 + 10**2 * 20 * 10 * 5**2
     linear = 20 * 5 * 5 * 50 + 2 * 50 * 10
-    assert flops(module, (1, 36, 36)) == 2 * (convolutions + linear)
+    assert flops_of_sample(module, Glyphs()) == 2 * (convolutions + linear)
 
 
 def test_recon_branches_the_top_of_its_seeds_map_and_controls_branch_as_many(searched: Searched) -> None:
@@ -122,13 +144,13 @@ def test_recon_branches_the_top_of_its_seeds_map_and_controls_branch_as_many(sea
     found = ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json")
     branched = {}
     for variant in ("recon", "random", "first", "last"):
-        configuration = fit_configuration(plan, runs_of(plan)[f"joint-{variant}-seed0"], out, None)
+        configuration = configuration_of(plan, runs_of(plan)[f"joint-{variant}-seed0"], out)
         branched[variant] = configuration["model"]["branch"]["layers"]
         assert len(branched[variant]) == 4
     assert branched["recon"] == found.top(4, -0.1)
     assert branched["first"] == list(found.layers[:4])
     assert branched["last"] == list(found.layers[-4:])
-    graddrop = fit_configuration(plan, runs_of(plan)["graddrop-recon-seed0"], out, None)
+    graddrop = configuration_of(plan, runs_of(plan)["graddrop-recon-seed0"], out)
     assert graddrop["model"]["branch"]["layers"] == branched["recon"]
     assert graddrop["model"]["method"] == "graddrop"
 
@@ -171,9 +193,9 @@ def test_recon_search_with_the_configuration_of_a_run_repeats_it(
 def test_an_interrupted_run_goes_on_to_the_same_result(run_id: str, tiny: PlanFactory, tmp_path: Path) -> None:
     plan = tiny(methods=ALL)
     whole = carry_out(plan, run_id, tmp_path / "whole")
-    epochs = []
+    epochs: list[int] = []
 
-    def interrupt(run: str, epoch: int) -> None:
+    def interrupt(epoch: int) -> None:
         epochs.append(epoch)
         # The report of an epoch comes before its checkpoint, so the second epoch is lost.
         if epoch == 2 and len(epochs) < 4:
@@ -182,7 +204,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(run_id: str, tiny: PlanFa
     out = tmp_path / "parts"
     with pytest.raises(Interrupted):
         carry_out(plan, run_id, out, interrupt)
-    assert finished_result(out, runs_of(plan)[run_id], Glyphs().tasks) is None
+    assert ResultsFolder(out).finished(runs_of(plan)[run_id], Glyphs().tasks) is None
     resumed = carry_out(plan, run_id, out, interrupt)
     assert epochs == [0, 1, 2, 1, 2]
     assert without_time(resumed) == without_time(whole)
@@ -195,8 +217,8 @@ def test_a_run_that_ended_between_training_and_test_is_only_tested(searched: Sea
     directory = run_directory(tmp_path, "joint-plain-seed0")
     directory.mkdir(parents=True)
     (directory / "last.ckpt").write_bytes((run_directory(out, "joint-plain-seed0") / "last.ckpt").read_bytes())
-    epochs = []
-    again = carry_out(plan, "joint-plain-seed0", tmp_path, lambda run, epoch: epochs.append(epoch))
+    epochs: list[int] = []
+    again = carry_out(plan, "joint-plain-seed0", tmp_path, epochs.append)
     assert epochs == []
     assert without_time(again) == without_time(result)
     assert again["seconds"] > result["seconds"] / 2  # the time before the interruption counts
@@ -300,7 +322,7 @@ def test_a_map_file_takes_the_place_of_the_plans_own_search(
     path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
     plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=str(path))
     plan.check()
-    configuration = fit_configuration(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path, None)
+    configuration = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
 
 
@@ -309,7 +331,7 @@ def test_a_plan_takes_a_published_ranking_by_its_name(tiny: PlanFactory, tmp_pat
     plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=name)
     plan.check()
     prepare(plan, None)
-    configuration = fit_configuration(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path, None)
+    configuration = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(name).top(4, -0.1)
 
 
@@ -324,7 +346,7 @@ def test_one_plan_compares_its_own_map_with_one_found_elsewhere(
     needs = {run.id: run.needs for run in runs_of(plan).values()}
     assert needs["joint-recon-seed0"] == "joint-plain-seed0"
     assert needs["joint-elsewhere-recon-seed0"] is None
-    configuration = fit_configuration(plan, runs_of(plan)["joint-elsewhere-recon-seed0"], tmp_path, None)
+    configuration = configuration_of(plan, runs_of(plan)["joint-elsewhere-recon-seed0"], tmp_path)
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
         prepare(tiny(methods=[{**elsewhere, "map": "nowhere.json"}]), None)
@@ -358,7 +380,7 @@ def test_random_layers_are_never_just_the_ones_that_the_map_selects(tiny: PlanFa
         methods=[{"method": "joint", "variants": ["recon", "random"], "seeds": list(range(12))}],
     )
     drawn = [
-        fit_configuration(plan, run, tmp_path, None)["model"]["branch"]["layers"]
+        configuration_of(plan, run, tmp_path)["model"]["branch"]["layers"]
         for run in plan.runs([])
         if run.variant == "random"
     ]
@@ -380,5 +402,5 @@ def test_a_run_without_a_step_or_with_a_metric_that_is_no_number_has_no_result(
 def test_the_configuration_is_written_as_it_was_run(searched: Searched) -> None:
     plan, out, _ = searched
     configuration = yaml.safe_load((run_directory(out, "joint-plain-seed0") / "config.yaml").read_text())
-    assert configuration == fit_configuration(plan, runs_of(plan)["joint-plain-seed0"], out, None)
+    assert configuration == configuration_of(plan, runs_of(plan)["joint-plain-seed0"], out)
     assert configuration["seed_everything"] == 0

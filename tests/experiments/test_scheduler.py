@@ -1,13 +1,15 @@
 """What runs when, with processes that are only played."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from recon.experiments import Plan
-from recon.experiments.executors.local import Died, Epochs, Failed, Finished, Message
-from recon.experiments.plan import Run
-from recon.experiments.scheduler import Schedule
+from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished, Message
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.job import Job
+from recon.experiments.scheduler import Scheduler
 
 PlanFactory = Callable[..., Plan]
 
@@ -17,8 +19,13 @@ class Played:
 
     def __init__(self, endings: dict[str, list[Message]]) -> None:
         self.endings = endings
-        self.going: list[Run] = []
+        self.going: list[Job] = []
         self.tries: list[tuple[str, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
 
     @property
     def free(self) -> int:
@@ -28,21 +35,26 @@ class Played:
     def busy(self) -> bool:
         return bool(self.going)
 
-    def begin(self, plan: Plan, run: Run, out: Path, root: str | None) -> None:
-        self.going.append(run)
+    def begin(self, job: Job) -> None:
+        self.going.append(job)
 
-    def messages(self) -> Iterator[tuple[Run, Message]]:
-        run = self.going[0]
+    def messages(self) -> Iterator[tuple[Job, Message]]:
+        job = self.going[0]
         beside = len(self.going) - 1
-        self.going.remove(run)
-        self.tries.append((run.id, beside))
-        endings = self.endings.get(run.id, [])
-        yield run, endings.pop(0) if endings else Finished({})
+        self.going.remove(job)
+        self.tries.append((job.run.id, beside))
+        endings = self.endings.get(job.run.id, [])
+        yield job, endings.pop(0) if endings else Finished({})
 
 
-def carried_out(plan: Plan, workers: Any, finished: dict[str, Any] | None = None) -> tuple[Schedule, dict[str, Any]]:
-    schedule = Schedule(plan.runs(["digit", "letter"]), finished or {})
-    return schedule, {run.id: told for run, told in schedule.carry_out(workers, plan, Path(), None)}
+def scheduler_of(plan: Plan, tasks: list[str], finished: Collection[str] = ()) -> Scheduler:
+    jobs = [Job(plan, run, Fit(plan.fit), ResultsFolder(Path())) for run in plan.runs(tasks)]
+    return Scheduler(jobs, finished)
+
+
+def carried_out(plan: Plan, executor: Executor, finished: Collection[str] = ()) -> tuple[Scheduler, dict[str, Any]]:
+    scheduler = scheduler_of(plan, ["digit", "letter"], finished)
+    return scheduler, {run.id: told for run, told in scheduler.carry_out(executor)}
 
 
 KILLED = Died("killed by SIGKILL")
@@ -50,45 +62,44 @@ PLAIN_AND_RECON = [{"method": "joint", "variants": ["plain", "recon"]}, {"method
 
 
 def test_what_others_need_comes_first_and_what_is_finished_does_not_come(tiny: PlanFactory) -> None:
-    workers = Played({})
-    _, told = carried_out(tiny(methods=PLAIN_AND_RECON), workers, {"single-digit-seed0": {}})
-    assert next(run for run, _ in workers.tries) == "joint-plain-seed0"
+    executor = Played({})
+    _, told = carried_out(tiny(methods=PLAIN_AND_RECON), executor, ["single-digit-seed0"])
+    assert next(run for run, _ in executor.tries) == "joint-plain-seed0"
     assert told.keys() == {"joint-plain-seed0", "joint-recon-seed0", "mgda-plain-seed0", "single-letter-seed0"}
 
 
 def test_a_suspect_is_tried_last_and_alone_and_what_waits_for_it_after_it(tiny: PlanFactory) -> None:
-    workers = Played({"joint-plain-seed0": [KILLED]})
-    schedule, told = carried_out(tiny(methods=PLAIN_AND_RECON), workers)
-    names = [run for run, _ in workers.tries]
+    executor = Played({"joint-plain-seed0": [KILLED]})
+    scheduler, told = carried_out(tiny(methods=PLAIN_AND_RECON), executor)
+    names = [run for run, _ in executor.tries]
     assert names[0] == "joint-plain-seed0"
-    assert workers.tries[-2:] == [("joint-plain-seed0", 0), ("joint-recon-seed0", 0)]
+    assert executor.tries[-2:] == [("joint-plain-seed0", 0), ("joint-recon-seed0", 0)]
     assert all(isinstance(message, Finished) for message in told.values())
-    assert schedule.deaths == {"joint-plain-seed0": "its process died once (killed by SIGKILL)"}
+    assert scheduler.deaths == {"joint-plain-seed0": "its process died once (killed by SIGKILL)"}
 
 
 def test_a_run_that_dies_alone_has_failed_and_what_needs_it_with_it(tiny: PlanFactory) -> None:
-    workers = Played({"joint-plain-seed0": [KILLED, KILLED]})
-    schedule, told = carried_out(tiny(methods=PLAIN_AND_RECON), workers)
-    assert schedule.deaths == {"joint-plain-seed0": "its process died 2 times (killed by SIGKILL)"}
+    executor = Played({"joint-plain-seed0": [KILLED, KILLED]})
+    scheduler, told = carried_out(tiny(methods=PLAIN_AND_RECON), executor)
+    assert scheduler.deaths == {"joint-plain-seed0": "its process died 2 times (killed by SIGKILL)"}
     assert isinstance(told["joint-plain-seed0"], Failed)
     assert told["joint-recon-seed0"] == Failed("joint-plain-seed0, whose conflict map it needs, failed")
     assert isinstance(told["mgda-plain-seed0"], Finished)
-    assert [run for run, _ in workers.tries].count("joint-plain-seed0") == 2
+    assert [run for run, _ in executor.tries].count("joint-plain-seed0") == 2
 
 
 def test_a_run_that_raises_is_not_tried_again(tiny: PlanFactory) -> None:
-    workers = Played({"mgda-plain-seed0": [Failed("no")]})
-    _, told = carried_out(tiny(methods=PLAIN_AND_RECON), workers)
+    executor = Played({"mgda-plain-seed0": [Failed("no")]})
+    _, told = carried_out(tiny(methods=PLAIN_AND_RECON), executor)
     assert told["mgda-plain-seed0"] == Failed("no")
-    assert len(workers.tries) == 5
+    assert len(executor.tries) == 5
 
 
 def test_epochs_are_passed_on(tiny: PlanFactory) -> None:
     class Telling(Played):
-        def messages(self) -> Iterator[tuple[Run, Message]]:
+        def messages(self) -> Iterator[tuple[Job, Message]]:
             yield self.going[0], Epochs(1)
             yield from super().messages()
 
-    workers: Any = Telling({})
-    schedule = Schedule(tiny(single=False).runs([]), {})
-    assert [told for _, told in schedule.carry_out(workers, tiny(), Path(), None)] == [Epochs(1), Finished({})]
+    scheduler = scheduler_of(tiny(single=False), [])
+    assert [told for _, told in scheduler.carry_out(Telling({}))] == [Epochs(1), Finished({})]

@@ -1,6 +1,6 @@
-"""Processes that carry out runs, each one run at a time; one that dies takes no other with it.
+"""The executor of this machine: processes that carry out one job at a time; the death of one leaves the others alone.
 
-Every process has a pipe of its own to the parent: a queue that all share has a lock, and a process that is killed while
+Every process has a pipe of its own to the parent. A queue that all share has a lock, and a process that is killed while
 it holds the lock would stop the others too.
 """
 
@@ -12,72 +12,48 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from recon.experiments.plan import Plan, Run
-from recon.experiments.result import run_directory
+from recon.experiments.executors.executor import Died, Epochs, Failed, Finished, Message
+from recon.experiments.job import Job
 from recon.experiments.run import execute
 from recon.files.atomic import write_atomically
 from recon.plugins import import_by_name, safe_path
 
-
-@dataclass(frozen=True)
-class Epochs:
-    """So many epochs of a run are finished, those before a resume included."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run is finished, and its result kept."""
-
-    result: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A run raised an error."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Died:
-    """The process of a run is gone: killed, or ended by what it ran."""
-
-    how: str
-
-
-Message = Epochs | Finished | Failed | Died
+MAX_DEFAULT_JOBS = 4
 
 _PATIENCE = 1.0  # seconds until processes are looked at that say nothing
 
 
-class Workers:
-    """Up to ``jobs`` processes, begun when they are needed. As a context they are ended, at once after an error.
+def default_jobs() -> int:
+    """Jobs at a time: one on an accelerator, otherwise one a core, at most four (each holds its own data)."""
+    return 1 if torch.cuda.is_available() else min(_cores(), MAX_DEFAULT_JOBS)
 
-    Nothing is lost by that: results and checkpoints are replaced whole, and a resumed run starts from its last epoch.
+
+class LocalExecutor:
+    """Up to ``jobs`` processes of this machine, started when they are needed; see :class:`Executor`.
 
     Args:
-        jobs: How many processes.
-        threads: How many threads each computes with.
-        imports: Modules that each imports first.
+        jobs: How many processes; by default :func:`default_jobs`.
+        imports: Modules that each process imports first.
+
+    Raises:
+        ValueError: ``jobs`` is less than one.
     """
 
-    def __init__(self, jobs: int, threads: int, imports: Sequence[str]) -> None:
-        self._jobs = jobs
-        self._arguments = (threads, tuple(imports))
+    def __init__(self, jobs: int | None = None, imports: Sequence[str] = ()) -> None:
+        self._jobs = default_jobs() if jobs is None else jobs
+        if self._jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
+        self._arguments = (_threads(self._jobs), tuple(imports))
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -90,23 +66,23 @@ class Workers:
 
     @property
     def free(self) -> int:
-        """How many more runs can begin."""
+        """How many more jobs can begin now."""
         return self._jobs - len(self._busy)
 
     @property
     def busy(self) -> bool:
-        """Whether any run is going on."""
+        """Whether any job is going on."""
         return bool(self._busy)
 
-    def begin(self, plan: Plan, run: Run, out: Path, root: str | None) -> None:
-        """Give a run to a free process."""
+    def begin(self, job: Job) -> None:
+        """Give a job to a free process."""
         self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle else _Worker(*self._arguments)
         self._busy.append(worker)
-        worker.begin(plan, run, out, root)
+        worker.begin(job)
 
-    def messages(self) -> Iterator[tuple[Run, Message]]:
-        """What the processes have to say by now, or in a second."""
+    def messages(self) -> Iterator[tuple[Job, Message]]:
+        """Wait a second at most; yield the messages that have come from the jobs."""
         ready = wait([worker.connection for worker in self._busy], _PATIENCE)
         for worker in list(self._busy):
             # A process that a dead one has started may hold its pipe open, so the pipe alone does not tell of a death.
@@ -117,13 +93,13 @@ class Workers:
                 self._busy.remove(worker)
                 if not isinstance(message, Died):
                     self._idle.append(worker)
-            yield worker.run, message
+            yield worker.job, message
 
 
 class _Worker:
     """The parent's side of a process."""
 
-    run: Run
+    job: Job
 
     def __init__(self, threads: int, imports: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -135,10 +111,10 @@ class _Worker:
                 self.process.start()
         theirs.close()
 
-    def begin(self, plan: Plan, run: Run, out: Path, root: str | None) -> None:
-        self.run = run
+    def begin(self, job: Job) -> None:
+        self.job = job
         with suppress(OSError):  # it died while it was idle, which the next message tells
-            self.connection.send((plan, run, out, root))
+            self.connection.send(job)
 
     def receive(self) -> Message:
         try:
@@ -165,6 +141,17 @@ class _Worker:
         return f"killed by {signal.Signals(-code).name}{reason}"
 
 
+def _cores() -> int:
+    """Cores that this process may use, where the system tells; a container or a scheduler may allow fewer than all."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _threads(jobs: int) -> int:
+    """Threads of a job: its share of the cores, or fewer where OMP_NUM_THREADS has said so to torch."""
+    return max(1, min(_cores() // jobs, torch.get_num_threads()))
+
+
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Hold back Ctrl-C. It reaches every process of the group; what becomes of the workers is for the parent to say."""
@@ -184,8 +171,8 @@ def _serve(connection: "Connection[Any, Any]", threads: int, imports: Sequence[s
     torch.set_num_threads(threads)
     for name in imports:
         import_by_name(name)
-    while (work := connection.recv()) is not None:
-        connection.send(_work(connection, *work))
+    while (job := connection.recv()) is not None:
+        connection.send(_carry_out(job, connection))
 
 
 def _end_with_parent() -> None:
@@ -196,11 +183,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(connection: "Connection[Any, Any]", plan: Plan, run: Run, out: Path, root: str | None) -> Message:
-    trace = run_directory(out, run.id) / "error.txt"
+def _carry_out(job: Job, connection: "Connection[Any, Any]") -> Message:
+    trace = job.folder.error(job.run.id)
     trace.unlink(missing_ok=True)
     try:
-        return Finished(execute(plan, run, out, root, lambda name, epoch: connection.send(Epochs(epoch))))
+        return Finished(execute(job, lambda epoch: connection.send(Epochs(epoch))))
     except Exception as error:
         write_atomically(trace, traceback.format_exc())
         # Not the error itself: not every one can be sent to another process.

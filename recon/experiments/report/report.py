@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from recon.conflict import ConflictMap, MeasuredMap
+from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan
 from recon.experiments.report import figures
 from recon.experiments.report.summary import summarise, with_delta_m
 from recon.experiments.report.tables import csv_table, markdown_table
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task
+
+Result = Mapping[str, Any]
+"""A run, as ``results.json`` has it."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +26,23 @@ class Report:
     paths: tuple[Path, ...]
 
 
-def write_results(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[Task], out: Path) -> Report:
+def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
     """Write ``results.json``, ``table.md`` and ``table.csv`` of the runs finished so far, each atomically."""
     completed = with_delta_m(runs, tasks)
     summary = summarise(completed)
     table = markdown_table(summary)
+    out = folder.path
     write_json(out / "results.json", {"plan": plan.to_dict(), "runs": completed, "summary": summary})
     write_atomically(out / "table.md", table)
     write_atomically(out / "table.csv", csv_table(summary))
     return Report(table, (out / "results.json", out / "table.md", out / "table.csv"))
 
 
-def draw_figures(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[Task], out: Path) -> list[Path]:
+def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> list[Path]:
     """Draw the figures that the finished runs allow: conflict per layer, cosines before and after Recon, delta-m."""
     paths = []
-    plain, recon = _joint_maps(runs, out, "plain"), _joint_maps(runs, out, "recon")
+    out = folder.path
+    plain, recon = _joint_maps(runs, folder, "plain"), _joint_maps(runs, folder, "recon")
     both = [seed for seed in plain if seed in recon]
     if plain:
         branched = [[layer for layer in plain[seed].layers if layer not in recon[seed].layers] for seed in both]
@@ -51,11 +57,11 @@ def draw_figures(plan: Plan, runs: Sequence[Mapping[str, Any]], tasks: Sequence[
     return paths
 
 
-def _joint_maps(runs: Sequence[Mapping[str, Any]], out: Path, variant: str) -> dict[int, MeasuredMap]:
+def _joint_maps(runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
     """Seed -> conflict map of the joint runs of a variant."""
     maps = {}
     for run in runs:
-        path = out / "runs" / run["id"] / "conflict_map.json"
+        path = folder.conflict_map(run["id"])
         if (run["method"], run["variant"]) == ("joint", variant) and path.exists():
             conflict_map = ConflictMap.load(path)
             assert isinstance(conflict_map, MeasuredMap)

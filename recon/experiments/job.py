@@ -1,0 +1,67 @@
+"""A run with everything that carries it out: its plan, its fit and the folder of its results."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from recon.conflict import first_layers, last_layers, random_layers, read_map
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.plan import Plan, Run
+from recon.training.branch_options import branchable_layers
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a plan, ready to be carried out in this process or sent to another.
+
+    Attributes:
+        plan: The plan.
+        run: The run.
+        fit: The plan's ``fit`` with the folder of the data.
+        folder: Where results are kept.
+    """
+
+    plan: Plan
+    run: Run
+    fit: Fit
+    folder: ResultsFolder
+
+    def own_fit(self) -> Fit:
+        """The fit that repeats this run by ``recon fit``; branched layers are named, not looked up again."""
+        return self.fit.with_model(self._model(), seed_everything=self.run.seed)
+
+    def _model(self) -> dict[str, Any]:
+        """The values of ``model`` that the run sets."""
+        entry = self.run.entry
+        values: dict[str, Any] = {"method": entry.method, "method_options": dict(entry.options)}
+        if self.run.task is not None:
+            return values | {"only": [self.run.task]}
+        # Plain training has a branch section too: the backbone may have task-specific layers of its own.
+        branch = {"layers": self._layers(), "init": self.plan.init, "statistics": self.plan.statistics}
+        return values | {"branch": branch, "at": entry.at}
+
+    def _layers(self) -> list[str]:
+        """The layers that the run branches."""
+        plan, variant = self.plan, self.run.variant
+        if variant == "plain":
+            return []
+        layers = branchable_layers(self.fit.backbone())
+        if variant == "first":
+            return first_layers(layers, plan.top)
+        if variant == "last":
+            return last_layers(layers, plan.top)
+        selected = self._selected_by_map(layers)
+        if variant == "random":  # others than the map's, or the run would be the same twice where there are few layers
+            return random_layers(layers, plan.top, self.run.seed, other_than=selected)
+        return selected
+
+    def _selected_by_map(self, layers: list[str]) -> list[str]:
+        """The layers that the run's conflict map selects; none if there is no map for it."""
+        found = self.plan.map_of(self.run.entry)
+        if found is None and self.run.needs is not None:
+            found = str(self.folder.conflict_map(self.run.needs))
+        if found is None:
+            return []
+        conflict_map = read_map(found, self.plan.severity)
+        conflict_map.check_layers(layers)
+        return conflict_map.top(self.plan.top, self.plan.severity)
