@@ -1,5 +1,6 @@
 """What the README and the pages under docs/ name is there: commands and their options, files, extras, Python names."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from typing import NoReturn
 import pytest
 import yaml
 
+import recon
 from recon.cli.dispatch import COMMANDS, TRAINING
 from recon.configuration import CommandParser
 from recon.conflict import published_rankings
@@ -133,6 +135,43 @@ def test_imports_load_no_more_packages_than_the_table_says() -> None:
         code = f"import sys, recon; {'; '.join(names)}; print(*sys.modules)"
         process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert {*CORE, *PACKAGES.values()} & set(process.stdout.split()) <= said, imports
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md", "docs/comparison.md"])
+def test_number_of_methods_is_that_of_the_registry(name: str) -> None:
+    ours = [method for method in recon.list_methods() if method != "torchjd"]
+    assert re.findall(r"(?<=methods \| )\d+|\d+(?= methods)", (ROOT / name).read_text())[0] == str(len(ours))
+
+
+def cells(page: Path) -> dict[str, list[str]]:
+    """The rows of a page's tables, by their first cell."""
+    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in page.read_text().splitlines() if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_tables_of_the_demo_are_its_results() -> None:
+    demo = ROOT / "docs" / "results" / "demo"
+    runs = json.loads((demo / "results.json").read_text())["runs"]
+    assert [run["variant"] for run in runs] == ["single", "single", "plain", "recon", "random"]
+    for run, name in zip(runs[2:], ("joint", "joint + Recon", "joint + random layers"), strict=True):
+        growths = [f"{run[key] / runs[2][key] - 1:+.1%}" for key in ("parameters", "flops")]
+        delta_m = f"{run['delta_m']:+.2f}"
+        assert cells(ROOT / "README.md")[name] == [delta_m, *growths]
+        digit, letter = (run["metrics"][task]["accuracy"] for task in ("digit", "letter"))
+        shown = [f"{digit:.4f}", f"{letter:.4f}", delta_m, f"{run['parameters']:,}", growths[0]]
+        assert cells(demo / "README.md")[name][:5] == shown
+
+
+PROSE = [page for page in PAGES if page.name not in ("methods.md", "ends.md", "CONTRIBUTING.md")]  # made, or elsewhere
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_and_paragraphs_are_short(page: Path) -> None:
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*[*-] |\||#|```)", FENCE.sub("\n\n", page.read_text())):
+        lines = paragraph.strip("\n").splitlines()
+        if not paragraph.lstrip().startswith("|"):
+            assert len(lines) <= 5, paragraph
+            assert all(len(line) <= 100 or "](" in line for line in lines), paragraph
 
 
 @over_pages
