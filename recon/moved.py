@@ -27,7 +27,7 @@ MODULES = {
     "recon.experiments.figures": ("recon.experiments.report.figures",),
     "recon.experiments.pictures": ("recon.experiments.report.predictions",),
     "recon.experiments.runner": ("recon.experiments.launch", "recon.experiments.executors.executor"),
-    "recon.experiments.summary": ("recon.experiments.report.summary",),
+    "recon.experiments.summary": ("recon.experiments.report.summary", "recon.experiments.report.delta_m"),
     "recon.experiments.tables": ("recon.experiments.report.tables",),
     "recon.graph": ("recon.gradients.graph",),
     "recon.losses": ("recon.tasks.losses",),

@@ -9,7 +9,8 @@ from recon.conflict import ConflictMap, MeasuredMap
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan
 from recon.experiments.report import figures
-from recon.experiments.report.summary import summarise, with_delta_m
+from recon.experiments.report.delta_m import with_delta_m
+from recon.experiments.report.summary import summarise
 from recon.experiments.report.tables import csv_table, markdown_table
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task

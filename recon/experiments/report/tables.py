@@ -16,7 +16,7 @@ VARIANT_NAMES = {
 }
 
 DELTAS = ("delta_m", "delta_m_per_metric")
-"""Keys of a row: ours, and CAGrad's; see :mod:`recon.experiments.report.summary`."""
+"""Keys of a row: ours, and CAGrad's; see :mod:`recon.experiments.report.delta_m`."""
 
 MOST_METRICS = 12
 """Metrics that a page shows one by one; of more it shows the means over tasks."""
