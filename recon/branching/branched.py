@@ -1,15 +1,13 @@
 """Layers of any network, one copy per task."""
 
-import inspect
-import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from recon.branching.call import Call, variables
+from recon.branching.call import Call, plain_call, variables
 from recon.branching.copying import copy_network, without_wrappers
 from recon.branching.graph.program import Program, Refusal, write_program
 from recon.branching.graph.programs import Programs
@@ -18,6 +16,7 @@ from recon.branching.init import Init, initialise
 from recon.branching.layers import cut, layer_paths
 from recon.branching.running_statistics import Statistics, per_task_statistics
 from recon.branching.state import part, tie
+from recon.branching.summary import summary
 from recon.branching.untraced.networks import TaskNetworks
 from recon.errors import unknown_name
 from recon.gradients.layers import shared_layers
@@ -110,7 +109,7 @@ class BranchedModule(nn.Module, PartlyShared):
         paths = layer_paths(backbone, layers)
         self.layers = tuple(layers)
         self.statistics = statistics
-        calls = [_plain_call(backbone, training) for training in (True, False)]
+        calls = [plain_call(backbone, training) for training in (True, False)]
         own = per_task_statistics(backbone, paths, calls) if statistics == "per_task" else frozenset()
         self._cut = cut(backbone, paths, own)
         self.shared, networks, self.branches = part(backbone, self._cut, self.tasks)
@@ -187,30 +186,15 @@ class BranchedModule(nn.Module, PartlyShared):
         return self
 
     def __repr__(self) -> str:
-        own = self.branch_parameters(self.tasks[0])
-        shared = self.shared_layers()
-        names = ", ".join(self.layers) or "nothing"
-        norms = {name.rpartition(".")[0] for name in self._cut.statistics}
-        lines = [
-            f"{type(self).__name__}({type(self.shared).__name__}, tasks: {', '.join(self.tasks)}",
-            textwrap.fill(names, 100, initial_indent="  branched: ", subsequent_indent=" " * 12),
-            f"  branches: {len(self.layers)} layers, {_count(own):,} parameters for each task",
-            f"  shared:   {len(shared)} layers, {_count(p for layer in shared.values() for p in layer):,} parameters",
-            *([f"  per task: running statistics of {len(norms)} modules that are not branched"] if norms else []),
-            f"  {self._plan()}",
-        ]
-        return "\n".join(lines) + "\n)"
-
-    def _plan(self) -> str:
-        program = self._programs.latest(_plain_call(self.shared, self.training))
-        if isinstance(program, Refusal):
-            return f"trunk:    only modules before the first branch run once, as it cannot be traced ({program.reason})"
-        if not program.per_task:
-            return f"trunk:    all {program.trunk} operations, run once"
-        return (
-            f"trunk:    {program.trunk} operations, run once; the other {program.per_task}, from {program.first!r} on, "
-            f"run once per task"
+        text = summary(
+            self.tasks,
+            self.layers,
+            self.branch_parameters(self.tasks[0]),
+            self.shared_layers(),
+            {name.rpartition(".")[0] for name in self._cut.statistics},
+            self._programs.latest(plain_call(self.shared, self.training)),
         )
+        return f"{type(self).__name__}({type(self.shared).__name__}, {text}\n)"
 
     def _network(self, task: str) -> nn.Module:
         """One task's network, on the tensors of this one."""
@@ -230,8 +214,9 @@ class BranchedModule(nn.Module, PartlyShared):
         written = self._programs.add(
             call, lambda opened: write_program(network, call, self._cut, self.tasks, self._homes, opened)
         )
-        if isinstance(written, Refusal):
-            self._warn_untraceable(written.reason)
+        if isinstance(written, Refusal) and not self._reason:
+            self._reason = written.reason
+            _warn_untraceable(type(self.shared).__name__, written.reason, len(self.tasks))
         return written
 
     def _homes(self, path: str) -> list[nn.Module]:
@@ -239,17 +224,6 @@ class BranchedModule(nn.Module, PartlyShared):
         if any(path == leaf or path.startswith(f"{leaf}.") for leaf in self._cut.leaves):
             return [self.branches[task].get_submodule(path) for task in self.tasks]
         return [self.shared.get_submodule(path)]
-
-    def _warn_untraceable(self, reason: str) -> None:
-        if self._reason:
-            return
-        self._reason = reason
-        warnings.warn(
-            f"{type(self.shared).__name__} cannot be traced ({self._reason}). It runs once per task, with that task's "
-            f"copies: of what comes before the first branched layer, modules run once, but all between them "
-            f"{len(self.tasks)} times.",
-            stacklevel=6,
-        )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
@@ -278,16 +252,14 @@ def _refuse_containers(backbone: nn.Module) -> None:
         )
 
 
+def _warn_untraceable(kind: str, reason: str, tasks: int) -> None:
+    warnings.warn(
+        f"{kind} cannot be traced ({reason}). It runs once per task, with that task's "
+        f"copies: of what comes before the first branched layer, modules run once, but all between them "
+        f"{tasks} times.",
+        stacklevel=6,
+    )
+
+
 def _tie_again(network: BranchedModule, _: Any) -> None:
     tie(network.shared, network.branches.values())  # loading with assign=True replaces tensors
-
-
-def _count(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
-
-
-def _plain_call(backbone: nn.Module, training: bool) -> Call:
-    """A call with every argument that has no default, and with one if all have."""
-    parameters = inspect.signature(backbone.forward).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return Call(training, (Tensor,) * (len(needed) or min(len(parameters), 1)), ())

@@ -1,10 +1,11 @@
 """One way of calling a backbone."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Variable:
@@ -41,6 +42,13 @@ class Nested:
     def rebuilt(self, values: list[Any]) -> Any:
         """A container of this kind that holds the values."""
         return dict(zip(self.keys, values, strict=True)) if self.kind is dict else self.kind(values)
+
+
+def plain_call(backbone: nn.Module, training: bool) -> Call:
+    """A call with a tensor for every argument that has no default, or for the first if all have one."""
+    parameters = inspect.signature(backbone.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return Call(training, (Tensor,) * (len(needed) or min(len(parameters), 1)), ())
 
 
 def variables(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

@@ -1,7 +1,10 @@
 """The arguments of a call that is made again, for every task."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recon.branching.untraced.structure import Opaque, map_tensors
@@ -32,3 +35,21 @@ class Arguments:
     def _kept(self, tensor: Tensor) -> Tensor:
         self._versions.append((tensor, tensor._version))
         return tensor.clone()
+
+
+@contextmanager
+def out_of_inference(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Run without gradients what would run in inference mode, where writes into tensors cannot be noticed."""
+    if not torch.is_inference_mode_enabled():
+        yield args, kwargs
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield _normal(args, kwargs)
+
+
+def _normal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        normal = map_tensors([*args, kwargs], lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+    except Opaque:
+        return args, kwargs
+    return tuple(normal[:-1]), normal[-1]

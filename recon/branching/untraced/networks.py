@@ -14,10 +14,10 @@ from torch import nn
 from recon.branching.copying import modes_of, set_modes
 from recon.branching.layers import Cut, all_tensors
 from recon.branching.state import Absent, share_dictionaries, share_tensors
-from recon.branching.untraced.arguments import Arguments
+from recon.branching.untraced.arguments import Arguments, out_of_inference
 from recon.branching.untraced.effects import attributes, modules_seen_from
 from recon.branching.untraced.following import Carrier, Kept, carry_over
-from recon.branching.untraced.remembering import Memory, out_of_inference
+from recon.branching.untraced.remembering import Memory
 
 
 class TaskNetworks:

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from recon.branching.untraced.effects import buffers_kept, hooks_that_alter, is_random, share_memory
-from recon.branching.untraced.structure import Opaque, map_tensors, signature
+from recon.branching.untraced.identities import Identities, Identity
+from recon.branching.untraced.structure import Opaque, map_tensors, signature, tensors_in
 
 Key = tuple[Any, ...]
-Identity = tuple[int, int]  # of a tensor's value: which tensor it is, and how often that was written to
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,15 @@ class Memory:
         self._trunk = trunk
         self._written = written
         self._entries: dict[Key, _Entry] = {}
-        self._same: dict[int, tuple[Tensor, int, Identity]] = {}
-        self._given: dict[Key, list[tuple[Tensor, int]]] = {}
         self._mode = _mode()
+        self._identities = Identities(compare_floats=torch.is_grad_enabled())
         self._record: bool | None = None
 
     def run(self, modules: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one task's network, whose modules these are, by path: the first task's is recorded, the others recall."""
         self._modules, self._record = modules, self._record is None
+        of_argument = self._identities.of_recorded_argument if self._record else self._identities.of_argument
+        self._identity_of_argument = of_argument
         self._counts: Counter[Key] = Counter()
         self._frames: list[_Frame] = []
         self._forced: dict[int, Any] = {}
@@ -135,7 +136,7 @@ class Memory:
             self._break_if_hooked(module)
             return forward()
         try:
-            inputs = signature((args, kwargs), partial(self._value, path))
+            inputs = signature((args, kwargs), partial(self._identity_of_argument, path))
             key: Key = (path, module.training, _autocast(), inputs)
             self._counts[key] += 1
         except (Opaque, RuntimeError, TypeError):  # inference tensors have no version, other things no hash
@@ -189,11 +190,11 @@ class Memory:
     ) -> bool:
         if signature(inputs, id) != tensors:
             return False  # it changed a container
-        made = _tensors(output)
-        again = signature(inputs, self._identity) != key[3] or share_memory(_tensors(inputs), made)
+        made = tensors_in(output)
+        again = signature(inputs, self._identities.of) != key[3] or share_memory(tensors_in(inputs), made)
         if again and is_random(module):
             return False
-        watched = [tensor for call in frame.hooked for tensor in _tensors(call.output)]
+        watched = [tensor for call in frame.hooked for tensor in tensors_in(call.output)]
         if path in self._written and (watched or again):
             return False
         pristine = [tensor.clone() for tensor in made] if path in self._written else []
@@ -201,7 +202,7 @@ class Memory:
         self._entries[key] = _Entry(
             inputs,
             map_tensors(output, _itself),
-            [self._identity(t) for t in made],
+            [self._identities.of(t) for t in made],
             versions,
             pristine,
             again,
@@ -212,35 +213,11 @@ class Memory:
                 self._entries.pop(inner, None)
         return True
 
-    def _value(self, path: str, tensor: Tensor) -> Identity:
-        """The identity of an argument; a mask that every task makes anew counts as that of the first if it is equal."""
-        identity = self._identity(tensor)
-        # In evaluation all tensors are without gradients, and keeping them all would take memory.
-        if tensor.requires_grad or (tensor.is_floating_point() and not self._mode[0]):
-            return identity
-        place = (path, tensor.shape, tensor.dtype, tensor.device)
-        given = self._given.setdefault(place, []) if self._record else self._given.get(place, [])
-        if self._record:
-            given.append((tensor, tensor._version))
-        elif identity == (id(tensor), tensor._version) and all(tensor is not other for other, _ in given):
-            for other, version in given:
-                if other._version == version and torch.equal(tensor, other):
-                    self._same[id(tensor)] = tensor, tensor._version, self._identity(other)
-                    return self._identity(other)
-        return identity
-
-    def _identity(self, tensor: Tensor) -> Identity:
-        known = self._same.get(id(tensor))
-        if known and known[0] is tensor and known[1] == tensor._version:
-            return known[2]
-        return id(tensor), tensor._version
-
     def _identified(self, entry: _Entry, output: Any, made_by: nn.Module | None) -> Any:
         """Let tensors of an output count as those that are remembered, unless the module that made them draws."""
-        tensors = _tensors(output)
-        if len(tensors) == len(entry.identities) and not (made_by and is_random(made_by)):
-            for tensor, identity in zip(tensors, entry.identities, strict=True):
-                self._same[id(tensor)] = tensor, tensor._version, identity
+        made = tensors_in(output)
+        if len(made) == len(entry.identities) and not (made_by and is_random(made_by)):
+            self._identities.equate(made, entry.identities)
         return output
 
     def _note_hooks(
@@ -271,12 +248,6 @@ class Memory:
             frame.broken = True
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    map_tensors(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
-
-
 def _itself(tensor: Tensor) -> Tensor:
     return tensor
 
@@ -293,21 +264,3 @@ def _mode() -> tuple[Any, ...]:
 def _autocast() -> tuple[Any, ...]:
     kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
     return tuple((kind, torch.get_autocast_dtype(kind)) for kind in kinds)
-
-
-@contextmanager
-def out_of_inference(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Run without gradients what would run in inference mode, where writes into tensors cannot be noticed."""
-    if not torch.is_inference_mode_enabled():
-        yield args, kwargs
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield _normal(args, kwargs)
-
-
-def _normal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    try:
-        normal = map_tensors([*args, kwargs], lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
-    except Opaque:
-        return args, kwargs
-    return tuple(normal[:-1]), normal[-1]

@@ -42,6 +42,17 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     raise Opaque(kind.__name__)
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors that a value holds, in order.
+
+    Raises:
+        Opaque: As in :func:`map_tensors`.
+    """
+    found: list[Tensor] = []
+    map_tensors(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
+
+
 def _is_container(leaf: Any) -> bool:
     """Whether this is one that pytree does not know: a dataclass, or of a class derived from dict or list."""
     return isinstance(leaf, dict | list) or (dataclasses.is_dataclass(leaf) and hasattr(leaf, "__dict__"))
