@@ -147,7 +147,7 @@ class Engine:
     def gradients(self) -> TaskGradients:
         """The buffer of task gradients: made when first needed, and anew if the network is moved, cast or unfrozen."""
         layers = shared_layers(self.shared)
-        if self._gradients is None or not self._gradients.fits(layers):
+        if self._gradients is None or not self._gradients.is_for(layers):
             if self.analyzer is not None:
                 self.analyzer.follow(self.shared)
             self._gradients = TaskGradients(layers, len(self.tasks))
@@ -330,7 +330,7 @@ class Engine:
             else:
                 for row, loss in enumerate(losses):
                     loss.backward(retain_graph=row < len(losses) - 1)
-                    gradients.take(row)
+                    gradients.fill_row(row)
         with full_precision(gradients.jacobian.device.type), gradients_in(gradients.precision):
             update = self._update(gradients, info)
             self._watch_update(self.step_count, update)
@@ -356,7 +356,7 @@ class Engine:
             own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
             with without_grad(own):
                 loss.backward(retain_graph=row < len(losses) - 1)
-                gradients.take(row)
+                gradients.fill_row(row)
                 plain = [leaf.grad for leaf in own]
             for leaf, gradient in zip(own, plain, strict=True):
                 accumulate(leaf, None if gradient is None else weight * gradient)
@@ -436,7 +436,7 @@ class Engine:
         with without_grad(gradients.parameters):
             for row, loss in enumerate(losses):
                 loss.backward(retain_graph=True, inputs=gradients.parameters)
-                gradients.take(row)
+                gradients.fill_row(row)
         with full_precision(gradients.jacobian.device.type):
             return gradients.layer_gramians()
 
@@ -473,7 +473,7 @@ class Engine:
         gradients, row = self.gradients, self.tasks.index(task)
         with without_grad(gradients.parameters):
             check_losses(losses, self.tasks, self.step_count)[row].backward()
-            gradients.take_change(row)
+            gradients.fill_row_with_change(row)
 
     def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The losses (K,) of another evaluation in a step, detached, in the order of the tasks.

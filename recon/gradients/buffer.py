@@ -53,7 +53,7 @@ class TaskGradients:
         self.slices = dict(zip(self.layers, (slice(a, b) for a, b in pairwise(ends)), strict=True))
         """Layer name -> its columns of the Jacobian."""
 
-    def fits(self, layers: Mapping[str, Sequence[nn.Parameter]]) -> bool:
+    def is_for(self, layers: Mapping[str, Sequence[nn.Parameter]]) -> bool:
         """Whether the buffer still is that of these layers; a network may be moved, cast or unfrozen in between."""
         parameters = [p for own in layers.values() for p in own]
         if len(parameters) != len(self.parameters) or not all(map(operator.is_, parameters, self.parameters)):
@@ -79,7 +79,7 @@ class TaskGradients:
             views.append(piece.as_strided(p.shape, p.stride()) if dense else piece.view(p.shape))
         return views
 
-    def take(self, task: int) -> None:
+    def fill_row(self, task: int) -> None:
         """Move what a backward left in ``.grad`` of the shared parameters into the row of a task."""
         sources, targets, stale = [], [], []
         reached, sparse = self._reached[task], self._sparse[task]
@@ -98,10 +98,10 @@ class TaskGradients:
         if stale:
             torch._foreach_zero_(stale)
 
-    def take_change(self, task: int) -> None:
-        """As :meth:`take`, less what the row of the task held before."""
+    def fill_row_with_change(self, task: int) -> None:
+        """As :meth:`fill_row`, less what the row of the task held before."""
         before, reached = self.jacobian[task].clone(), self._reached[task].copy()
-        self.take(task)
+        self.fill_row(task)
         self.jacobian[task].sub_(before)
         self._reached[task] = list(map(operator.or_, reached, self._reached[task]))
 

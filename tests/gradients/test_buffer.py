@@ -243,7 +243,7 @@ def test_a_buffer_may_be_empty_and_is_one_of_real_numbers() -> None:
     empty = TaskGradients({}, 3)
     assert empty.jacobian.shape == (3, 0)
     assert empty.layer_gramians().shape == (0, 3, 3)
-    assert empty.fits({})
+    assert empty.is_for({})
     net = Spectral()
     gradients = TaskGradients(shared_layers(shared_part(net)), 2)
     assert gradients.jacobian.dtype == torch.float64
