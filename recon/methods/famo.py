@@ -15,9 +15,8 @@ As in the published code, the second forward runs in training mode and on the wh
 updated twice. That code adds 1e-8 to each L_i - b_i; we refuse losses that are not above b.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from recon.methods.base.learned_weights import LearnedWeights
 from recon.methods.base.per_task import PerTaskMethod, check_numbers, numbers_like
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
+from recon.methods.base.step_engine import Closure, Info, StepEngine
 
 
 @register_method("famo")
@@ -61,7 +61,7 @@ class FAMO(PerTaskMethod, StatefulMethod, LossMethod):
         rates = self.simplex().to(losses) / self._above_bounds(losses)
         return rates / rates.sum()
 
-    def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
+    def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
         """One step of the network, then one of w by the losses after it."""
         info = super().step(engine, closure, optimizer)
         torch.clear_autocast_cache()  # the weights it holds are those before the step

@@ -21,7 +21,7 @@ compiled with them), and dropout draws anew in each forward. An
 analyzer sees g, the gradients at the unperturbed parameters. A gradient that is zero perturbs nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
 from typing import Any, ClassVar
@@ -33,6 +33,7 @@ from recon.methods.base.hyperparameters import check_above, check_options
 from recon.methods.base.kinds import GramianMethod, JacobianMethod
 from recon.methods.base.method import Method
 from recon.methods.base.registry import create_method, register_method
+from recon.methods.base.step_engine import Closure, Info, StepEngine
 
 
 @register_method("fmtl")
@@ -70,7 +71,7 @@ class FMTL(JacobianMethod):
         """The low-loss part, (P,), which is all of it where the losses are flat."""
         return self.low_loss.combine(jacobian, losses)
 
-    def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
+    def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
         """One step of the network; the batch is evaluated at θ and at each task's θ + ε."""
         if len(engine.tasks) == 1 or not engine.gradients.parameters:  # all that is shared is frozen
             return super().step(engine, closure, optimizer)

@@ -7,13 +7,14 @@ here.
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from recon.gradients.precision import widest_dtype
+from recon.methods.base.step_engine import Closure, Info, StepEngine
 
 
 class Method(nn.Module, ABC):
@@ -62,11 +63,11 @@ class Method(nn.Module, ABC):
         ``MultiTaskModule`` calls this. In a training loop of your own, call it after each epoch.
         """
 
-    def step(self, engine: Any, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> Any:
+    def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
         """Make one training step; methods that evaluate the losses more than once override this.
 
         Args:
-            engine: The :class:`recon.Engine` that turns losses into gradients.
+            engine: The :class:`recon.Engine` within the step: it turns losses into gradients.
             closure: Evaluates the batch at hand and returns task -> loss.
             optimizer: Steps along the gradients.
 
