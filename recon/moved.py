@@ -60,7 +60,7 @@ MODULES = {
     "recon.models.segnet": ("recon.models.backbones.segnet",),
     "recon.names": ("recon.errors", "recon.plugins", "recon.tasks.names", "recon.files.folder_names"),
     "recon.painting": ("recon.tasks.colours",),
-    "recon.representation": ("recon.engine.routes.head_backwards",),
+    "recon.representation": ("recon.engine.checks", "recon.engine.routes.head_backwards"),
     "recon.step_info": ("recon.engine.step_info",),
     "recon.toy": ("recon.experiments.toy",),
     "recon.training.branching": ("recon.training.branch_options",),

@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from recon.gradients.graph import leaves_in_common
-from recon.methods import Method
+from recon.gradients.wrappers import is_partly_shared
+from recon.methods import GramianMethod, LossMethod, Method, list_methods
+
+At = Literal["parameters", "representation"]
 
 
 def check_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> list[Tensor]:
@@ -28,10 +31,19 @@ def check_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) 
     return ordered
 
 
-def ordered_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> list[Tensor]:
-    """As :func:`check_losses`, of losses that need no graph."""
+def check_mapping(losses: Any) -> None:
+    """Refuse losses that are not given by task.
+
+    Raises:
+        TypeError: They are no mapping.
+    """
     if not isinstance(losses, Mapping):
         raise TypeError(f"losses must be a mapping of tasks to scalar losses, got {type(losses).__name__}")
+
+
+def ordered_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> list[Tensor]:
+    """As :func:`check_losses`, of losses that need no graph."""
+    check_mapping(losses)
     missing = [task for task in tasks if task not in losses]
     extra = [task for task in losses if task not in tasks]
     if missing or extra:
@@ -51,17 +63,64 @@ def ordered_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int
     return [losses[task].reshape(()) for task in tasks]
 
 
-def refuse_processes() -> None:
-    """Refuse to work in a run of several processes.
+def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
+    """Refuse gradients at the representation where the method or the network has no use for them.
+
+    A single task is trained plainly in any case.
 
     Raises:
-        RuntimeError: There are several.
+        ValueError: The method needs only losses, or the Jacobian; the network is branched; or ``at`` is unknown.
     """
-    distributed: Any = torch.distributed
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        raise RuntimeError(
-            f"recon trains in one process for now, this run has {distributed.get_world_size()}; start it with devices=1"
+    if at not in get_args(At):
+        raise ValueError(f"at must be 'parameters' or 'representation', got {at!r}")
+    if at == "parameters" or tasks == 1:
+        return
+    check_weights_representations(method)
+    if is_partly_shared(shared):
+        raise ValueError(
+            "a branched network has features for each task and no single representation; "
+            "use at='parameters', or the network without branches"
         )
+
+
+def check_weights_representations(method: Method) -> None:
+    """Refuse a method that cannot weight tasks by their gradients at the representation; the error says which can.
+
+    Raises:
+        ValueError: The method needs only losses, or the Jacobian.
+    """
+    if isinstance(method, GramianMethod):
+        return
+    if isinstance(method, LossMethod):
+        reason = "weights losses and takes one backward, where at='representation' has nothing to save"
+    else:
+        reason = "needs the Jacobian of the shared parameters, which at='representation' does not compute"
+    raise ValueError(
+        f"{type(method).__name__} {reason}; use at='parameters', or a Gramian method: "
+        f"{', '.join(list_methods(GramianMethod))} or one of yours derived from recon.GramianMethod"
+    )
+
+
+def check_representation(representation: Any) -> Tensor:
+    """The representation, if it is one tensor that the shared network has computed.
+
+    Raises:
+        TypeError: It is missing, or no tensor.
+        ValueError: It has no graph.
+    """
+    if representation is None:
+        raise TypeError(
+            "at='representation' needs the features that all heads take: give them to backward as representation=..., "
+            "or return (losses, features) from the closure of a step"
+        )
+    if not isinstance(representation, Tensor):
+        raise TypeError(
+            f"the representation is of type {type(representation).__name__}; it must be the one tensor that all heads "
+            "take. For features of several parts, or of each task, use at='parameters'"
+        )
+    if representation.grad_fn is None:
+        raise ValueError("the representation has no graph; hand over what the shared network returned, not detached")
+    return representation
 
 
 def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimizer) -> None:
@@ -100,7 +159,7 @@ def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], share
         f"({', '.join(repr(tasks[index]) for index in by)}): they get the plain sum of the gradients, and no map shows "
         f"them. Their shapes: {', '.join(shapes[:8])}{', ...' if len(shapes) > 8 else ''}. If they are part of "
         "what the tasks share, hand it over too: shared=[encoder, neck]",
-        stacklevel=5,
+        stacklevel=6,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 INTERVAL = 100
 """Steps between two looks at values that live on an accelerator."""
@@ -62,6 +62,19 @@ class StepWatches:
         self.gradients = FiniteWatch([f"the gradient of task {task!r}" for task in tasks])
         self.update = FiniteWatch([f"the update of {method}"])
         self.sum = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(tasks)}"])
+
+    def watch_gradients(self, step: int, layer_gramians: Tensor) -> None:
+        """Note the task gradients by their squared norms, the diagonals of the (L, K, K) layer Gramians."""
+        self.gradients.watch(step, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))
+
+    def watch_update(self, step: int, update: Tensor) -> None:
+        """Note the norm of an update (P,)."""
+        self.update.watch(step, torch.linalg.vector_norm(update).reshape(1))
+
+    def watch_sum(self, step: int, parameters: Sequence[Tensor]) -> None:
+        """Note the norm of ``.grad`` of the shared parameters."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self.sum.watch(step, nn.utils.get_total_norm(gradients).reshape(1))
 
     def check(self) -> None:
         """Raise if one of them has not been finite."""

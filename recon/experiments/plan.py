@@ -10,7 +10,7 @@ from recon.branching import NamedInit, Statistics
 from recon.configuration import read_yaml
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
 from recon.conflict.severity import severity_in_hundredths
-from recon.engine.routes.head_backwards import At, check_weights_representations
+from recon.engine.checks import At, check_weights_representations
 from recon.errors import unknown_name
 from recon.experiments.fit import check_section
 from recon.files.folder_names import check_folder_name

@@ -1,9 +1,5 @@
 """In which precision small numbers beside the network are computed: float64, where the device has it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -19,19 +15,3 @@ def widest_dtype(device: torch.device) -> torch.dtype:
 def in_double(tensor: Tensor) -> Tensor:
     """The tensor in float64, on its device if that has such numbers, else on the host."""
     return (tensor if tensor.device.type in _HAVE_DOUBLE else tensor.cpu()).double()
-
-
-@contextmanager
-def full_precision(device_type: str) -> Iterator[None]:
-    """Steps often run under autocast, or allow products in half precision or TF32: too little for Gramians."""
-    known: Any = torch.backends
-    backends = (known.cuda.matmul, known.mkldnn.matmul)
-    allowed = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, allowed, strict=True):
-            backend.fp32_precision = precision

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from recon.conflict import ConflictAnalyzer
-from recon.engine.engine import Engine, UpdateScale
-from recon.engine.routes.head_backwards import At, check_at
+from recon.engine.checks import At, check_at
+from recon.engine.engine import Engine
+from recon.engine.setting import UpdateScale
 from recon.engine.step_info import StepInfo
 from recon.methods import Method, create_method
 from recon.tasks.task import Task

@@ -147,7 +147,7 @@ def test_gradients_that_nearly_depend_on_each_other_are_told_apart_in_float32(
 def test_float32_inner_products_of_regular_gradients_are_taken_as_they_are(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon.engine.engine.gramian_of", pytest.fail)
+    monkeypatch.setattr("recon.engine.routes.weights.gramian_of", pytest.fail)
     net = Rows(torch.randn(5, 20_000, generator=torch.Generator().manual_seed(0)))
     recon.backward(net.losses(), net, recon.create_method(name))
     assert net.point.grad is not None
@@ -430,7 +430,7 @@ def test_at_the_representation_only_one_backward_runs_through_the_shared_part(x:
     losses, features = losses_and_features(net, x)
     engine.backward(losses, features)
     assert (trunk.count, heads[0]) == (1, 3)
-    assert engine._gradients is None  # no K x P buffer
+    assert engine._setting.shared._gradients is None  # no K x P buffer
     with pytest.raises(RuntimeError, match="second time"):
         features.sum().backward()
 
@@ -535,7 +535,7 @@ def test_known_weights_take_one_backward_and_give_the_same_gradients(
         grads.append(flat_grad(net))
         assert trunk.count == backwards
     assert info.weights is not None
-    torch.testing.assert_close(info.weights, method.values * engine._scale())
+    torch.testing.assert_close(info.weights, method.values * engine._setting.scale)
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
     assert method.steps == 2
 

@@ -274,7 +274,7 @@ def test_observed_loss_methods_look_for_the_shared_layers_as_often_for_many_task
         walks.append(module)
         return shared_layers(module)
 
-    monkeypatch.setattr("recon.engine.engine.shared_layers", counted)
+    monkeypatch.setattr("recon.engine.shared_part.shared_layers", counted)
 
     def number(tasks: int) -> int:
         shared, heads = nn.Linear(3, 2), {f"t{i}": nn.Linear(2, 1) for i in range(tasks)}

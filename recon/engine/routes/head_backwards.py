@@ -6,76 +6,39 @@ through the heads give the task gradients in the features; weighted, they go thr
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recon.gradients.graph import accumulate, reached_leaves
-from recon.gradients.wrappers import is_partly_shared
-from recon.methods import GramianMethod, LossMethod, Method, list_methods
+from recon.engine.precision import combining, full_precision
+from recon.engine.routes.route import Step
+from recon.engine.routes.weights import solved_weights
+from recon.gradients.buffer import TaskGradients
+from recon.gradients.graph import accumulate, reached_leaves, without_grad
+from recon.methods import GramianMethod
 
-At = Literal["parameters", "representation"]
 
+class HeadBackwards:
+    """K backwards through the heads, and one of their weighted gradients through the shared part.
 
-def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
-    """Refuse gradients at the representation where the method or the network has no use for them.
-
-    A single task is trained plainly in any case.
-
-    Raises:
-        ValueError: The method needs only losses, or the Jacobian; the network is branched; or ``at`` is unknown.
+    An analyzer of the step asks for the gradients in the parameters: K more backwards.
     """
-    if at not in get_args(At):
-        raise ValueError(f"at must be 'parameters' or 'representation', got {at!r}")
-    if at == "parameters" or tasks == 1:
-        return
-    check_weights_representations(method)
-    if is_partly_shared(shared):
-        raise ValueError(
-            "a branched network has features for each task and no single representation; "
-            "use at='parameters', or the network without branches"
-        )
 
-
-def check_weights_representations(method: Method) -> None:
-    """Refuse a method that cannot weight tasks by their gradients at the representation; the error says which can.
-
-    Raises:
-        ValueError: The method needs only losses, or the Jacobian.
-    """
-    if isinstance(method, GramianMethod):
-        return
-    if isinstance(method, LossMethod):
-        reason = "weights losses and takes one backward, where at='representation' has nothing to save"
-    else:
-        reason = "needs the Jacobian of the shared parameters, which at='representation' does not compute"
-    raise ValueError(
-        f"{type(method).__name__} {reason}; use at='parameters', or a Gramian method: "
-        f"{', '.join(list_methods(GramianMethod))} or one of yours derived from recon.GramianMethod"
-    )
-
-
-def check_representation(representation: Any) -> Tensor:
-    """The representation, if it is one tensor that the shared network has computed.
-
-    Raises:
-        TypeError: It is missing, or no tensor.
-        ValueError: It has no graph.
-    """
-    if representation is None:
-        raise TypeError(
-            "at='representation' needs the features that all heads take: give them to backward as representation=..., "
-            "or return (losses, features) from the closure of a step"
-        )
-    if not isinstance(representation, Tensor):
-        raise TypeError(
-            f"the representation is of type {type(representation).__name__}; it must be the one tensor that all heads "
-            "take. For features of several parts, or of each task, use at='parameters'"
-        )
-    if representation.grad_fn is None:
-        raise ValueError("the representation has no graph; hand over what the shared network returned, not detached")
-    return representation
+    def backward(self, step: Step) -> bool:
+        method, representation = step.method, step.features
+        if representation is None:
+            return False
+        assert isinstance(method, GramianMethod)
+        if step.observed:
+            step.info.layer_gramians = _parameter_gramians(step.shared.gradients, step.losses)
+        jacobian = head_gradients(step.losses, representation, step.shared.trainable())
+        with combining(jacobian.device, representation.dtype):
+            gramians = (jacobian @ jacobian.T).unsqueeze(0)
+            step.info.weights = solved_weights(step, method, gramians, jacobian)
+            weighted = step.info.weights @ jacobian
+        representation.backward(like_representation(weighted, representation))
+        step.watch_sum()
+        return True
 
 
 def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: AbstractSet[Tensor]) -> Tensor:
@@ -121,3 +84,13 @@ def like_representation(flat: Tensor, representation: Tensor) -> Tensor:
     if representation.is_complex():
         flat = torch.view_as_complex(flat.view(*representation.shape, 2))
     return flat.view(representation.shape).to(representation.dtype)
+
+
+def _parameter_gramians(gradients: TaskGradients, losses: Sequence[Tensor]) -> Tensor:
+    """Layer Gramians (L, K, K) for the analyzer alone; leaves every ``.grad`` as it was, and the graph."""
+    with without_grad(gradients.parameters):
+        for row, loss in enumerate(losses):
+            loss.backward(retain_graph=True, inputs=gradients.parameters)
+            gradients.fill_row(row)
+    with full_precision(gradients.jacobian.device):
+        return gradients.layer_gramians()
