@@ -22,6 +22,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from tabulate import tabulate
 from torch import Tensor, nn
 
 from recon.engine.engine import Engine
@@ -136,6 +137,8 @@ def walk(methods: Sequence[str], steps: int = STEPS) -> Paths:
 def ends_table(paths: Paths, steps: int) -> str:
     """Where the paths end, as a Markdown page: for each method and start x, y and the gap in percent."""
     starts = [f"from ({x:g}, {y:g})" for x, y in STARTS]
+    rows = [_ends(name, taken) for name, taken in paths.taken.items()]
+    alignment = ["left", *("right" for _ in ("reached", *starts))]
     lines = [
         "# Where each method ends on the toy problem",
         "",
@@ -143,17 +146,19 @@ def ends_table(paths: Paths, steps: int) -> str:
         "once, in percent of an objective's range over the Pareto front. *Reached*: from how many starts it is at most "
         f"{REACHED:.1%}. Adam at {LEARNING_RATE}, {steps:,} steps; methods with their default hyperparameters.",
         "",
-        f"| method | reached | {' | '.join(starts)} |",
-        f"| --- | ---: |{' ---: |' * len(starts)}",
+        tabulate(rows, ["method", "reached", *starts], tablefmt="pipe", colalign=alignment),
     ]
-    for name, taken in paths.taken.items():
-        ends, gaps = taken[:, -1], gap(taken[:, -1])
-        cells = [f"{x:.2f}, {y:.2f} ({part:.1%})" for (x, y), part in zip(ends, gaps, strict=True)]
-        lines.append(f"| `{name}` | {reached(taken)} of {len(STARTS)} | {' | '.join(cells)} |")
     if paths.left_out:
         lines += ["", "Left out:", ""]
         lines += [f"* `{name}`: {reason}" for name, reason in paths.left_out.items()]
     return "\n".join(lines) + "\n"
+
+
+def _ends(method: str, taken: Array) -> list[str]:
+    """A row of the table."""
+    ends, gaps = taken[:, -1], gap(taken[:, -1])
+    cells = [f"{x:.2f}, {y:.2f} ({part:.1%})" for (x, y), part in zip(ends, gaps, strict=True)]
+    return [f"`{method}`", f"{reached(taken)} of {len(STARTS)}", *cells]
 
 
 def reached(taken: Array) -> int:

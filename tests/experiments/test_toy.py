@@ -86,7 +86,7 @@ def test_the_sum_of_losses_sticks_in_the_valley() -> None:
 def test_figure_and_table_are_written(tmp_path: Path) -> None:
     table, figure = toy(tmp_path / "new", ["joint", "krum"], steps=3)
     text = table.read_text()
-    assert "| `joint` | 0 of 5 | -8.44, 7.44 (" in text
+    assert "| `joint` | 0 of 5 | -8.44, 7.44 (" in " ".join(text.split())
     assert "* `krum`: krum: n_byzantine=0" in text
     assert imread(figure).shape[2] in (3, 4)
 

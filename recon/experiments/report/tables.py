@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tabulate import tabulate
+
 VARIANT_NAMES = {
     "single": "one network per task",
     "plain": "",
@@ -36,10 +38,12 @@ def row_name(row: Row) -> str:
 def markdown_table(summary: Sequence[Row]) -> str:
     """The summary as a Markdown table: metrics, delta-m, parameters, FLOPs and their growth, conflict rate.
 
-    Where tasks differ in their numbers of metrics, delta-m has two columns: ours, over each task's metrics first
-    (higher is better), and CAGrad's, over all metrics at once (lower is better); otherwise one is the other's negative.
-    More metrics than fit on a page are averaged over tasks; ``table.csv`` and ``results.json`` have them all. Times are
-    left to ``results.json``: runs share the machine, and their times compare nothing.
+    Delta-m has two columns where tasks differ in their numbers of metrics: ours, over each task's
+    metrics first (higher is better), and CAGrad's, over all metrics at once (lower is better).
+    Elsewhere one is the other's negative, and one column is shown.
+
+    More metrics than fit on a page are averaged over tasks; ``table.csv`` and ``results.json`` have
+    them all. Times stand in ``results.json`` only: runs share the machine, so times compare nothing.
     """
     metrics = _metric_columns(summary)
     columns = [
@@ -54,9 +58,8 @@ def markdown_table(summary: Sequence[Row]) -> str:
     ]
     header = ["", *(title for title, _ in columns)]
     rows = [[row_name(row), *(cell(row) for _, cell in columns)] for row in summary]
-    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    lines = [_line(header, widths), "| " + " | ".join("-" * width for width in widths) + " |"]
-    return "\n".join(lines + [_line(row, widths) for row in rows]) + "\n"
+    alignment = ["left", *("right" for _ in columns)]
+    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
 
 
 def csv_table(summary: Sequence[Row]) -> str:
@@ -127,11 +130,3 @@ def _spread(value: Mapping[str, float | None] | None, style: str) -> str:
         return ""
     text = style.format(value["mean"])
     return text if value["std"] is None else f"{text} ± {style.replace('+', '').format(value['std'])}"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (
-        cell.ljust(width) if i == 0 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "| " + " | ".join([first, *others]) + " |"
