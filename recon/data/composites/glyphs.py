@@ -1,6 +1,7 @@
 """Glyphs: a digit and a letter in one image, rendered on the spot. No download."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +34,8 @@ class Glyphs(CompositesModule):
         train_size: Number of training images.
         test_size: Number of test images.
         batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
-        seed: Seed of the images.
-        shuffle_seed: Together with the epoch defines the order of training data. By default the run's seed as
-            Lightning's ``seed_everything`` has set it, or 0.
+        loading: ``eval_batch_size``, ``seed`` of the images, and ``shuffle_seed`` as
+            :class:`~recon.data.composites.module.CompositesModule` takes them.
     """
 
     def __init__(
@@ -44,11 +43,9 @@ class Glyphs(CompositesModule):
         train_size: int = 10_000,
         test_size: int = 2_000,
         batch_size: int = 128,
-        eval_batch_size: int = 1000,
-        seed: int = 0,
-        shuffle_seed: int | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(train_size, test_size, batch_size, eval_batch_size, seed, shuffle_seed)
+        super().__init__(train_size, test_size, batch_size, **loading)
         self.tasks = [classification("digit", len(DIGITS)), classification("letter", len(LETTERS))]
 
     def compose(self, split: Split) -> Composites:

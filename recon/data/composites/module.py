@@ -78,9 +78,9 @@ class CompositesModule(LightningDataModule, ABC):
         train_size: int,
         test_size: int,
         batch_size: int,
-        eval_batch_size: int,
-        seed: int,
-        shuffle_seed: int | None,
+        eval_batch_size: int = 1000,
+        seed: int = 0,
+        shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {

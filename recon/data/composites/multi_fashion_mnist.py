@@ -13,6 +13,7 @@ test images. The published pairing is not reproducible from the raw files, so ou
 import hashlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,10 +46,8 @@ class MultiFashionMNIST(CompositesModule):
         train_size: Number of training pairs, the first of the sequence.
         test_size: Number of test pairs, the first of the sequence.
         batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
-        seed: Seed of the pairing.
-        shuffle_seed: Together with the epoch defines the order of training data. By default the run's seed as
-            Lightning's ``seed_everything`` has set it, or 0.
+        loading: ``eval_batch_size``, ``seed`` of the pairing, and ``shuffle_seed`` as
+            :class:`~recon.data.composites.module.CompositesModule` takes them.
 
     Raises:
         ValueError: When the data are asked for: raw files are missing and cannot be downloaded, or are damaged.
@@ -60,11 +59,9 @@ class MultiFashionMNIST(CompositesModule):
         train_size: int = 120_000,
         test_size: int = 20_000,
         batch_size: int = 256,
-        eval_batch_size: int = 1000,
-        seed: int = 0,
-        shuffle_seed: int | None = None,
+        **loading: Any,
     ) -> None:
-        super().__init__(train_size, test_size, batch_size, eval_batch_size, seed, shuffle_seed)
+        super().__init__(train_size, test_size, batch_size, **loading)
         self.root = Path(root).expanduser()
         self.tasks = [classification("digit", 10), classification("fashion", 10)]
 

@@ -4,13 +4,14 @@ Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", 
 own benchmark.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from recon.data.dense.layout import label_folders
 from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Disparity, Labels
-from recon.tasks.per_pixel import Aggregation
+from recon.tasks.per_pixel import depth, segmentation
 
 CLASS_NAMES = {
     7: ("flat", "construction", "object", "nature", "sky", "human", "vehicle"),
@@ -34,15 +35,11 @@ class CityScapes(DenseDataModule):
             labels are in ``label_7`` or ``label``, and 19 classes in ``label_19``.
         classes: Number of classes, 7 or 19.
         batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
-        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
-        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
-        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
-            seed as Lightning's ``seed_everything`` has set it, or 0.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
+        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and ``shuffle_seed`` as
+            :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
         ValueError: Another number of classes, a number that is too small, or an unknown or repeated task; from
@@ -57,32 +54,28 @@ class CityScapes(DenseDataModule):
         root: str | Path,
         classes: Literal[7, 19] = 7,
         batch_size: int = 8,
-        eval_batch_size: int = 8,
-        augment: bool = True,
-        aggregation: Aggregation = "dataset",
-        num_workers: int = 0,
-        shuffle_seed: int | None = None,
         tasks: tuple[str, ...] = ("segmentation", "depth"),
         height: int = 128,
         width: int = 256,
+        **loading: Any,
     ) -> None:
         if classes not in (7, 19):
             raise ValueError(f"classes is {classes}; CityScapes has 7 or 19")
         self.classes = classes
-        self.class_names = CLASS_NAMES[classes]
         super().__init__(
             root=root,
-            classes=classes,
-            quantities={"segmentation": Labels(classes, label_folders(classes)), "depth": Disparity()},
+            targets={
+                "segmentation": (
+                    Labels(classes, label_folders(classes)),
+                    partial(segmentation, classes=classes, class_names=CLASS_NAMES[classes]),
+                ),
+                "depth": (Disparity(), depth),
+            },
             tasks=tasks,
             height=height,
             width=width,
             batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            augment=augment,
-            aggregation=aggregation,
-            num_workers=num_workers,
-            shuffle_seed=shuffle_seed,
+            **loading,
         )
 
     @property

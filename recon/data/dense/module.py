@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -23,8 +23,15 @@ from recon.data.dense.layout import SPLITS, UNFINISHED, SceneFolder, Split
 from recon.data.dense.quantities import Quantity
 from recon.errors import unknown_name
 from recon.tasks.names import check_task_names
-from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
+from recon.tasks.per_pixel import Aggregation
 from recon.tasks.task import Task
+
+
+class TaskKind(Protocol):
+    """A kind of task, such as :func:`recon.tasks.depth`; one with options is a ``partial``."""
+
+    def __call__(self, name: str, *, aggregation: Aggregation) -> Task:
+        """The task of this kind with a name."""
 
 
 class DenseDataModule(LightningDataModule):
@@ -36,8 +43,7 @@ class DenseDataModule(LightningDataModule):
 
     Args:
         root: The layout's folder.
-        classes: Number of classes of the segmentation.
-        quantities: Task name -> what its targets are.
+        targets: Task name -> the quantity that its targets are, and the kind of the task. A name decides nothing.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
@@ -52,7 +58,6 @@ class DenseDataModule(LightningDataModule):
     Attributes:
         tasks: The tasks, in the order of ``tasks``.
         input_shape: Channels, height and width of one image.
-        class_names: Names of the classes, for the legend of pictures; their numbers where there are none.
         expected: Number of scenes by split; another number gives a warning.
         cure: How to come by the layout, for errors.
 
@@ -60,24 +65,22 @@ class DenseDataModule(LightningDataModule):
         ValueError: A number that is too small, or an unknown or repeated task.
     """
 
-    class_names: tuple[str, ...] = ()
     expected: ClassVar[Mapping[Split, int]] = {}
     cure: ClassVar[str] = "`recon data verify` says whether a layout is sound"
 
     def __init__(
         self,
         root: str | Path,
-        classes: int,
-        quantities: Mapping[str, Quantity],
+        targets: Mapping[str, tuple[Quantity, TaskKind]],
         tasks: Sequence[str],
         height: int,
         width: int,
         batch_size: int,
-        eval_batch_size: int,
-        augment: bool,
-        aggregation: Aggregation,
-        num_workers: int,
-        shuffle_seed: int | None,
+        eval_batch_size: int = 8,
+        augment: bool = True,
+        aggregation: Aggregation = "dataset",
+        num_workers: int = 0,
+        shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
         positive = {"height": height, "width": width, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
@@ -88,8 +91,9 @@ class DenseDataModule(LightningDataModule):
             if number is not None and number < 0:
                 raise ValueError(f"{name} is {number}; it must not be negative")
         self.root = Path(root).expanduser()
-        self.quantities = _selected(quantities, tasks)
-        self.tasks = [_task(name, classes, aggregation, self.class_names) for name in tasks]
+        _check_selection(tasks, targets)
+        self.quantities = {name: targets[name][0] for name in tasks}
+        self.tasks = [targets[name][1](name, aggregation=aggregation) for name in tasks]
         self.input_shape = (3, height, width)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -184,16 +188,9 @@ class DenseDataModule(LightningDataModule):
         return progress.processed
 
 
-def _selected(quantities: Mapping[str, Quantity], tasks: Sequence[str]) -> dict[str, Quantity]:
+def _check_selection(tasks: Sequence[str], targets: Mapping[str, object]) -> None:
     if not check_task_names(tasks):
-        raise ValueError(f"tasks is empty; give some of {', '.join(quantities)}")
+        raise ValueError(f"tasks is empty; give some of {', '.join(targets)}")
     for name in tasks:
-        if name not in quantities:
-            raise unknown_name("task", name, quantities)
-    return {name: quantities[name] for name in tasks}
-
-
-def _task(name: str, classes: int, aggregation: Aggregation, class_names: Sequence[str]) -> Task:
-    if name == "segmentation":
-        return segmentation(name, classes, aggregation, class_names)
-    return {"depth": depth, "normals": normals}[name](name, aggregation)
+        if name not in targets:
+            raise unknown_name("task", name, targets)

@@ -4,12 +4,13 @@ Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference fro
 classes of Couprie et al., "Indoor Semantic Segmentation using depth information", ICLR 2013.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Depth, Labels, Normals
-from recon.tasks.per_pixel import Aggregation
+from recon.tasks.per_pixel import depth, normals, segmentation
 
 CLASS_NAMES = (
     *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall"),
@@ -28,22 +29,17 @@ class NYUv2(DenseDataModule):
     Args:
         root: Folder of the layout that ``recon data prepare nyuv2`` makes (:mod:`recon.data.dense.layout`).
         batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
-        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
-        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
-        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
-            seed as Lightning's ``seed_everything`` has set it, or 0.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
+        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and ``shuffle_seed`` as
+            :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
         ValueError: A number that is too small, or an unknown or repeated task; from ``prepare_data`` on: a file is
             missing, cannot be read, or is not what it should be.
     """
 
-    class_names = CLASS_NAMES
     expected: ClassVar = {"train": 795, "val": 654}
     cure = "`recon data prepare nyuv2` makes the layout"
 
@@ -51,26 +47,24 @@ class NYUv2(DenseDataModule):
         self,
         root: str | Path,
         batch_size: int = 2,
-        eval_batch_size: int = 8,
-        augment: bool = True,
-        aggregation: Aggregation = "dataset",
-        num_workers: int = 0,
-        shuffle_seed: int | None = None,
         tasks: tuple[str, ...] = ("segmentation", "depth", "normals"),
         height: int = 288,
         width: int = 384,
+        **loading: Any,
     ) -> None:
         super().__init__(
             root=root,
-            classes=CLASSES,
-            quantities={"segmentation": Labels(CLASSES), "depth": Depth(), "normals": Normals()},
+            targets={
+                "segmentation": (
+                    Labels(CLASSES),
+                    partial(segmentation, classes=CLASSES, class_names=CLASS_NAMES),
+                ),
+                "depth": (Depth(), depth),
+                "normals": (Normals(), normals),
+            },
             tasks=tasks,
             height=height,
             width=width,
             batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            augment=augment,
-            aggregation=aggregation,
-            num_workers=num_workers,
-            shuffle_seed=shuffle_seed,
+            **loading,
         )

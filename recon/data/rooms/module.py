@@ -1,7 +1,8 @@
 """Scenes: built-in rooms with classes, depth and surface normals, rendered on the spot. No download."""
 
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +13,8 @@ from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
 from recon.data.rooms.folder import Rooms
 from recon.data.rooms.scene import CLASSES
 from recon.errors import unknown_name
-from recon.tasks.per_pixel import Aggregation
+from recon.tasks.per_pixel import depth as depth_task
+from recon.tasks.per_pixel import normals, segmentation
 
 DepthUnit = Literal["metres", "inverse"]
 
@@ -40,17 +42,14 @@ class Scenes(DenseDataModule):
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
         augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
-        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
-        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
-        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
-            seed as Lightning's ``seed_everything`` has set it, or 0.
+        loading: ``aggregation``, ``num_workers`` and ``shuffle_seed`` as
+            :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
         ValueError: A number that is too small, or an unknown or repeated name; from ``prepare_data`` on: the root is
             of something else, and is left as it is.
     """
 
-    class_names = CLASSES
     cure = "remove that folder, and the rooms are rendered again"
 
     def __init__(
@@ -66,9 +65,7 @@ class Scenes(DenseDataModule):
         batch_size: int = 8,
         eval_batch_size: int = 32,
         augment: bool = False,
-        aggregation: Aggregation = "dataset",
-        num_workers: int = 0,
-        shuffle_seed: int | None = None,
+        **loading: Any,
     ) -> None:
         for name, size in (("train_size", train_size), ("val_size", val_size)):
             if size < 1:
@@ -81,11 +78,13 @@ class Scenes(DenseDataModule):
         self.depth = depth
         super().__init__(
             root=user_cache() / "recon" / self.rooms.name if root is None else root,
-            classes=len(CLASSES),
-            quantities={
-                "segmentation": Labels(len(CLASSES)),
-                "depth": Depth() if depth == "metres" else _InverseDepth(),
-                "normals": Normals(),
+            targets={
+                "segmentation": (
+                    Labels(len(CLASSES)),
+                    partial(segmentation, classes=len(CLASSES), class_names=CLASSES),
+                ),
+                "depth": (Depth() if depth == "metres" else _InverseDepth(), depth_task),
+                "normals": (Normals(), normals),
             },
             tasks=tasks,
             height=height,
@@ -93,9 +92,7 @@ class Scenes(DenseDataModule):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             augment=augment,
-            aggregation=aggregation,
-            num_workers=num_workers,
-            shuffle_seed=shuffle_seed,
+            **loading,
         )
 
     @property
