@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
+from recon.experiments.entry import MethodEntry
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.plan import Entry, Run
+from recon.experiments.plan import Run
 from recon.files.checksum import sealed
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import normals
 
 TASKS = [classification("digit", 10), normals("normals")]
-RUN = Run("joint-plain-seed0", "joint", "plain", 0, Entry("joint"))
-SINGLE = Run("single-digit-seed0", "single", "single", 0, Entry("joint"), task="digit")
+RUN = Run("joint-plain-seed0", "joint", "plain", 0, MethodEntry("joint"))
+SINGLE = Run("single-digit-seed0", "single", "single", 0, MethodEntry("joint"), task="digit")
 ANGLES = {"mean_angle": 30.0, "median_angle": 20.5, "within_11_25": 0.25, "within_22_5": 0.5, "within_30": 0.75}
 RESULT: dict[str, Any] = {
     "id": "joint-plain-seed0",

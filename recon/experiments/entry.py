@@ -1,0 +1,66 @@
+"""A method's entry in a plan: its hyperparameters, and how it is run."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from recon.engine.checks import At, check_weights_representations
+from recon.errors import unknown_name
+from recon.files.folder_names import check_folder_name
+from recon.methods import create_method
+from recon.methods.base.registry import method_name
+
+Variant = Literal["single", "plain", "recon", "random", "first", "last"]
+VARIANTS: tuple[str, ...] = get_args(Variant)
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method and how it is run.
+
+    Attributes:
+        method: Registered name.
+        options: Its hyperparameters.
+        variants: ``plain``; ``recon``: the top-k layers of the conflict map branched; controls ``random``, ``first``,
+            ``last``: k other layers branched.
+        seeds: One run each.
+        name: Stands for the method in ids and tables, when a plan has it twice with different options or maps.
+        map: File of a conflict map for these +Recon runs, instead of the plan's.
+        at: Where a Gramian method takes the task gradients; ``representation`` is for plain training only.
+    """
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    variants: tuple[str, ...] = ("plain", "recon")
+    seeds: tuple[int, ...] = (0,)
+    name: str = ""
+    map: str | None = None
+    at: At = "parameters"
+
+    @property
+    def label(self) -> str:
+        return self.name or self.method
+
+    def check(self) -> None:
+        """Check what :meth:`Plan.check` says of each entry."""
+        method = create_method(self.method, **self.options)
+        check_folder_name(self.label, f"name of the entry {self.method}")
+        if self.label == "joint" and method_name(self.method) != "joint":
+            raise ValueError(f"an entry named 'joint' runs {self.method}, and conflict maps are joint's; name it anew")
+        for key in ("variants", "seeds"):
+            if not getattr(self, key):
+                raise ValueError(f"method {self.label} has no {key}, so it would not run; give some, or take it out")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"method {self.label} has the seed {seed}; a seed is from 0 to 2**32 - 1")
+        for variant in self.variants:
+            if variant not in VARIANTS[1:]:
+                raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
+        if self.map is not None and "recon" not in self.variants:
+            raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
+        if self.at == "representation":
+            check_weights_representations(method)
+            if self.variants != ("plain",):
+                raise ValueError(
+                    f"method {self.label}: a branched network has no single representation; "
+                    f"with at: representation give variants: [plain], got {list(self.variants)}"
+                )
