@@ -8,7 +8,7 @@ from typing import Any
 from recon.data.dense.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
-from recon.data.rooms.scene import CLASSES
+from recon.data.rooms.room import CLASSES
 from recon.files.reading import read_object, require
 from recon.progress import Advance, counted
 

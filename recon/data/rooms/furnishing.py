@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recon.data.rooms.scene import CLASSES, Body, Camera, Light, Room, Scene
+from recon.data.rooms.room import CLASSES, Body, Camera, Light, Room, Scene
 from recon.data.rooms.shapes import Ball, Box, Cylinder, Shape, Vector
 from recon.data.rooms.textures import Colour, Framed, Texture, random_texture
 

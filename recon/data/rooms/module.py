@@ -11,7 +11,7 @@ from recon.data.cache import user_cache
 from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
 from recon.data.rooms.folder import Rooms
-from recon.data.rooms.scene import CLASSES
+from recon.data.rooms.room import CLASSES
 from recon.errors import unknown_name
 from recon.tasks.per_pixel import depth as depth_task
 from recon.tasks.per_pixel import normals, segmentation

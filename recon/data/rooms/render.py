@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.data.rooms.scene import CLASSES, Light, Scene
+from recon.data.rooms.room import CLASSES, Light, Scene
 from recon.data.rooms.shapes import Shape, Vectors, dot
 
 _CEILING, _FLOOR, _WALL = (CLASSES.index(name) for name in ("ceiling", "floor", "wall"))

@@ -5,7 +5,7 @@ import numpy as np
 from recon.data.dense.layout import Split
 from recon.data.rooms.furnishing import random_scene
 from recon.data.rooms.render import cast, shade
-from recon.data.rooms.scene import Camera, Scene
+from recon.data.rooms.room import Camera, Scene
 from recon.data.rooms.sensor import lost_depth, photograph
 from recon.data.rooms.shapes import dot
 
@@ -17,7 +17,7 @@ def room(seed: int, split: Split, index: int, height: int, width: int) -> dict[s
 
     Returns:
         ``image`` ``(H, W, 3)``, uint8: the mean of two rays a pixel, with the camera's noise and vignette.
-        ``label`` ``(H, W)``, int8: index into :data:`~recon.data.rooms.scene.CLASSES`; every pixel has one.
+        ``label`` ``(H, W)``, int8: index into :data:`~recon.data.rooms.room.CLASSES`; every pixel has one.
         ``depth`` ``(H, W)``, float32: metres along the optical axis (not along the ray), as in NYUv2; 0 where lost.
         ``normal`` ``(H, W, 3)``, float32: unit vectors that face the camera, in its frame (x right, y up, z towards the
         camera); zero where depth is lost.

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from recon.data.rooms.render import Hits, hidden
-from recon.data.rooms.scene import Scene
+from recon.data.rooms.room import Scene
 from recon.data.rooms.shapes import Vectors, dot
 
 _BASELINE = 0.075  # metres from the camera to the depth sensor's projector, on its right

@@ -9,8 +9,8 @@ import pytest
 from recon.data.dense.layout import verify_layout
 from recon.data.rooms import folder as module
 from recon.data.rooms.folder import Rooms
+from recon.data.rooms.room import CLASSES
 from recon.data.rooms.sample import room
-from recon.data.rooms.scene import CLASSES
 
 ROOMS = Rooms(train_size=3, val_size=2, height=12, width=16, seed=0)
 

@@ -8,7 +8,7 @@ import pytest
 
 from recon.data.rooms.furnishing import random_scene
 from recon.data.rooms.render import cast, hidden, shade
-from recon.data.rooms.scene import CLASSES, Body, Camera, Light, Room, Scene
+from recon.data.rooms.room import CLASSES, Body, Camera, Light, Room, Scene
 from recon.data.rooms.shapes import Ball, Box, Cylinder, Shape
 from recon.data.rooms.textures import Solid
 

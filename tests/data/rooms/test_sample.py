@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recon.data.rooms.furnishing import random_scene
+from recon.data.rooms.room import CLASSES, Camera
 from recon.data.rooms.sample import Split, room
-from recon.data.rooms.scene import CLASSES, Camera
 
 SIZE = (48, 64)
 
