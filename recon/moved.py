@@ -70,6 +70,9 @@ MODULES = {
 """Old module -> the modules that now hold its public names."""
 
 NAMES: dict[str, str] = {
+    "recon.data.Scenes": "recon.data.Rooms",
+    "recon.data.layout.SceneFolder": "recon.data.dense.layout.DenseFolder",
+    "recon.data.scenes.Scenes": "recon.data.Rooms",
     "recon.training.Branching": "recon.training.BranchOptions",
     "recon.training.branching.Branching": "recon.training.BranchOptions",
     "recon.training.branching.branched": "recon.training.branch_options.network_for",
@@ -113,6 +116,19 @@ class OldPlaces(MetaPathFinder, Loader):
             raise AttributeError(f"module {old!r} is now {' and '.join(places)}, which have no {name!r}")
 
         module.__getattr__ = found  # type: ignore[method-assign]
+
+
+def with_new_names(configuration: Any) -> Any:
+    """A configuration in which classes have their new names: what is the same under either compares equal.
+
+    >>> with_new_names({"data": {"class_path": "recon.data.Scenes"}})
+    {'data': {'class_path': 'recon.data.Rooms'}}
+    """
+    if isinstance(configuration, dict):
+        return {key: with_new_names(value) for key, value in configuration.items()}
+    if isinstance(configuration, list):
+        return [with_new_names(value) for value in configuration]
+    return NAMES.get(configuration, configuration) if isinstance(configuration, str) else configuration
 
 
 def keep_old_places() -> None:

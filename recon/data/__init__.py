@@ -1,9 +1,15 @@
-"""Data modules: each has its ``tasks`` and its ``input_shape``, and yields ``(x, {task: target})``."""
+"""Data modules, which say their tasks and their input's shape, and yield ``(x, {task: target})``.
+
+They import files and tasks, and nothing of networks or training.
+"""
 
 from recon.data.composites.glyphs import Glyphs
 from recon.data.composites.multi_fashion_mnist import MultiFashionMNIST
 from recon.data.dense.cityscapes import CityScapes
 from recon.data.dense.nyuv2 import NYUv2
-from recon.data.rooms.module import Scenes
+from recon.data.rooms.module import Rooms
+from recon.moved import renamed
 
-__all__ = ["CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "Scenes"]
+__all__ = ["CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "Rooms"]
+
+__getattr__ = renamed(__name__)

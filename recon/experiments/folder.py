@@ -19,6 +19,7 @@ from recon.experiments.result import checked_result
 from recon.files.atomic import remove_leftovers, write_json
 from recon.files.checksum import sealed
 from recon.files.reading import read_object
+from recon.moved import with_new_names
 from recon.tasks.task import Task
 
 
@@ -40,7 +41,8 @@ class Identity:
         """The identity of a plan on its data, which must have been prepared."""
         maps = {path: hashlib.sha256(map_file(path).read_bytes()).hexdigest() for path in plan.maps}
         folder = None if fit.root is None else str(Path(fit.root).expanduser().resolve())
-        by_path = json.loads(json.dumps({**plan.to_dict(), "data": folder, "map_sha256": maps}))
+        record = {**plan.to_dict(), "data": folder, "map_sha256": maps}
+        by_path = with_new_names(json.loads(json.dumps(record)))
         content = content_of(fit.data())
         if content is None:
             return cls(by_path, by_path)
@@ -163,7 +165,8 @@ class ResultsFolder:
 
 
 def _completed(identity: dict[str, Any]) -> dict[str, Any]:
-    """An identity that an earlier version wrote, with what was not to be chosen then."""
+    """An identity that an earlier version wrote, with what was not to be chosen then, and under new names."""
+    identity = with_new_names(identity)
     plan = {key: value for key, value in identity.items() if key in {each.name for each in fields(Plan)}}
     try:
         return {**identity, **json.loads(json.dumps(Plan.from_dict(plan).to_dict()))}

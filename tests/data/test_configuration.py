@@ -14,7 +14,7 @@ KEYS = {
     "MultiFashionMNIST": COMPOSITES | {"root"},
     "NYUv2": DENSE,
     "CityScapes": DENSE | {"classes"},
-    "Scenes": DENSE | {"train_size", "val_size", "seed", "depth"},
+    "Rooms": DENSE | {"train_size", "val_size", "seed", "depth"},
 }
 
 

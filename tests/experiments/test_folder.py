@@ -128,6 +128,17 @@ def test_a_folder_that_knows_its_data_by_path_goes_on_and_knows_them_by_content_
         claim(tiny(), root, out)
 
 
+def test_a_folder_begun_under_the_old_name_of_a_class_goes_on_under_the_new_one(
+    tiny: PlanFactory, tmp_path: Path
+) -> None:
+    def rooms(name: str) -> Plan:
+        return tiny(fit={**tiny().fit, "data": {"class_path": f"recon.data.{name}"}})
+
+    (tmp_path / "plan.json").write_text(json.dumps({**rooms("Scenes").to_dict(), "data": None, "map_sha256": {}}))
+    hold(rooms("Rooms"), None, LightningDataModule(), tmp_path)
+    hold(rooms("Scenes"), None, LightningDataModule(), tmp_path)
+
+
 def test_data_that_do_not_say_what_they_read_are_known_by_their_folder(
     root: Path, tiny: PlanFactory, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule
 from torch import nn
 
-from recon.data import Glyphs, MultiFashionMNIST
+from recon.data import Glyphs, MultiFashionMNIST, Rooms
 
 
 def instantiate(base: type, class_path: str, **init_args: object) -> object:
@@ -36,3 +36,10 @@ def test_a_data_module_comes_from_its_class_path(tmp_path: Path) -> None:
     assert isinstance(data, MultiFashionMNIST)
     assert data.sizes["train"] == 5
     assert isinstance(instantiate(LightningDataModule, "recon.data.Glyphs"), Glyphs)
+
+
+def test_a_class_path_from_before_a_renaming_still_makes_the_class() -> None:
+    with pytest.warns(FutureWarning, match=r"recon\.data\.Scenes is now recon\.data\.Rooms"):
+        data = instantiate(LightningDataModule, "recon.data.Scenes", train_size=5)
+    assert isinstance(data, Rooms)
+    assert data.rooms.train_size == 5

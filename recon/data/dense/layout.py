@@ -29,7 +29,7 @@ UNFINISHED = "preparing.json"
 """Is in the root of a layout while ``recon data prepare`` makes it."""
 
 
-class SceneFolder(Dataset[Batch]):
+class DenseFolder(Dataset[Batch]):
     """One split of a layout, indexed by ``(epoch, indices)``; all headers are checked at once, values when read.
 
     Args:
@@ -59,7 +59,7 @@ class SceneFolder(Dataset[Batch]):
         """Every file that is read."""
         return [folder.file(index) for folder in (self.image, *self.targets.values()) for index in range(self.length)]
 
-    def through(self, views: Callable[[int, int], View]) -> "SceneFolder":
+    def through(self, views: Callable[[int, int], View]) -> "DenseFolder":
         """The same scenes, of which is seen what ``(epoch, index)`` -> view says, and not all."""
         seen = copy(self)
         seen.views = views
@@ -129,7 +129,7 @@ def verify_layout(
         targets["normals"] = Normals()
     if size is None:
         size = _Folder.find(root / SPLITS[0], Image()).size(0)
-    splits = {split: SceneFolder(root / split, size, targets) for split in SPLITS}
+    splits = {split: DenseFolder(root / split, size, targets) for split in SPLITS}
     total = sum(len(scenes) for scenes in splits.values())
     done = count(1)
     contents: dict[Split, Contents] = {}

@@ -19,7 +19,7 @@ from recon.data.batches import (
     run_seed,
 )
 from recon.data.dense.augmentation import RandomViews
-from recon.data.dense.layout import SPLITS, UNFINISHED, SceneFolder, Split
+from recon.data.dense.layout import SPLITS, UNFINISHED, DenseFolder, Split
 from recon.data.dense.quantities import Quantity
 from recon.errors import unknown_name
 from recon.tasks.names import check_task_names
@@ -100,7 +100,7 @@ class DenseDataModule(LightningDataModule):
         self.augment = augment
         self.num_workers = num_workers
         self.shuffle_seed = shuffle_seed
-        self._scenes: dict[Split, SceneFolder] = {}
+        self._scenes: dict[Split, DenseFolder] = {}
 
     @property
     def dataset_name(self) -> str:
@@ -108,7 +108,7 @@ class DenseDataModule(LightningDataModule):
         _, height, width = self.input_shape
         return f"{type(self).__name__}(height={height}, width={width})"
 
-    def scenes(self, split: Split) -> SceneFolder:
+    def scenes(self, split: Split) -> DenseFolder:
         """A split as it is on disk, its files checked when it is first asked for.
 
         Raises:
@@ -119,7 +119,7 @@ class DenseDataModule(LightningDataModule):
             if (self.root / UNFINISHED).exists():
                 raise ValueError(f"{self.root} is unfinished; the 'recon data prepare' that began it goes on with it")
             try:
-                scenes = SceneFolder(self.root / split, (size[0], size[1]), self.quantities)
+                scenes = DenseFolder(self.root / split, (size[0], size[1]), self.quantities)
             except ValueError as error:
                 raise ValueError(f"{error}; {self.cure}") from error
             if len(scenes) != self.expected.get(split, len(scenes)):
@@ -167,7 +167,7 @@ class DenseDataModule(LightningDataModule):
         """The **val split**, in order."""
         return self.val_dataloader()
 
-    def _loader(self, scenes: SceneFolder, batches: Iterable[EpochBatch]) -> DataLoader[Batch]:
+    def _loader(self, scenes: DenseFolder, batches: Iterable[EpochBatch]) -> DataLoader[Batch]:
         return DataLoader(
             scenes,
             batch_size=None,

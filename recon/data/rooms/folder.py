@@ -3,7 +3,7 @@
 Every file is written atomically, so that an interrupted folder is gone on with: a room is finished when its four files
 are there. 1,000 rooms of 96 x 128 pixels take 35 seconds of processor time (measured), shared by the cores there are:
 
-    time python -c "from recon.data import Scenes; Scenes(train_size=1000, val_size=1, root='rooms').prepare_data()"
+    time python -c "from recon.data import Rooms; Rooms(train_size=1000, val_size=1, root='rooms').prepare_data()"
 """
 
 import json
@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from recon.data.dense.layout import SPLITS, Split
-from recon.data.rooms.sample import room
+from recon.data.rooms.sample import render_room
 from recon.files.atomic import atomic_path, write_json
 from recon.files.reading import open_regular
 from recon.progress import Advance, counted
@@ -36,7 +36,7 @@ _SHARE = 16  # rooms that are worth a process of their own
 
 
 @dataclass(frozen=True)
-class Rooms:
+class RoomFolder:
     """A set of rooms: all that its files depend on, besides the generator's version.
 
     Args:
@@ -133,7 +133,7 @@ class _Rendering:
     A process whose parent is killed finishes its share and ends; until then it holds the lock that it inherited.
     """
 
-    rooms: Rooms
+    rooms: RoomFolder
     root: Path
     lacking: list[tuple[Split, int]]
 
@@ -175,7 +175,7 @@ class _Rendering:
                 done.value += 1
 
     def _make(self, split: Split, index: int) -> None:
-        arrays = room(self.rooms.seed, split, index, self.rooms.height, self.rooms.width)
+        arrays = render_room(self.rooms.seed, split, index, self.rooms.height, self.rooms.width)
         for folder in _FOLDERS:
             path = self.root / split / folder / f"{index}.npy"
             with atomic_path(path) as unfinished, unfinished.open("wb") as file:

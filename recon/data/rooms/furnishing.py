@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recon.data.rooms.room import CLASSES, Body, Camera, Light, Room, Scene
+from recon.data.rooms.room import CLASSES, Body, Camera, Light, Room, Shell
 from recon.data.rooms.shapes import Ball, Box, Cylinder, Shape, Vector
 from recon.data.rooms.textures import Colour, Framed, Texture, random_texture
 
@@ -16,20 +16,20 @@ _CLEARANCE = 0.7  # metres between the camera and the furniture, at least
 _VIEW = 0.75  # cosine of the angle from where the camera looks, within which furniture stands
 
 
-def random_scene(generator: np.random.Generator) -> Scene:
-    """Draw a scene."""
+def random_room(generator: np.random.Generator) -> Room:
+    """Draw a furnished room."""
     palette = [_colour(generator) for _ in range(_PALETTE)]
     half = (
         float(generator.uniform(1.8, 3.2)),
         float(generator.uniform(1.15, 1.5)),
         float(generator.uniform(1.8, 3.2)),
     )
-    room = Room(Box((0, half[1], 0), 0, half), *(random_texture(generator, palette) for _ in range(3)))
+    shell = Shell(Box((0, half[1], 0), 0, half), *(random_texture(generator, palette) for _ in range(3)))
     camera = _camera(generator, half)
     lights = [_light(generator, half) for _ in range(generator.integers(1, 4))]
     furnishing = _Furnishing(generator, half, palette, camera)
     furnishing.furnish()
-    return Scene(room, furnishing.bodies, lights, camera)
+    return Room(shell, furnishing.bodies, lights, camera)
 
 
 def _colour(generator: np.random.Generator) -> Colour:

@@ -1,4 +1,4 @@
-"""Scenes: built-in rooms with classes, depth and surface normals, rendered on the spot. No download."""
+"""Rooms: built-in rooms with classes, depth and surface normals, rendered on the spot. No download."""
 
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from recon.data.cache import user_cache
 from recon.data.dense.module import DenseDataModule
 from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
-from recon.data.rooms.folder import Rooms
+from recon.data.rooms.folder import RoomFolder
 from recon.data.rooms.room import CLASSES
 from recon.errors import unknown_name
 from recon.tasks.per_pixel import depth as depth_task
@@ -19,7 +19,7 @@ from recon.tasks.per_pixel import normals, segmentation
 DepthUnit = Literal["metres", "inverse"]
 
 
-class Scenes(DenseDataModule):
+class Rooms(DenseDataModule):
     """Ray-cast rooms with 7 classes, exact depth and exact surface normals, with pixels missing as a sensor loses them.
 
     Batches are ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images ``(B, 3, H, W)``, float32 in
@@ -27,7 +27,7 @@ class Scenes(DenseDataModule):
     the sensor lost them. Validation and test both give the val split. Train and val rooms come from separate random
     streams; a smaller set is the beginning of a larger one.
 
-    The two-task version in the shape of CityScapes is ``Scenes(tasks=("segmentation", "depth"), depth="inverse")``.
+    The two-task version in the shape of CityScapes is ``Rooms(tasks=("segmentation", "depth"), depth="inverse")``.
 
     Args:
         train_size: Number of training rooms.
@@ -74,7 +74,7 @@ class Scenes(DenseDataModule):
             raise ValueError(f"seed is {seed}; it must not be negative")
         if depth not in get_args(DepthUnit):
             raise unknown_name("depth", depth, get_args(DepthUnit))
-        self.rooms = Rooms(train_size, val_size, height, width, seed)
+        self.rooms = RoomFolder(train_size, val_size, height, width, seed)
         self.depth = depth
         super().__init__(
             root=user_cache() / "recon" / self.rooms.name if root is None else root,
@@ -99,7 +99,7 @@ class Scenes(DenseDataModule):
     def dataset_name(self) -> str:
         rooms = self.rooms
         return (
-            f"Scenes(train_size={rooms.train_size}, val_size={rooms.val_size}, height={rooms.height}, "
+            f"Rooms(train_size={rooms.train_size}, val_size={rooms.val_size}, height={rooms.height}, "
             f"width={rooms.width}, seed={rooms.seed}, depth={self.depth!r})"
         )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon.data.rooms.room import CLASSES, Light, Scene
+from recon.data.rooms.room import CLASSES, Light, Room
 from recon.data.rooms.shapes import Shape, Vectors, dot
 
 _CEILING, _FLOOR, _WALL = (CLASSES.index(name) for name in ("ceiling", "floor", "wall"))
@@ -33,20 +33,20 @@ class Hits:
     colours: Vectors
 
 
-def cast(scene: Scene, directions: Vectors) -> Hits:
+def cast(room: Room, directions: Vectors) -> Hits:
     """Follow rays from the camera, ``(3, N)``, to what they meet first."""
-    origin = np.array(scene.camera.position)[:, None]
-    t, nearest = scene.room.shape.interval(origin, directions)[1], np.full(directions.shape[1], -1)
+    origin = np.array(room.camera.position)[:, None]
+    t, nearest = room.shell.shape.interval(origin, directions)[1], np.full(directions.shape[1], -1)
     squares = dot(directions, directions)
-    for index, body in enumerate(scene.bodies):
+    for index, body in enumerate(room.bodies):
         rays = _rays_near(body.shape, origin, directions, squares)
         entry, exit = body.shape.interval(origin, directions[:, rays])
         closer = (entry <= exit) & (entry > 0) & (entry < t[rays])
         t[rays[closer]], nearest[rays[closer]] = entry[closer], index
     points = origin + t * directions
     hits = Hits(t, np.empty(t.shape, np.int8), points, np.empty_like(points), np.empty_like(points))
-    _fill_in_room(scene, hits, np.flatnonzero(nearest < 0))
-    for index, body in enumerate(scene.bodies):
+    _fill_in_shell(room, hits, np.flatnonzero(nearest < 0))
+    for index, body in enumerate(room.bodies):
         seen = np.flatnonzero(nearest == index)
         hits.label[seen] = body.label
         hits.normals[:, seen] = body.shape.normals(points[:, seen])
@@ -54,19 +54,19 @@ def cast(scene: Scene, directions: Vectors) -> Hits:
     return hits
 
 
-def _fill_in_room(scene: Scene, hits: Hits, seen: np.ndarray) -> None:
-    """Fill in the rays ``seen``, which meet the room itself."""
-    room = scene.room
-    inwards = -room.shape.normals(hits.points[:, seen])
+def _fill_in_shell(room: Room, hits: Hits, seen: np.ndarray) -> None:
+    """Fill in the rays ``seen``, which meet the shell of the room."""
+    shell = room.shell
+    inwards = -shell.shape.normals(hits.points[:, seen])
     hits.normals[:, seen] = inwards
     for label, texture, there in (
-        (_FLOOR, room.floor, inwards[1] > 0.5),
-        (_CEILING, room.ceiling, inwards[1] < -0.5),
-        (_WALL, room.wall, np.abs(inwards[1]) < 0.5),
+        (_FLOOR, shell.floor, inwards[1] > 0.5),
+        (_CEILING, shell.ceiling, inwards[1] < -0.5),
+        (_WALL, shell.wall, np.abs(inwards[1]) < 0.5),
     ):
         rays = seen[there]
         hits.label[rays] = label
-        hits.colours[:, rays] = texture(room.shape.to_local(hits.points[:, rays]))
+        hits.colours[:, rays] = texture(shell.shape.to_local(hits.points[:, rays]))
 
 
 def _rays_near(shape: Shape, origin: Vectors, directions: Vectors, squares: np.ndarray) -> np.ndarray:
@@ -86,11 +86,11 @@ def _rays_near(shape: Shape, origin: Vectors, directions: Vectors, squares: np.n
     return np.flatnonzero((along > 0) & (along * along >= tangent * squares))
 
 
-def hidden(scene: Scene, points: Vectors, normals: Vectors, place: Vectors) -> np.ndarray:
+def hidden(room: Room, points: Vectors, normals: Vectors, place: Vectors) -> np.ndarray:
     """Whether a place in the room cannot be seen from points on surfaces.
 
     Args:
-        scene: What may stand between.
+        room: What may stand between.
         points: ``(3, N)``.
         normals: Of the surfaces, ``(3, N)``; a place behind them is hidden.
         place: ``(3, 1)``.
@@ -103,35 +103,35 @@ def hidden(scene: Scene, points: Vectors, normals: Vectors, place: Vectors) -> n
     facing = np.flatnonzero(~unseen)
     from_place = from_place[:, facing]
     squares = dot(from_place, from_place)
-    for body in scene.bodies:
+    for body in room.bodies:
         rays = _rays_near(body.shape, place, from_place, squares)
         entry, exit = body.shape.interval(place, from_place[:, rays])
         unseen[facing[rays]] |= (entry <= exit) & (exit > 0) & (entry < 1)
     return unseen
 
 
-def shade(scene: Scene, hits: Hits, generator: np.random.Generator) -> Vectors:
+def shade(room: Room, hits: Hits, generator: np.random.Generator) -> Vectors:
     """Light that comes from each hit to the camera, red, green and blue, ``(3, N)``, linear, not negative.
 
     Shadows are those of one random point of each lamp; the mean of several calls has soft ones.
     """
-    light = np.repeat(_AMBIENT * _openness(scene, hits.points)[None], 3, axis=0)
-    for lamp in scene.lights:
-        light += _direct(scene, lamp, hits, generator)
+    light = np.repeat(_AMBIENT * _openness(room, hits.points)[None], 3, axis=0)
+    for lamp in room.lights:
+        light += _direct(room, lamp, hits, generator)
     return light * hits.colours
 
 
-def _direct(scene: Scene, lamp: Light, hits: Hits, generator: np.random.Generator) -> Vectors:
+def _direct(room: Room, lamp: Light, hits: Hits, generator: np.random.Generator) -> Vectors:
     place = (np.array(lamp.position) + lamp.size * generator.uniform(-1, 1, 3))[:, None]
     way = place - hits.points
     distance = np.sqrt(dot(way, way))
     strength = dot(way, hits.normals) / distance / (1 + (distance / lamp.reach) ** 2)
-    strength[hidden(scene, hits.points, hits.normals, place)] = 0
+    strength[hidden(room, hits.points, hits.normals, place)] = 0
     return np.array(lamp.colour)[:, None] * strength
 
 
-def _openness(scene: Scene, points: Vectors) -> np.ndarray:
+def _openness(room: Room, points: Vectors) -> np.ndarray:
     """How much of the light from everywhere reaches a point: less beside the floor, the ceiling and the walls."""
-    room = scene.room.shape
-    gap = np.array(room.half)[:, None] - np.abs(room.to_local(points))
+    box = room.shell.shape
+    gap = np.array(box.half)[:, None] - np.abs(box.to_local(points))
     return (1 - _CORNER * np.exp(-gap / _CORNER_REACH)).prod(0)

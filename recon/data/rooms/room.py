@@ -1,4 +1,4 @@
-"""What a scene is: a room, the bodies in it, lights and a camera. World axes: x, y up from the floor, z; metres."""
+"""A room: its shell, the bodies in it, lights and a camera. World axes: x, y up from the floor, z; metres."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Room:
+class Shell:
     """A box seen from inside: its floor, its ceiling and its walls, each with its texture."""
 
     shape: Box
@@ -87,10 +87,10 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A room with what is in it."""
+class Room:
+    """A room with the things in it, its lamps and a camera."""
 
-    room: Room
+    shell: Shell
     bodies: list[Body]
     lights: list[Light]
     camera: Camera

@@ -3,16 +3,16 @@
 import numpy as np
 
 from recon.data.dense.layout import Split
-from recon.data.rooms.furnishing import random_scene
+from recon.data.rooms.furnishing import random_room
 from recon.data.rooms.render import cast, shade
-from recon.data.rooms.room import Camera, Scene
+from recon.data.rooms.room import Camera, Room
 from recon.data.rooms.sensor import lost_depth, photograph
 from recon.data.rooms.shapes import dot
 
 _OFFSETS = ((-0.25, -0.25), (0.25, 0.25))  # of the rays whose light a pixel gathers, from its centre
 
 
-def room(seed: int, split: Split, index: int, height: int, width: int) -> dict[str, np.ndarray]:
+def render_room(seed: int, split: Split, index: int, height: int, width: int) -> dict[str, np.ndarray]:
     """Render a room.
 
     Returns:
@@ -22,26 +22,26 @@ def room(seed: int, split: Split, index: int, height: int, width: int) -> dict[s
         ``normal`` ``(H, W, 3)``, float32: unit vectors that face the camera, in its frame (x right, y up, z towards the
         camera); zero where depth is lost.
 
-        Labels, depths and normals are exact at the centres of pixels. The scene does not depend on height and width.
+        Labels, depths and normals are exact at the centres of pixels. The room does not depend on height and width.
     """
     geometry, chance = (np.random.default_rng([seed, split == "val", index, stream]) for stream in (1, 2))
-    scene = random_scene(geometry)
-    return {"image": photograph(_light(scene, height, width, chance), chance), **_truth(scene, height, width, chance)}
+    room = random_room(geometry)
+    return {"image": photograph(_light(room, height, width, chance), chance), **_truth(room, height, width, chance)}
 
 
-def _light(scene: Scene, height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+def _light(room: Room, height: int, width: int, generator: np.random.Generator) -> np.ndarray:
     light = np.zeros((3, height * width))
     for offset in _OFFSETS:
-        light += shade(scene, cast(scene, scene.camera.rays(height, width, offset)), generator)
+        light += shade(room, cast(room, room.camera.rays(height, width, offset)), generator)
     return light.reshape(3, height, width) / len(_OFFSETS)
 
 
-def _truth(scene: Scene, height: int, width: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    directions = scene.camera.rays(height, width)
-    hits = cast(scene, directions)
-    lost = lost_depth(scene, hits, directions, (height, width), generator)
+def _truth(room: Room, height: int, width: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    directions = room.camera.rays(height, width)
+    hits = cast(room, directions)
+    lost = lost_depth(room, hits, directions, (height, width), generator)
     depth = np.where(lost, 0, hits.t.reshape(height, width))
-    normal = np.where(lost, 0, _seen_by(scene.camera, hits.normals).reshape(3, height, width))
+    normal = np.where(lost, 0, _seen_by(room.camera, hits.normals).reshape(3, height, width))
     return {
         "label": hits.label.reshape(height, width),
         "depth": depth.astype(np.float32),

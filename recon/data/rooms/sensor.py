@@ -1,10 +1,10 @@
-"""What a colour camera and a structured-light depth sensor make of a scene."""
+"""What a colour camera and a structured-light depth sensor make of a room."""
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from recon.data.rooms.render import Hits, hidden
-from recon.data.rooms.room import Scene
+from recon.data.rooms.room import Room
 from recon.data.rooms.shapes import Vectors, dot
 
 _BASELINE = 0.075  # metres from the camera to the depth sensor's projector, on its right
@@ -35,7 +35,7 @@ def photograph(light: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def lost_depth(
-    scene: Scene, hits: Hits, directions: Vectors, shape: tuple[int, int], generator: np.random.Generator
+    room: Room, hits: Hits, directions: Vectors, shape: tuple[int, int], generator: np.random.Generator
 ) -> np.ndarray:
     """Where a depth sensor sees nothing.
 
@@ -43,7 +43,7 @@ def lost_depth(
     jump of depth; and blobs.
 
     Args:
-        scene: What is seen.
+        room: What is seen.
         hits: What the rays through the pixels meet.
         directions: Those rays, ``(3, H * W)``.
         shape: ``(H, W)``.
@@ -52,9 +52,9 @@ def lost_depth(
     Returns:
         ``(H, W)``, bool.
     """
-    camera = scene.camera
+    camera = room.camera
     projector = np.array(camera.position) + _BASELINE * camera.axes[0]
-    unlit = hidden(scene, hits.points, hits.normals, projector[:, None])
+    unlit = hidden(room, hits.points, hits.normals, projector[:, None])
     cosine = -dot(hits.normals, directions) / np.sqrt(dot(directions, directions))
     grazing = cosine < generator.uniform(*_GRAZING, cosine.shape)
     edges = _beside_jump(hits.t.reshape(shape)) & (generator.random(shape) < 0.5)

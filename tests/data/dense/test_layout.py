@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recon.data.dense.augmentation import View, whole
-from recon.data.dense.layout import SceneFolder, label_folders, verify_layout
+from recon.data.dense.layout import DenseFolder, label_folders, verify_layout
 from recon.data.dense.quantities import Depth, Disparity, Labels, Normals, Quantity
 
 SIZE = (6, 8)
@@ -17,8 +17,8 @@ TARGETS: Mapping[str, Quantity] = {"segmentation": Labels(13), "depth": Depth(),
 WriteLayout = Callable[..., Path]
 
 
-def scenes(root: Path, targets: Mapping[str, Quantity] = TARGETS, size: tuple[int, int] = SIZE) -> SceneFolder:
-    return SceneFolder(root / "train", size, targets)
+def scenes(root: Path, targets: Mapping[str, Quantity] = TARGETS, size: tuple[int, int] = SIZE) -> DenseFolder:
+    return DenseFolder(root / "train", size, targets)
 
 
 def stored(root: Path, folder: str, index: int) -> np.ndarray:

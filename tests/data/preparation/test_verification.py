@@ -8,7 +8,7 @@ import pytest
 
 from recon.data.preparation import verify
 from recon.data.preparation.cityscapes import convert
-from recon.data.rooms.folder import Rooms
+from recon.data.rooms.folder import RoomFolder
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_manifest_of_another_format_or_a_damaged_one_is_named(prepared: Path) 
 
 
 def test_built_in_rooms_have_classes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Rooms(2, 1, 32, 32, seed=0).write(tmp_path / "rooms")
+    RoomFolder(2, 1, 32, 32, seed=0).write(tmp_path / "rooms")
     verify(tmp_path / "rooms")
     assert "train: 2 images, 7 classes" in capsys.readouterr().out
     label = np.load(tmp_path / "rooms" / "val" / "label" / "0.npy")

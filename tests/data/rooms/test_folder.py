@@ -8,11 +8,11 @@ import pytest
 
 from recon.data.dense.layout import verify_layout
 from recon.data.rooms import folder as module
-from recon.data.rooms.folder import Rooms
+from recon.data.rooms.folder import RoomFolder
 from recon.data.rooms.room import CLASSES
-from recon.data.rooms.sample import room
+from recon.data.rooms.sample import render_room
 
-ROOMS = Rooms(train_size=3, val_size=2, height=12, width=16, seed=0)
+ROOMS = RoomFolder(train_size=3, val_size=2, height=12, width=16, seed=0)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -32,12 +32,12 @@ def root(tmp_path: Path) -> Path:
 def test_the_files_are_the_fields_layout(root: Path) -> None:
     found = verify_layout(root, classes=len(CLASSES), size=(12, 16))
     assert [split.scenes for split in found.values()] == [3, 2]
-    for name, array in room(0, "val", 1, 12, 16).items():
+    for name, array in render_room(0, "val", 1, 12, 16).items():
         np.testing.assert_array_equal(np.load(root / "val" / name / "1.npy"), array)
 
 
 def test_a_smaller_set_is_the_beginning_of_a_larger_one(root: Path, tmp_path: Path) -> None:
-    Rooms(train_size=5, val_size=2, height=12, width=16, seed=0).write(tmp_path / "larger")
+    RoomFolder(train_size=5, val_size=2, height=12, width=16, seed=0).write(tmp_path / "larger")
     larger = contents(tmp_path / "larger")
     smaller = {name: data for name, data in contents(root).items() if name.endswith(".npy")}
     assert len(smaller) == 20
@@ -95,7 +95,7 @@ def _interrupted_save(writes: int):
 
 def test_a_complete_folder_is_not_touched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stamps(root)
-    monkeypatch.setattr(module, "room", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(module, "render_room", lambda *_: pytest.fail("rendered again"))
     monkeypatch.setattr(module, "FileLock", lambda *_: pytest.fail("locked"))
     ROOMS.write(root)
     assert stamps(root) == before
@@ -104,12 +104,12 @@ def test_a_complete_folder_is_not_touched(root: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
-        (Rooms(3, 2, 12, 16, seed=1), "seed 0, not 1"),
-        (Rooms(4, 2, 12, 16, seed=0), "train_size 3, not 4"),
-        (Rooms(3, 2, 16, 12, seed=0), "height 12, not 16, width 16, not 12"),
+        (RoomFolder(3, 2, 12, 16, seed=1), "seed 0, not 1"),
+        (RoomFolder(4, 2, 12, 16, seed=0), "train_size 3, not 4"),
+        (RoomFolder(3, 2, 16, 12, seed=0), "height 12, not 16, width 16, not 12"),
     ],
 )
-def test_a_folder_of_other_rooms_is_refused_and_left_as_it_is(root: Path, other: Rooms, difference: str) -> None:
+def test_a_folder_of_other_rooms_is_refused_and_left_as_it_is(root: Path, other: RoomFolder, difference: str) -> None:
     before, then = contents(root), stamps(root)
     with pytest.raises(ValueError, match=rf"{re.escape(str(root))} holds other scenes \({difference}\)"):
         other.write(root)
@@ -160,20 +160,26 @@ def _write_and_log(root: Path, log: Path) -> None:
     def logged(seed, split, index, *size):
         with log.open("a") as file:
             file.write(f"{split}{index}\n")
-        return room(seed, split, index, *size)
+        return render_room(seed, split, index, *size)
 
-    module.room = logged
+    module.render_room = logged
     ROOMS.write(root)
 
 
 def test_a_process_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_processors", lambda: 2)
     monkeypatch.setattr(module, "_SHARE", 1)
-    monkeypatch.setattr(module, "room", lambda *_: 1 / 0)
+    monkeypatch.setattr(module, "render_room", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError, match=f"rendering rooms into {re.escape(str(tmp_path))} failed"):
         ROOMS.write(tmp_path)
 
 
 def test_sets_that_differ_have_folders_of_different_names() -> None:
-    sets = [ROOMS, Rooms(4, 2, 12, 16, 0), Rooms(3, 3, 12, 16, 0), Rooms(3, 2, 16, 12, 0), Rooms(3, 2, 12, 16, 1)]
+    sets = [
+        ROOMS,
+        RoomFolder(4, 2, 12, 16, 0),
+        RoomFolder(3, 3, 12, 16, 0),
+        RoomFolder(3, 2, 16, 12, 0),
+        RoomFolder(3, 2, 12, 16, 1),
+    ]
     assert len({rooms.name for rooms in sets}) == len(sets)

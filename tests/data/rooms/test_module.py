@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from recon.data.rooms import folder
-from recon.data.rooms.module import Scenes
-from recon.data.rooms.sample import room
+from recon.data.rooms.module import Rooms
+from recon.data.rooms.sample import render_room
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +16,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "recon"
 
 
-def small(**options: object) -> Scenes:
+def small(**options: object) -> Rooms:
     sizes = {"train_size": 5, "val_size": 3, "height": 24, "width": 32, "batch_size": 2, "eval_batch_size": 2}
-    data = Scenes(**{**sizes, **options})
+    data = Rooms(**{**sizes, **options})
     data.prepare_data()
     data.setup("fit")
     return data
@@ -29,7 +29,7 @@ def test_batches_hold_the_rooms_with_nan_where_the_sensor_lost_them() -> None:
     batches = list(data.val_dataloader())
     assert [len(image) for image, _ in batches] == [2, 1]
     image, targets = batches[1]
-    expected = room(0, "val", 2, 24, 32)
+    expected = render_room(0, "val", 2, 24, 32)
     torch.testing.assert_close(image[0], torch.from_numpy(expected["image"]).permute(2, 0, 1) / 255)
     torch.testing.assert_close(targets["segmentation"][0], torch.from_numpy(expected["label"]).long())
     lost = torch.from_numpy(expected["depth"] == 0)
@@ -48,7 +48,7 @@ def test_it_offers_its_tasks_its_shape_and_its_name() -> None:
     assert image.shape == (2, *data.input_shape) == (2, 3, 24, 32)
     assert image.dtype == torch.float32
     assert list(targets) == [task.name for task in data.tasks]
-    assert data.dataset_name == "Scenes(train_size=5, val_size=3, height=24, width=32, seed=0, depth='metres')"
+    assert data.dataset_name == "Rooms(train_size=5, val_size=3, height=24, width=32, seed=0, depth='metres')"
 
 
 def test_the_two_task_version_gives_inverse_depth_of_the_same_files() -> None:
@@ -75,7 +75,7 @@ def test_by_default_rooms_are_kept_in_the_users_cache_and_rendered_once(
 ) -> None:
     first = small()
     assert first.root.parent == cache
-    monkeypatch.setattr(folder, "room", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(folder, "render_room", lambda *_: pytest.fail("rendered again"))
     second = small()
     for (image, _), (again, _) in zip(first.train_dataloader(), second.train_dataloader(), strict=True):
         assert image.equal(again)
@@ -83,7 +83,7 @@ def test_by_default_rooms_are_kept_in_the_users_cache_and_rendered_once(
 
 def test_other_rooms_are_kept_apart() -> None:
     names = ("train_size", "val_size", "height", "width", "seed")
-    assert len({Scenes(**{name: 9}).root for name in names} | {Scenes().root}) == 6
+    assert len({Rooms(**{name: 9}).root for name in names} | {Rooms().root}) == 6
 
 
 def test_a_root_of_ones_own_is_used_and_one_of_other_scenes_refused(tmp_path: Path, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whole scenes against a reference that follows one ray at a time, face by face."""
+"""Whole rooms against a reference that follows one ray at a time, face by face."""
 
 import math
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from recon.data.rooms.furnishing import random_scene
+from recon.data.rooms.furnishing import random_room
 from recon.data.rooms.render import cast, hidden, shade
-from recon.data.rooms.room import CLASSES, Body, Camera, Light, Room, Scene
+from recon.data.rooms.room import CLASSES, Body, Camera, Light, Room, Shell
 from recon.data.rooms.shapes import Ball, Box, Cylinder, Shape
 from recon.data.rooms.textures import Solid
 
@@ -69,13 +69,13 @@ def roots(a: float, half_b: float, squares: float, shape: Ball | Cylinder) -> It
             yield (-half_b + sign * math.sqrt(discriminant)) / a
 
 
-def reference(scene: Scene, direction: Vector) -> tuple[float, int, Vector]:
+def reference(room: Room, direction: Vector) -> tuple[float, int, Vector]:
     """What a ray from the camera meets first: its place, the class, and the normal towards the camera."""
-    origin = scene.camera.position
-    t, outward = max(crossings(scene.room.shape, origin, direction))
+    origin = room.camera.position
+    t, outward = max(crossings(room.shell.shape, origin, direction))
     name = {1.0: "ceiling", -1.0: "floor"}.get(outward[1], "wall")
     nearest = (t, CLASSES.index(name), tuple(-a for a in outward))
-    for body in scene.bodies:
+    for body in room.bodies:
         for t, normal in crossings(body.shape, origin, direction):
             if 0 < t < nearest[0]:
                 nearest = (t, body.label, normal)
@@ -84,46 +84,46 @@ def reference(scene: Scene, direction: Vector) -> tuple[float, int, Vector]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_ray_meets_what_the_reference_says(seed: int) -> None:
-    scene = random_scene(np.random.default_rng(seed))
-    directions = scene.camera.rays(17, 23)
-    hits = cast(scene, directions)
-    expected = [reference(scene, tuple(direction)) for direction in directions.T.tolist()]
+    room = random_room(np.random.default_rng(seed))
+    directions = room.camera.rays(17, 23)
+    hits = cast(room, directions)
+    expected = [reference(room, tuple(direction)) for direction in directions.T.tolist()]
     t, label, normals = zip(*expected, strict=True)
     np.testing.assert_allclose(hits.t, t, rtol=1e-9)
     np.testing.assert_array_equal(hits.label, label)
     np.testing.assert_allclose(hits.normals, np.array(normals).T, atol=1e-7)
     np.testing.assert_allclose(
-        hits.points, np.array(scene.camera.position)[:, None] + np.array(t) * directions, rtol=1e-9, atol=1e-9
+        hits.points, np.array(room.camera.position)[:, None] + np.array(t) * directions, rtol=1e-9, atol=1e-9
     )
 
 
 def test_hidden_places_are_those_with_a_crossing_on_the_way() -> None:
     expected, found = [], []
     for seed in range(5):
-        scene = random_scene(np.random.default_rng(seed))
-        hits = cast(scene, scene.camera.rays(13, 17))
-        place = np.array(scene.lights[0].position)
-        found.extend(hidden(scene, hits.points, hits.normals, place[:, None]))
+        room = random_room(np.random.default_rng(seed))
+        hits = cast(room, room.camera.rays(13, 17))
+        place = np.array(room.lights[0].position)
+        found.extend(hidden(room, hits.points, hits.normals, place[:, None]))
         for point, normal in zip(hits.points.T, hits.normals.T, strict=True):
             start = point + 1e-4 * normal
             way = place - start
             ray = (tuple(start.tolist()), tuple(way.tolist()))
-            crossed = any(0 < t < 1 for body in scene.bodies for t, _ in crossings(body.shape, *ray))
+            crossed = any(0 < t < 1 for body in room.bodies for t, _ in crossings(body.shape, *ray))
             expected.append(way @ normal <= 0 or crossed)
     assert found == expected
     assert 0.05 < np.mean(found) < 0.95
 
 
-def empty_room(*bodies: Body, yaw: float = 0.0, pitch: float = 0.0, light: float = 1.0) -> Scene:
+def empty_room(*bodies: Body, yaw: float = 0.0, pitch: float = 0.0, light: float = 1.0) -> Room:
     """A room of 6 x 3 x 6 metres; the camera stands in the middle of it, 1.5 m high, a lamp above it."""
-    room = Room(Box((0, 1.5, 0), 0, (3, 1.5, 3)), GREY, GREY, GREY)
+    shell = Shell(Box((0, 1.5, 0), 0, (3, 1.5, 3)), GREY, GREY, GREY)
     lamp = Light((0, 2.5, 0), 0.0, (light, light, light), 3.0)
-    return Scene(room, list(bodies), [lamp], Camera((0, 1.5, 0), yaw, pitch, 1.0))
+    return Room(shell, list(bodies), [lamp], Camera((0, 1.5, 0), yaw, pitch, 1.0))
 
 
 def test_depth_is_measured_along_the_optical_axis_not_along_the_ray() -> None:
-    scene = empty_room()
-    hits = cast(scene, scene.camera.rays(5, 5))
+    room = empty_room()
+    hits = cast(room, room.camera.rays(5, 5))
     assert (hits.label == CLASSES.index("wall")).all()
     np.testing.assert_allclose(hits.t, 3)
 
@@ -131,11 +131,11 @@ def test_depth_is_measured_along_the_optical_axis_not_along_the_ray() -> None:
 @pytest.mark.parametrize("yaw", [0.3, 2.0, -1.1])
 def test_a_camera_turned_by_yaw_and_pitch_sees_what_is_there(yaw: float) -> None:
     ahead = (2 * math.sin(yaw) * math.cos(0.2), 1.5 + 2 * math.sin(0.2), 2 * math.cos(yaw) * math.cos(0.2))
-    scene = empty_room(Body(Ball(ahead, 0.0, 0.5), CLASSES.index("ball"), GREY), yaw=yaw, pitch=0.2)
-    hits = cast(scene, scene.camera.rays(1, 1))
+    room = empty_room(Body(Ball(ahead, 0.0, 0.5), CLASSES.index("ball"), GREY), yaw=yaw, pitch=0.2)
+    hits = cast(room, room.camera.rays(1, 1))
     assert hits.t.item() == pytest.approx(1.5)
     assert hits.label.item() == CLASSES.index("ball")
-    np.testing.assert_allclose(hits.normals[:, 0], -scene.camera.axes[2], atol=1e-12)
+    np.testing.assert_allclose(hits.normals[:, 0], -room.camera.axes[2], atol=1e-12)
 
 
 def test_the_camera_has_right_angles_and_its_right_is_on_the_right_of_the_image() -> None:
@@ -153,10 +153,10 @@ def test_the_lamps_light_falls_with_distance_and_angle_and_a_body_between_takes_
 
     def floor_light(*bodies: Body, light: float) -> float:
         """Light from the floor 2.8 m ahead."""
-        scene = empty_room(*bodies, pitch=-down, light=light)
-        hits = cast(scene, scene.camera.rays(1, 1))
+        room = empty_room(*bodies, pitch=-down, light=light)
+        hits = cast(room, room.camera.rays(1, 1))
         assert hits.label.item() == CLASSES.index("floor")
-        return float(shade(scene, hits, np.random.default_rng(0)).mean())
+        return float(shade(room, hits, np.random.default_rng(0)).mean())
 
     dark, lit = floor_light(light=0.0), floor_light(light=1.0)
     distance = math.hypot(2.5, 2.8)

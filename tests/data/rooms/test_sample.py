@@ -3,25 +3,25 @@ from functools import cache
 import numpy as np
 import pytest
 
-from recon.data.rooms.furnishing import random_scene
+from recon.data.rooms.furnishing import random_room
 from recon.data.rooms.room import CLASSES, Camera
-from recon.data.rooms.sample import Split, room
+from recon.data.rooms.sample import Split, render_room
 
 SIZE = (48, 64)
 
 
 @cache
 def sample(index: int, split: Split = "train", seed: int = 0) -> dict[str, np.ndarray]:
-    return room(seed, split, index, *SIZE)
+    return render_room(seed, split, index, *SIZE)
 
 
 def camera_of(index: int) -> Camera:
-    return random_scene(np.random.default_rng([0, 0, index, 1])).camera
+    return random_room(np.random.default_rng([0, 0, index, 1])).camera
 
 
 def test_a_room_is_a_function_of_its_arguments_alone() -> None:
     np.random.seed(1)
-    again = room(0, "train", 3, *SIZE)
+    again = render_room(0, "train", 3, *SIZE)
     for name, array in sample(3).items():
         assert array.tobytes() == again[name].tobytes()
     for other in (sample(4), sample(3, "val"), sample(3, seed=1)):
@@ -40,7 +40,7 @@ def test_arrays_have_the_layouts_types_and_shapes() -> None:
 
 
 def test_truth_is_sampled_at_the_centres_of_pixels_so_that_a_larger_image_of_the_room_holds_it() -> None:
-    large = room(0, "train", 1, 3 * SIZE[0], 3 * SIZE[1])
+    large = render_room(0, "train", 1, 3 * SIZE[0], 3 * SIZE[1])
     small = sample(1)
     np.testing.assert_array_equal(large["label"][1::3, 1::3], small["label"])
     both = (large["depth"][1::3, 1::3] > 0) & (small["depth"] > 0)
