@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from recon.branching import branch
 from recon.conflict import ConflictAnalyzer, ConflictMap
-from recon.engine.engine import Engine, backward
+from recon.engine.engine import Engine
+from recon.engine.one_call import backward
 from recon.engine.step_info import StepInfo
 from recon.methods import (
     GramianMethod,

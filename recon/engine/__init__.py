@@ -1,6 +1,8 @@
-"""The step: from task losses to ``.grad``; imports methods, gradients and tasks."""
+"""The step: from task losses to ``.grad``; imports methods, gradients and the names of tasks."""
 
-from recon.engine.engine import Engine, backward
+from recon.engine.engine import Engine
+from recon.engine.one_call import backward
+from recon.engine.setting import UpdateScale
 from recon.engine.step_info import StepInfo
 
-__all__ = ["Engine", "StepInfo", "backward"]
+__all__ = ["Engine", "StepInfo", "UpdateScale", "backward"]

@@ -123,6 +123,19 @@ def check_representation(representation: Any) -> Tensor:
     return representation
 
 
+def check_single_evaluation(method: Method, tasks: int) -> None:
+    """Refuse a backward outside a step to a method that evaluates the losses again.
+
+    Raises:
+        TypeError: The method does, and there are several tasks.
+    """
+    if method.evaluates_again and tasks > 1:
+        raise TypeError(
+            f"{type(method).__name__} evaluates the losses several times a step; "
+            "train with engine.step(closure, optimizer), as MultiTaskModule does"
+        )
+
+
 def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimizer) -> None:
     """Warn of parameters of the method that the optimizer does not have."""
     known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
@@ -159,7 +172,7 @@ def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], share
         f"({', '.join(repr(tasks[index]) for index in by)}): they get the plain sum of the gradients, and no map shows "
         f"them. Their shapes: {', '.join(shapes[:8])}{', ...' if len(shapes) > 8 else ''}. If they are part of "
         "what the tasks share, hand it over too: shared=[encoder, neck]",
-        stacklevel=6,
+        stacklevel=5,
     )
 
 

@@ -1,12 +1,17 @@
 """Optimizers that evaluate the losses themselves, as often as they like: L-BFGS and its kind."""
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from recon.engine.dispatch import fill_grad
+from recon.engine.evaluation import Evaluation
+from recon.engine.setting import Setting
+from recon.engine.step_info import StepInfo
 from recon.methods import LossMethod, Method
 from recon.methods.base.randomness import RandomMethod
 
@@ -14,17 +19,50 @@ Optimizer = torch.optim.Optimizer
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
-    """Whether the optimizer's ``step`` cannot do without a closure that evaluates the loss."""
+    """Whether the optimizer's ``step`` requires a closure that evaluates the loss.
+
+    Example:
+        >>> point = torch.nn.Parameter(torch.zeros(2))
+        >>> needs_closure(torch.optim.LBFGS([point])), needs_closure(torch.optim.SGD([point]))
+        (True, False)
+    """
     kind: Any = type(_innermost(optimizer))  # mypy finds the class itself not hashable
     return _step_needs_closure(kind)
 
 
-def check_repeatable(method: Method, optimizer: Optimizer) -> None:
-    """Refuse a method whose update is another one when the same point is evaluated again.
+def step_by_optimizer(optimizer: Optimizer, evaluate: Callable[[], Evaluation], setting: Setting) -> StepInfo:
+    """Make one step of an optimizer that calls for evaluations itself.
+
+    The analyzer observes the first evaluation.
+
+    Args:
+        optimizer: Steps on all parameters; its gradients are zeroed before each evaluation.
+        evaluate: Evaluates the batch at hand.
+        setting: What the engine keeps from step to step.
+
+    Returns:
+        The record of the first evaluation.
 
     Raises:
-        TypeError: The method draws random numbers, remembers earlier steps, or evaluates the losses again by itself.
+        TypeError: The method's update changes when the same point is evaluated again.
     """
+    if len(setting.tasks) > 1:
+        _check_repeatable(setting.method, optimizer)
+    infos: list[StepInfo] = []
+
+    def objective() -> Any:  # torch says float, and takes tensors
+        optimizer.zero_grad()
+        infos.append(fill_grad(evaluate(), setting, None if infos else setting.shared.analyzer))
+        losses = torch.stack(list(infos[-1].losses.values()))
+        return _objective_of(setting.method, losses, setting.scale)
+
+    optimizer.step(objective)
+    setting.step_count += 1
+    return infos[0]
+
+
+def _check_repeatable(method: Method, optimizer: Optimizer) -> None:
+    """Refuse a method whose update changes when the same point is evaluated again."""
     if type(method).step is not Method.step:
         reason = "evaluates the losses several times a step itself"
     elif any(isinstance(module, RandomMethod) for module in method.modules()):
@@ -40,11 +78,12 @@ def check_repeatable(method: Method, optimizer: Optimizer) -> None:
     )
 
 
-def objective_of(method: Method, losses: Tensor, update_scale: float) -> Tensor:
+def _objective_of(method: Method, losses: Tensor, update_scale: float) -> Tensor:
     """The number that an optimizer compares between evaluations, at the scale of the update.
 
-    That is a loss method's objective, whose gradient the update is; for the methods of gradients, whose update is the
-    gradient of no function, the sum or mean of the losses, as the method's scale is.
+    For a loss method this is its objective, whose gradient the update is. The update of a method of
+    gradients is the gradient of no function: there it is the sum or mean of the losses, as the
+    method's scale is.
 
     Args:
         method: The method.
@@ -60,7 +99,7 @@ def objective_of(method: Method, losses: Tensor, update_scale: float) -> Tensor:
 
 
 def _innermost(optimizer: Optimizer) -> Optimizer:
-    """The optimizer itself, where Lightning or another library has put one of its own around it."""
+    """The optimizer itself, where Lightning or another library has wrapped it in one of its own."""
     while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = inner
     return optimizer

@@ -1,4 +1,4 @@
-"""From ``{task: loss}`` to ``.grad``: what stands in place of ``loss.backward()`` in multi-task training."""
+"""The multi-task replacement for ``loss.backward()``: from task losses to ``.grad``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,55 +6,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recon.engine.checks import At, check_at, warn_of_forgotten_parameters
-from recon.engine.closures import check_repeatable, needs_closure, objective_of
+from recon.engine.checks import At, check_single_evaluation, warn_of_forgotten_parameters
+from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
 from recon.engine.evaluations import Evaluations
-from recon.engine.nonfinite import StepWatches
 from recon.engine.protocols import Analyzer
 from recon.engine.refusal import kept_if_refused
-from recon.engine.setting import Setting, UpdateScale
-from recon.engine.shared_part import SharedPart
+from recon.engine.setting import UpdateScale, checked_setting
 from recon.engine.step_info import StepInfo
-from recon.gradients.layers import network_name, shared_layers
-from recon.gradients.parts import Shared, as_one_module
-from recon.methods import Method, create_method
-from recon.tasks.names import check_task_names
+from recon.gradients.parts import Shared
+from recon.methods import Method
 
 
 class Engine(Evaluations):
-    """Backward for several tasks: one backward a task, a method's update in ``.grad``, layer Gramians to an analyzer.
+    """Backward for several tasks: a method's update in ``.grad``, layer Gramians for an analyzer.
 
-    Heads and branches (every parameter outside the shared layers) receive their own task's gradient in the same
-    backward. Loss methods and a single task need one backward only, and get one, unless an analyzer observes the step.
+    One backward a task gives the task gradients, which the method combines in the shared layers.
+    Heads and branches (every parameter outside the shared layers) receive their own task's gradient
+    in the same backward. Loss methods and a single task take one backward only, unless an analyzer
+    observes the step. :data:`recon.engine.routes.ROUTES` lists all ways through a step.
 
-    With ``at="representation"`` a Gramian method weights the tasks by their gradients in the features that all heads
-    take, as MGDA-UB and Aligned-MTL-UB do: K backwards through the heads only, then one of the weighted gradients
-    through the shared part. The weights are in general not those at the parameters. A step that an analyzer observes
-    costs K backwards through the shared part besides.
+    With ``at="representation"`` a Gramian method weights the tasks by their gradients in the
+    features that all heads take, as MGDA-UB and Aligned-MTL-UB do: K backwards through the heads,
+    then one of the weighted gradients through the shared part. The weights differ in general from
+    those at the parameters. An observed step costs K more backwards through the shared part.
 
-    While all of the shared part is frozen, heads and branches train plainly; layers may freeze and thaw at any time.
+    While the whole shared part is frozen, heads and branches train plainly. Layers may freeze and
+    thaw at any time.
 
     Args:
-        shared: The shared part of the network, plain or branched; or several modules, in a list (their layers are then
-            named ``0.conv1``) or by keys (``encoder.conv1``).
+        shared: The shared part of the network, plain or branched; or several modules, in a list
+            (their layers are then named ``0.conv1``) or by keys (``encoder.conv1``).
         tasks: Names of the K tasks, in the order of the Jacobian's rows.
         method: A multi-task optimizer (:func:`recon.create_method`), or the name of one.
-        analyzer: Observes conflicts; ``None`` for none.
-        update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled methods by K, so
-            that all match the summed loss at one learning rate; ``"mean"`` divides sum-scaled methods by K.
-        at: Where the gradients are taken that a method weights.
+        analyzer: Observer of conflicts; ``None`` for none.
+        update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled
+            methods by K, so that all match the summed loss at one learning rate; ``"mean"`` divides
+            sum-scaled methods by K.
+        at: Place of the gradients that the method weights.
 
     Raises:
-        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers, nothing is shared, the
-            method is unknown, or it or the network has no use for gradients at the representation.
+        ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers,
+            nothing is shared, the method is unknown, or it or the network has no use for gradients
+            at the representation.
         TypeError: The shared part is no module, or the method is none.
 
     Example:
         >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
         >>> engine = Engine(backbone, tasks=["a", "b"], method="pcgrad")
         >>> features = backbone(torch.ones(2, 4))
-        >>> info = engine.backward({task: head(features).square().mean() for task, head in heads.items()})
+        >>> losses = {task: head(features).square().mean() for task, head in heads.items()}
+        >>> info = engine.backward(losses)
         >>> backbone.weight.grad.shape
         torch.Size([3, 4])
         >>> engine
@@ -70,35 +72,14 @@ class Engine(Evaluations):
         update_scale: UpdateScale = "method",
         at: At = "parameters",
     ) -> None:
-        method = create_method(method) if isinstance(method, str) else method
-        if not isinstance(method, Method):
-            raise TypeError(f"method must be a recon method, got {method!r}; make one with recon.create_method(name)")
-        if update_scale not in ("method", "sum", "mean"):
-            raise ValueError(f"update_scale must be 'method', 'sum' or 'mean', got {update_scale!r}")
-        names = check_task_names(tasks)
-        if not names:
-            raise ValueError("there are no tasks; name at least one")
-        module = as_one_module(shared)
-        check_at(at, module, method, len(names))
-        part = SharedPart(module, len(names))
-        super().__init__(Setting(names, method, part, update_scale, at, StepWatches(names, type(method).__name__)))
+        super().__init__(checked_setting(shared, tasks, method, update_scale, at))
         self.analyzer = analyzer
-        if len(names) > 1:  # one is trained plainly
-            method.bind(len(names))
-        method.to(part.parameters[0].device)
+        if len(self.tasks) > 1:  # one is trained plainly
+            self.method.bind(len(self.tasks))
+        self.method.to(self._setting.shared.parameters[0].device)
 
     def __repr__(self) -> str:
-        layers = shared_layers(self.shared)
-        parameters = sum(p.numel() for layer in layers.values() for p in layer)
-        parts = [
-            f"{network_name(self.shared)}: {len(layers)} layers, {parameters:,} parameters",
-            f"tasks: {', '.join(self.tasks)}",
-            f"method: {self.method}",
-            *([f"analyzer: {self.analyzer}"] if self.analyzer is not None else []),
-            *([f"update_scale: {self.update_scale}"] if self.update_scale != "method" else []),
-            *([f"at: {self.at}"] if self.at != "parameters" else []),
-        ]
-        return f"{type(self).__name__}({'; '.join(parts)})"
+        return f"{type(self).__name__}({self._setting})"
 
     @property
     def shared(self) -> nn.Module:
@@ -131,7 +112,7 @@ class Engine(Evaluations):
 
     @property
     def analyzer(self) -> Analyzer | None:
-        """The observer of conflicts; it may be set between steps, and is then told of the shared layers.
+        """The observer of conflicts. It may be set between steps, and learns the shared layers then.
 
         Raises:
             ValueError: It was made for other tasks or another network.
@@ -147,22 +128,35 @@ class Engine(Evaluations):
         self._setting.shared.analyzer = analyzer
 
     def step(self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> StepInfo:
-        """One optimizer step, for methods that evaluate the losses once or several times.
+        """Make one optimizer step, with as many evaluations as the method or the optimizer asks for.
 
-        Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the engine, for methods
-        without memory and randomness. What the analyzer sees, and what is returned, is their first evaluation. The
-        update of a method of gradients is the gradient of no function: a line search, which then compares the sum or
-        mean of the losses, may end such a step early.
+        Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the
+        engine, for methods without memory and randomness. Their first evaluation is the one that
+        the analyzer sees and that is returned. The update of a method of gradients is the gradient
+        of no function: a line search compares the sum or mean of the losses and may end such a step
+        early.
 
         Args:
-            closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each call. With
-                ``at="representation"`` it returns ``({task: loss}, features)``.
+            closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each
+                call. With ``at="representation"`` it returns ``({task: loss}, features)``.
             optimizer: Steps on all parameters; its gradients are zeroed first.
 
         Raises:
-            ValueError: As :meth:`backward`. The method is then as before the step, and so is the analyzer unless a
-                later evaluation was refused than the one that it saw; ``famo`` has by then moved the network.
-            TypeError: As :meth:`backward`; or the optimizer evaluates by itself, which the method does not allow.
+            ValueError: As :meth:`backward`. The method is then as before the step. So is the
+                analyzer, unless the refused evaluation came after the one that it saw; ``famo`` has
+                by then moved the network.
+            TypeError: As :meth:`backward`; or the method does not allow the optimizer to evaluate.
+
+        Example:
+            >>> backbone, heads = nn.Linear(4, 3), nn.ModuleDict({"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)})
+            >>> engine = Engine(backbone, ["a", "b"], "famo")
+            >>> optimizer = torch.optim.SGD([*backbone.parameters(), *heads.parameters()], lr=0.1)
+            >>> def losses(batch=torch.ones(2, 4)):
+            ...     features = backbone(batch)
+            ...     return {task: (head(features) - 1).square().mean() for task, head in heads.items()}
+            >>> info = engine.step(losses, optimizer)
+            >>> info.step, list(info.losses)
+            (0, ['a', 'b'])
         """
         if self.step_count == 0:
             warn_of_forgotten_parameters(self.method, optimizer)
@@ -172,79 +166,46 @@ class Engine(Evaluations):
 
         with kept_if_refused(self.method):
             if needs_closure(optimizer):
-                return self._step_by_evaluations(evaluate, optimizer)
+                return step_by_optimizer(optimizer, evaluate, self._setting)
             return self.method.step(Evaluations(self._setting), evaluate, optimizer)
 
-    def _step_by_evaluations(self, evaluate: Callable[[], Evaluation], optimizer: torch.optim.Optimizer) -> StepInfo:
-        """A step of an optimizer that calls for evaluations itself."""
-        if len(self.tasks) > 1:
-            check_repeatable(self.method, optimizer)
-        infos: list[StepInfo] = []
-
-        def objective() -> Any:  # torch says float, and takes tensors
-            optimizer.zero_grad()
-            infos.append(self._evaluated(evaluate(), None if infos else self.analyzer))
-            return objective_of(self.method, torch.stack(list(infos[-1].losses.values())), self._setting.scale)
-
-        optimizer.step(objective)
-        self.step_count += 1
-        return infos[0]
-
     def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
-        """Add the method's update to ``.grad`` of the shared parameters and each task's gradient to its own parameters.
+        """Add the method's update to ``.grad`` of the shared parameters, each task's to its own.
 
         Args:
             losses: Task -> scalar loss with a graph. The graph is freed.
-            representation: The very features that all heads take; with ``at="representation"``, and only then.
+            representation: The very features that all heads take; with ``at="representation"``, and
+                only then.
 
         Raises:
-            ValueError: A loss is missing, unknown, no scalar or without a graph; a loss or gradient is not finite; or
-                the losses depend on the shared part past the representation, or not on the representation. Method and
-                analyzer are then as before: a batch that is skipped counts for neither. ``.grad`` is as before if a
-                loss was refused; after a gradient was, zero it.
+            ValueError: A loss is missing, unknown, no scalar or without a graph; a loss or gradient
+                is not finite; or the losses depend on the shared part past the representation, or
+                not on the representation. Method and analyzer are then as before: a skipped batch
+                counts for neither. ``.grad`` is as before if a loss was refused; after a gradient
+                was, zero it.
             RuntimeError: More than one process takes part.
-            TypeError: The representation is missing, or no tensor; or the method evaluates the losses several times and
-                needs :meth:`step`.
+            TypeError: The representation is missing, or no tensor; or the method evaluates the
+                losses several times and needs :meth:`step`.
+
+        Example:
+            >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
+            >>> engine = Engine(backbone, ["a", "b"], "mgda", at="representation")
+            >>> features = backbone(torch.ones(2, 4))
+            >>> losses = {task: head(features).square().mean() for task, head in heads.items()}
+            >>> info = engine.backward(losses, representation=features)
+            >>> info.weights.shape, round(float(info.weights.sum()), 4)
+            (torch.Size([2]), 1.0)
         """
-        if self.method.evaluates_again and len(self.tasks) > 1:
-            raise TypeError(
-                f"{type(self.method).__name__} evaluates the losses several times a step; "
-                "train with engine.step(closure, optimizer), as MultiTaskModule does"
-            )
+        check_single_evaluation(self.method, len(self.tasks))
         with kept_if_refused(self.method):
             return super().backward(losses, representation)
 
     def check_finite(self) -> None:
-        """Raise if a loss or gradient has not been finite; on accelerators :meth:`backward` only looks now and then."""
+        """Raise if a loss or gradient has not been finite.
+
+        On accelerators :meth:`backward` looks every 100 steps only, since a look stalls the step.
+
+        Raises:
+            ValueError: One was not; the error names it and the first step.
+        """
         self._setting.watches.check()
-
-
-def backward(
-    losses: Mapping[str, Tensor],
-    shared: Shared,
-    method: Method,
-    analyzer: Analyzer | None = None,
-    update_scale: UpdateScale = "method",
-    at: At = "parameters",
-    representation: Tensor | None = None,
-) -> StepInfo:
-    """``loss.backward()`` for several tasks, in one call; see :class:`Engine`, which keeps the buffer between steps.
-
-    Args:
-        losses: Task -> scalar loss with a graph.
-        shared: The shared part of the network, or several; see :class:`Engine`.
-        method: A multi-task optimizer (:func:`recon.create_method`), made once: what it learns is in it.
-        analyzer: Observes conflicts; ``None`` for none.
-        update_scale: See :class:`Engine`.
-        at: See :class:`Engine`.
-        representation: The features that all heads take; with ``at="representation"``, and only then.
-    """
-    if isinstance(method, str):
-        raise TypeError(
-            f"method is the name {method!r}; make it once, before the loop, with recon.create_method({method!r}): "
-            "what it learns and draws goes on from step to step; or use recon.Engine, which takes names"
-        )
-    engine = Engine(shared, list(losses), method, analyzer, update_scale, at)
-    info = engine.backward(losses, representation)
-    engine.check_finite()
-    return info

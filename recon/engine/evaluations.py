@@ -6,18 +6,15 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from recon.engine.checks import check_losses, check_representation, ordered_losses, warn_of_parts_left_out
+from recon.engine.checks import check_losses, ordered_losses
+from recon.engine.dispatch import fill_grad
 from recon.engine.evaluation import Evaluation
 from recon.engine.perturbation import perturbed
 from recon.engine.precision import combining
-from recon.engine.processes import refuse_processes
-from recon.engine.protocols import Analyzer
-from recon.engine.routes import ROUTES, Step
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
 from recon.gradients.buffer import TaskGradients
 from recon.gradients.graph import reached_leaves, without_grad
-from recon.methods import LossMethod
 
 
 class Evaluations:
@@ -43,47 +40,9 @@ class Evaluations:
     def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
         """As :meth:`recon.Engine.backward`; an error leaves the method to the step that surrounds it."""
         evaluation = Evaluation.given(losses, representation)
-        info = self._evaluated(evaluation, self._setting.shared.analyzer)
+        info = fill_grad(evaluation, self._setting, self._setting.shared.analyzer)
         self._setting.step_count += 1
         return info
-
-    def _evaluated(self, evaluation: Evaluation, analyzer: Analyzer | None) -> StepInfo:
-        """Check an evaluation, hand it to the first route that it belongs to, and show it to the analyzer."""
-        refuse_processes()
-        setting = self._setting
-        losses = check_losses(evaluation, self.tasks, setting.step_count)
-        detached = [loss.detach() for loss in losses]
-        info = StepInfo(setting.step_count, dict(zip(self.tasks, detached, strict=True)))
-        setting.watches.losses.watch(info.step, torch.stack(detached))
-        features = self._checked_features(evaluation.features)
-        if info.step == 0:
-            self._warn_of_parts_left_out(losses)
-        observed = analyzer is not None and analyzer.observes()
-        step = Step(info, losses, features, observed, setting.method, setting.shared, setting.scale, setting.watches)
-        try:
-            _take_route(step)
-        except Exception:
-            if analyzer is not None:
-                analyzer.retract()
-            raise
-        if analyzer is not None and observed and info.layer_gramians is not None:
-            analyzer.observe(info.layer_gramians)
-        return info
-
-    def _checked_features(self, features: Tensor | None) -> Tensor | None:
-        """The representation to weight gradients at; ``None`` for the parameters, or where nothing is weighted."""
-        if self._setting.at == "representation":
-            weighted = len(self.tasks) > 1 and self._setting.shared.trains()
-            return check_representation(features) if weighted else None
-        if features is not None:
-            raise ValueError("the engine takes gradients at the parameters; make it with at='representation' for these")
-        return None
-
-    def _warn_of_parts_left_out(self, losses: list[Tensor]) -> None:
-        shared = self._setting.shared
-        # A loss method sums outside of the shared part what it would sum inside: only a map would lack something.
-        if len(losses) > 1 and (shared.analyzer is not None or not isinstance(self._setting.method, LossMethod)):
-            warn_of_parts_left_out(losses, self.tasks, set(shared.parameters))
 
     def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
         """Parameters outside the shared layers that a loss reaches: those of its task's head and branches."""
@@ -148,10 +107,3 @@ class Evaluations:
     @property
     def _latest_step(self) -> int:
         return self._setting.step_count - 1  # backward has counted it
-
-
-def _take_route(step: Step) -> None:
-    """Let the first route that a step belongs to fill ``.grad``."""
-    for route in ROUTES:
-        if route.backward(step):
-            return
