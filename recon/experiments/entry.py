@@ -1,10 +1,12 @@
 """A method's entry in a plan: its hyperparameters, and how it is run."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from recon.engine.checks import At, check_weights_representations
 from recon.errors import unknown_name
+from recon.experiments.fit import SET_IN_MODEL
 from recon.files.folder_names import check_folder_name
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
@@ -26,6 +28,8 @@ class MethodEntry:
         name: Stands for the method in ids and tables, when a plan has it twice with different options or maps.
         map: File of a conflict map for these +Recon runs, instead of the plan's.
         at: Where a Gramian method takes the task gradients; ``representation`` is for plain training only.
+        model: Keys of ``fit.model`` that stand for the plan's own in these runs, such as another backbone. Needs a
+            ``name``. Its +Recon runs take their layers from a joint entry with the same ``model``, or from a map.
     """
 
     method: str
@@ -35,16 +39,28 @@ class MethodEntry:
     name: str = ""
     map: str | None = None
     at: At = "parameters"
+    model: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
+        """Name of the entry in ids and tables."""
         return self.name or self.method
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the method is joint training, which finds conflict maps."""
+        return method_name(self.method) == "joint"
+
+    @property
+    def network(self) -> str:
+        """A text that is the same for entries that train the same network."""
+        return json.dumps(self.model, sort_keys=True)
 
     def check(self) -> None:
         """Check what :meth:`Plan.check` says of each entry."""
         method = create_method(self.method, **self.options)
         check_folder_name(self.label, f"name of the entry {self.method}")
-        if self.label == "joint" and method_name(self.method) != "joint":
+        if self.label == "joint" and not self.is_joint:
             raise ValueError(f"an entry named 'joint' runs {self.method}, and conflict maps are joint's; name it anew")
         for key in ("variants", "seeds"):
             if not getattr(self, key):
@@ -57,6 +73,7 @@ class MethodEntry:
                 raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
         if self.map is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
+        self._check_model()
         if self.at == "representation":
             check_weights_representations(method)
             if self.variants != ("plain",):
@@ -64,3 +81,14 @@ class MethodEntry:
                     f"method {self.label}: a branched network has no single representation; "
                     f"with at: representation give variants: [plain], got {list(self.variants)}"
                 )
+
+    def _check_model(self) -> None:
+        if self.model and not self.name:
+            raise ValueError(f"method {self.label} has a model of its own; give the entry a name, for ids and tables")
+        if self.model and self.label == "joint":
+            raise ValueError(
+                "an entry named 'joint' has a model of its own, and finds no maps for others; name it anew"
+            )
+        for key in SET_IN_MODEL:
+            if key in self.model:
+                raise ValueError(f"method {self.label}: model.{key} is set by the benchmark, run by run; leave it out")

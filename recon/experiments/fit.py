@@ -17,17 +17,16 @@ from recon.data.contract import tasks_of
 from recon.tasks.task import Task
 from recon.training.command import TrainingCLI
 
+SET_IN_MODEL = ("method", "method_options", "at", "only", "branch")
+"""Keys of ``model`` that every run sets."""
+
 _SET_RUN_BY_RUN = (
     "seed_everything",
     "trainer.callbacks",
     "trainer.enable_checkpointing",
     "trainer.logger",
     "trainer.plugins",
-    "model.method",
-    "model.method_options",
-    "model.at",
-    "model.only",
-    "model.branch",
+    *(f"model.{key}" for key in SET_IN_MODEL),
 )
 
 _NO_RESULTS = {

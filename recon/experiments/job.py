@@ -28,7 +28,11 @@ class Job:
 
     def own_fit(self) -> Fit:
         """The fit that repeats this run by ``recon fit``; branched layers are named, not looked up again."""
-        return self.fit.with_model(self._model(), seed_everything=self.run.seed)
+        return self._network().with_model(self._model(), seed_everything=self.run.seed)
+
+    def _network(self) -> Fit:
+        """The fit with the network that the run's entry asks for."""
+        return self.fit.with_model(self.run.entry.model)
 
     def _model(self) -> dict[str, Any]:
         """The values of ``model`` that the run sets."""
@@ -45,7 +49,7 @@ class Job:
         plan, variant = self.plan, self.run.variant
         if variant == "plain":
             return []
-        layers = branchable_layers(self.fit.backbone())
+        layers = branchable_layers(self._network().backbone())
         if variant == "first":
             return first_layers(layers, plan.top)
         if variant == "last":

@@ -120,6 +120,11 @@ class Plan:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
             entry.check()
+            if "recon" in entry.variants and self.map_of(entry) is None and self._finder(entry) is None:
+                raise ValueError(
+                    f"method {entry.label} has a model of its own, and no joint entry has the same to find its "
+                    "conflict map; add one, or name a map file"
+                )
         self.check_runs(tasks=())
 
     def check_runs(self, tasks: Iterable[str]) -> None:
@@ -161,12 +166,20 @@ class Plan:
 
     def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
         needs = None
-        if self.map_of(entry) is None and (variant == "recon" or (variant == "random" and self._searches(seed))):
-            needs = f"joint-plain-seed{seed}"
+        if self.map_of(entry) is None and (variant == "recon" or (variant == "random" and self._searches(entry, seed))):
+            needs = f"{self._finder(entry)}-plain-seed{seed}"
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
 
-    def _searches(self, seed: int) -> bool:
-        """Whether a map is found for +Recon runs of this seed; random layers must be others than Recon's."""
+    def _finder(self, entry: MethodEntry) -> str | None:
+        """Label of the joint entry whose plain runs find the conflict maps of an entry's network."""
+        if not entry.model:
+            return "joint"
+        return next((one.label for one in self.methods if one.network == entry.network and one.is_joint), None)
+
+    def _searches(self, entry: MethodEntry, seed: int) -> bool:
+        """Whether an entry's network has +Recon runs of this seed by a map of its own; random layers must differ."""
         return any(
-            "recon" in entry.variants and self.map_of(entry) is None and seed in entry.seeds for entry in self.methods
+            "recon" in one.variants and self.map_of(one) is None and seed in one.seeds
+            for one in self.methods
+            if one.network == entry.network
         )

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from recon.conflict import read_map
 from recon.data.contract import tasks_of
 from recon.experiments.cost import flops_of_sample
+from recon.experiments.entry import MethodEntry
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
@@ -42,38 +43,48 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
     for entry in plan.methods:
         create_method(entry.method, **entry.options).bind(len(tasks))
     data.prepare_data()  # before a network that may ask for pretrained weights
-    _check_layers(plan, branchable_layers(fit.backbone()))
+    for entries in _by_network(plan.methods):
+        _check_layers(plan, entries, branchable_layers(fit.with_model(entries[0].model).backbone()))
     names = [task.name for task in tasks]
     plan.check_runs(names)
     _check_runs(plan, fit, plan.runs(names))
     return tasks
 
 
-def _check_layers(plan: Plan, layers: Sequence[str]) -> None:
-    """Refuse to branch more layers than there are, and maps of other networks or severities."""
-    variants = {variant for entry in plan.methods for variant in entry.variants}
+def _by_network(entries: Sequence[MethodEntry]) -> list[list[MethodEntry]]:
+    """The entries, those that train the same network together."""
+    groups: dict[str, list[MethodEntry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.network, []).append(entry)
+    return list(groups.values())
+
+
+def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[str]) -> None:
+    """Refuse to branch more layers than the entries' network has, and maps of other networks or severities."""
+    variants = {variant for entry in entries for variant in entry.variants}
     if variants != {"plain"} and plan.top >= len(layers):
         raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
-    for path in plan.maps:
+    for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
         conflict_map.check_layers(layers)
         conflict_map.scores(plan.severity)
 
 
 def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
-    """Build the first run, and the first whose gradients are taken elsewhere, as far as the first step."""
-    nowhere = ResultsFolder(Path())
-    first = next(run for run in runs if run.needs is None)
+    """Build the first run of each network, and the first whose gradients are taken elsewhere, up to the first step."""
+    firsts: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        if run.needs is None:
+            firsts.setdefault((run.entry.network, run.entry.at), run)
     with quiet_lightning():
-        command = Job(plan, first, fit, nowhere).own_fit().command()
-        refuse_unsupported(command.trainer)
-        command.model.trainer = command.trainer
-        command.model.configure_optimizers()
-        _check_loaders(command.trainer, command.datamodule)
-        flops_of_sample(command.model, command.datamodule)
-        elsewhere = next((run for run in runs if run.entry.at == "representation"), None)
-        if elsewhere is not None:  # networks with task-specific layers refuse it
-            Job(plan, elsewhere, fit, nowhere).own_fit().command()
+        for number, run in enumerate(firsts.values()):
+            command = Job(plan, run, fit, ResultsFolder(Path())).own_fit().command()
+            refuse_unsupported(command.trainer)
+            command.model.trainer = command.trainer
+            command.model.configure_optimizers()
+            if number == 0:  # all runs have the same data
+                _check_loaders(command.trainer, command.datamodule)
+            flops_of_sample(command.model, command.datamodule)
 
 
 def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:

@@ -120,7 +120,7 @@ def test_a_folder_that_knows_its_data_by_path_goes_on_and_knows_them_by_content_
     out.mkdir()
     record: dict[str, Any] = {**tiny().to_dict(), "data": str(root), "map_sha256": {}}
     for entry in record["methods"]:
-        del entry["at"]  # of an earlier version still
+        del entry["at"], entry["model"]  # of an earlier version still
     (out / "plan.json").write_text(json.dumps(record))
     claim(tiny(), root, out)
     (root / "labels").write_bytes(b"0000000000")

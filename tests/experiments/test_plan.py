@@ -32,6 +32,15 @@ def changed(path: str, value: Any = None) -> dict[str, Any]:
     return content
 
 
+SMALL = {"backbone": {"class_path": "recon.models.LeNet", "init_args": {"features": 9}}}
+
+
+def other_network(**changes: Any) -> dict[str, Any]:
+    """The plan with another network for CAGrad."""
+    entry = {**CONTENT["methods"][1], "name": "small", "model": SMALL, "variants": ["plain"], **changes}
+    return changed("methods.1", entry)
+
+
 def test_every_task_has_a_single_run_a_seed_and_every_method_its_variants_and_seeds() -> None:
     plan = Plan.from_dict(CONTENT)
     plan.check()
@@ -176,6 +185,10 @@ def test_what_is_no_plan_is_refused_with_plan_and_key(content: Any, message: str
         (changed("methods.1.variants", []), "method cagrad has no variants"),
         (changed("methods.1.at", "representation"), r"cagrad: a branched network has no single .*: \[plain\], got"),
         (changed("methods.0.at", "representation"), r"Joint weights losses .*aligned_mtl, cagrad, .*upgrad"),
+        (other_network(name=""), "method cagrad has a model of its own; give the entry a name"),
+        (other_network(name="joint", method="joint", options={}), "an entry named 'joint' has a model of its own"),
+        (other_network(model={"branch": {}}), r"method small: model\.branch is set by the benchmark"),
+        (other_network(variants=["recon"]), "small has a model of its own, and no joint entry has the same"),
         (changed("severity", -0.123), "severity -0.123 is not on the 0.01 grid"),
         (changed("top", 0), "top must be at least 1, got 0"),
         (changed("every", 0), "every must be at least 1, got 0"),
@@ -221,3 +234,13 @@ def test_numbers_are_read_as_recon_fit_reads_them(tmp_path: Path) -> None:
     plan = Plan.load(path)
     assert plan.methods[0].options == {"lr": 0.01}
     plan.check()
+
+
+def test_recon_runs_of_another_network_need_the_map_of_joint_training_with_that_network() -> None:
+    small = [{"method": "Joint", "name": "small", "model": SMALL, "variants": ["plain", "random"]}]
+    small += [{"method": "cagrad", "name": "small-cagrad", "model": SMALL, "variants": ["recon"]}]
+    plan = Plan.from_dict({**CONTENT, "methods": [*CONTENT["methods"], *small], "single": False})
+    plan.check()
+    needs = {run.id: run.needs for run in plan.runs([]) if run.needs and "small" in run.id}
+    assert needs == {"small-random-seed0": "small-plain-seed0", "small-cagrad-recon-seed0": "small-plain-seed0"}
+    assert {run.needs for run in plan.runs([]) if run.id == "cagrad-recon-seed0"} == {"joint-plain-seed0"}

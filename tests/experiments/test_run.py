@@ -364,6 +364,25 @@ def test_an_entry_may_take_its_gradients_at_the_representation(tiny: PlanFactory
     assert results["mgda_ub-plain-seed0"]["conflict_by_layer"]
 
 
+def test_an_entry_may_train_another_network_than_the_plan(tiny: PlanFactory, tmp_path: Path) -> None:
+    def lenet(**more: Any) -> dict[str, Any]:
+        model = {"backbone": {"class_path": "recon.models.LeNet", "init_args": {"features": 9}}}
+        return {"method": "joint", "name": "lenet", "model": model, **more}
+
+    plan = tiny(methods=[{"method": "joint", "variants": ["plain"]}, lenet(variants=["plain", "recon"])], top=1)
+    plan.check()
+    prepare(plan, None)
+    plain, branched = (carry_out(plan, f"lenet-{variant}-seed0", tmp_path) for variant in ("plain", "recon"))
+    heads = 2 * (9 * 10 + 10)
+    assert plain["parameters"] == sum(p.numel() for p in LeNet(features=9).parameters()) + heads
+    assert set(plain["conflict_by_layer"]) == {"conv1", "conv2", "fc"}
+    assert len(branched["conflict_by_layer"]) == 2
+    with pytest.raises(ValueError, match="top=4 would branch all 3 shared layers"):
+        prepare(tiny(methods=[lenet(variants=["first"])]), None)
+    with pytest.raises(ValueError, match=r"unknown option 'model\.bakcbone'; nearest: 'model\.backbone'"):
+        prepare(tiny(methods=[lenet(model={"bakcbone": 3}, variants=["plain"])], single=False), None)
+
+
 def test_branching_every_layer_is_refused(tiny: PlanFactory) -> None:
     with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
         prepare(tiny(methods=ALL, top=41), None)

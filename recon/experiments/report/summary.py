@@ -9,16 +9,16 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per (method, variant), over seeds; the single-task networks of all tasks make one row.
 
     Every measured value is ``{"mean", "std"}``; the deviation is the sample's, ``None`` for one seed. ``over_tasks``
-    has the mean over tasks of each metric, and in how many tasks it is. ``flops_growth`` is against an
-    unbranched network. ``seconds`` tell how long a run took, whatever else the machine did: they compare nothing.
+    has the mean over tasks of each metric, and in how many tasks it is. ``flops_growth`` is against a plain
+    run of the same network. ``seconds`` tell how long a run took, whatever else the machine did: they compare nothing.
     """
     runs = list(runs)
-    plain = next((run["flops"] for run in runs if run["variant"] == "plain"), None)
+    plain = {run["parameters_base"]: run["flops"] for run in reversed(runs) if run["variant"] == "plain"}
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["variant"]), []).append(run)
     return [
-        _row(method, variant, group, groups.get((method, "plain"), []), plain)
+        _row(method, variant, group, groups.get((method, "plain"), []), plain.get(group[0]["parameters_base"]))
         for (method, variant), group in groups.items()
     ]
 

@@ -52,3 +52,9 @@ def test_a_metric_is_averaged_over_the_tasks_that_have_it_seed_by_seed() -> None
         "f1": {"mean": pytest.approx(0.3), "std": pytest.approx(0.02**0.5), "tasks": 1},
     }
     assert rows[1]["over_tasks"] == {"accuracy": {"mean": 0.4, "std": pytest.approx(0.02**0.5), "tasks": 1}}
+
+
+def test_operations_grow_over_the_plain_run_of_the_same_network() -> None:
+    wide = {"parameters_base": 400, "parameters": 400, "flops": 4000}
+    runs = [run("plain"), run("plain", method="wide", **wide), run("recon", method="wide", **{**wide, "flops": 5000})]
+    assert [row["flops_growth"] for row in summarise(runs)] == [0.0, 0.0, 0.25]
