@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
+from platformdirs import user_cache_path
 
 from recon.files.atomic import atomic_path
 from recon.files.reading import open_regular
@@ -16,8 +17,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def user_cache() -> Path:
-    """Where a user's caches are: ``$XDG_CACHE_HOME``, or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Recon's folder among a user's caches: ``$XDG_CACHE_HOME/recon``, on Linux by default ``~/.cache/recon``."""
+    return user_cache_path("recon")
 
 
 def is_writable(directory: Path) -> bool:

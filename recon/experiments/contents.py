@@ -38,7 +38,7 @@ def content_of(data: LightningDataModule) -> str | None:
 def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
     """The SHA-256 of each file, by name."""
     everything = hashlib.sha256("\n".join(sorted(map(str, files.values()))).encode()).hexdigest()
-    kept = user_cache() / "recon" / "checksums" / f"{everything[:16]}.json"
+    kept = user_cache() / "checksums" / f"{everything[:16]}.json"
     known, now = _known(kept), {name: _state(path) for name, path in files.items()}
     changed = [name for name, state in now.items() if known.get(str(files[name]), {}).get("state") != state]
     sums = {name: known[str(path)]["sha256"] for name, path in files.items() if name not in set(changed)}

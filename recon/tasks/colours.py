@@ -18,9 +18,6 @@ OKABE_ITO = {
 }
 """Colours that readers of any colour vision tell apart: Okabe & Ito, "Color Universal Design", 2008, without black."""
 
-VIRIDIS = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725")
-"""Nine colours of matplotlib's perceptually uniform map, evenly spaced from low to high."""
-
 
 @dataclass(frozen=True)
 class Legend:
@@ -78,11 +75,11 @@ def depth_colours(number: int) -> Tensor:
 
 
 def _viridis(values: Tensor) -> Tensor:
-    """The colours (..., 3) of values (...) in [0, 1]."""
-    colours = torch.tensor([list(bytes.fromhex(colour)) for colour in VIRIDIS], device=values.device) / 255
-    place = values * (len(colours) - 1)
-    below = place.long().clamp(max=len(colours) - 2)
-    return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None])
+    """The colours (..., 3) of values (...) in [0, 1], in matplotlib's perceptually uniform map."""
+    from matplotlib import colormaps  # slow to import, and only pictures need it
+
+    colours = colormaps["viridis"](values.cpu().numpy())[..., :3]
+    return torch.tensor(colours, dtype=torch.float32, device=values.device)
 
 
 def depth_scale(truth: Tensor) -> Scale | None:

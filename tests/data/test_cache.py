@@ -1,10 +1,11 @@
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recon.data.cache import Arrays, cached, is_writable
+from recon.data.cache import Arrays, cached, is_writable, user_cache
 
 
 class Maker:
@@ -25,6 +26,15 @@ def get(directories: list[Path], make: Maker, seed: int = 0) -> np.ndarray:
 def read_only(directory: Path) -> Path:
     directory.mkdir(mode=0o555)
     return directory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have folders of their own")
+def test_caches_are_where_linux_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert user_cache() == tmp_path / ".cache" / "recon"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert user_cache() == tmp_path / "elsewhere" / "recon"
 
 
 def test_arrays_are_made_once_and_then_read(tmp_path: Path) -> None:

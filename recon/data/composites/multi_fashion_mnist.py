@@ -89,7 +89,7 @@ class MultiFashionMNIST(CompositesModule):
         arrays = cached(
             name=f"{split}-{size}-seed{self.seed}-{source[:8]}.npz",
             header={"format": _CACHE_FORMAT, "split": split, "size": size, "seed": self.seed, "source": source},
-            directories=[self.root / "MultiFashionMNIST", user_cache() / "recon" / "MultiFashionMNIST"],
+            directories=[self.root / "MultiFashionMNIST", user_cache() / "MultiFashionMNIST"],
             make=partial(_pair, digit, fashion, size, np.random.default_rng([self.seed, split == "test"])),
         )
         images = torch.from_numpy(arrays.pop("images"))

@@ -77,7 +77,7 @@ class Rooms(DenseDataModule):
         self.rooms = RoomFolder(train_size, val_size, height, width, seed)
         self.depth = depth
         super().__init__(
-            root=user_cache() / "recon" / self.rooms.name if root is None else root,
+            root=user_cache() / self.rooms.name if root is None else root,
             targets={
                 "segmentation": (
                     Labels(len(CLASSES)),
