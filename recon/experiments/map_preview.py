@@ -1,5 +1,6 @@
-"""What a conflict map found elsewhere would do to a network, before anything is trained."""
+"""Preview of a conflict map on a network that was not searched: matched layers and growth."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class MapPreview:
     flops: Measure
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; the growth is branched over plain, less one."""
+        """The preview as JSON; the growth is branched over plain, less one."""
         measures = {"parameters": self.parameters, "flops": self.flops}
         return asdict(self) | {name: asdict(one) | {"growth": one.ratio - 1} for name, one in measures.items()}
 
@@ -69,9 +70,18 @@ class MapPreview:
 
 
 def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) -> MapPreview:
-    """Branch a network by a map of another one, and measure what that costs. No data are read.
+    """Branch a network by a map of another one, and measure the cost. No data are read.
 
-    Layer names are the key; widths may differ. Layers that only one of the two has are left out of the ranking.
+    Layers are matched by name; widths may differ. Layers that only one of the two has are left out
+    of the ranking.
+
+    >>> fit = Fit({
+    ...     "model": {"backbone": {"class_path": "recon.models.ResNet18", "init_args": {"width": 8}}},
+    ...     "data": {"class_path": "recon.data.Glyphs"},
+    ... })
+    >>> preview = preview_map(ConflictMap.load("multi-fashion-mnist-resnet18"), fit, 25, severity=-0.1)
+    >>> print(f"{preview.parameters.ratio:.2f} times the parameters")
+    1.02 times the parameters
 
     Args:
         conflict_map: The map.
@@ -80,7 +90,8 @@ def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) 
         severity: Severity S at which the map ranks.
 
     Raises:
-        ValueError: The two have no layer in common, fewer than ``top``, or nothing would stay shared.
+        ValueError: The two have no layer in common, fewer than ``top``, or nothing would stay
+            shared.
     """
     fit = fit.without_files()
     data, backbone = fit.data(), fit.backbone()
@@ -89,13 +100,7 @@ def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) 
     if not matched:
         nearest = unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
         raise ValueError(f"none of the map's {len(conflict_map.layers)} layers is in the network: {nearest}")
-    if len(layers) < 2:
-        raise ValueError(f"the network shares the one layer {layers[0]!r}, and a branch of it would leave none shared")
-    if not 1 <= top < len(layers) or top > len(matched):
-        raise ValueError(
-            f"top={top} of {len(matched)} matched layers, of {len(layers)} that the network shares; "
-            f"give 1 to {min(len(matched), len(layers) - 1)}"
-        )
+    _check_top(top, len(matched), layers)
     ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
     tasks = tasks_of(data)
     networks = [_trained(backbone, tasks, branch) for branch in (BranchOptions(layers=ranking[:top]), None)]
@@ -113,10 +118,12 @@ def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) 
 
 
 def read_fit(path: str | Path) -> tuple[Fit, Plan | None]:
-    """The fit configuration in a YAML, and the plan if that YAML is one.
+    """Read the configuration of a fit; also return the plan if the file is one.
+
+    A plan gives its own network; entries with a ``model`` of their own are left out.
 
     Raises:
-        ValueError: The file is no YAML of either kind.
+        ValueError: The file is neither.
     """
     content = read_yaml(path, "configuration")
     if isinstance(content, dict) and "fit" in content:
@@ -128,6 +135,16 @@ def read_fit(path: str | Path) -> tuple[Fit, Plan | None]:
     return Fit(content), None
 
 
+def _check_top(top: int, matched: int, layers: Sequence[str]) -> None:
+    if len(layers) < 2:
+        raise ValueError(f"the network shares the one layer {layers[0]!r}, and a branch of it would leave none shared")
+    if not 1 <= top < len(layers) or top > matched:
+        raise ValueError(
+            f"top={top} of {matched} matched layers, of {len(layers)} that the network shares; "
+            f"give 1 to {min(matched, len(layers) - 1)}"
+        )
+
+
 def _trained(backbone: nn.Module, tasks: list[Task], branch: BranchOptions | None) -> MultiTaskModule:
-    """The network with its heads, on the meta device: a forward there counts operations without doing them."""
+    """The network with its heads, on the meta device, where a forward computes nothing."""
     return MultiTaskModule(backbone, tasks, branch=branch).to("meta").eval()
