@@ -1,4 +1,4 @@
-"""Multi-task optimizers: one file a method, a base for each kind, and a registry of names."""
+"""Multi-task optimizers: one file per method, a base class per kind, and a registry of names."""
 
 from recon.methods.aligned_mtl import AlignedMTL
 from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod

@@ -1,21 +1,25 @@
 """Independent component alignment (Aligned-MTL).
 
-Senushkin, Patakin, Kuznetsov & Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023,
-algorithm 1.
+Senushkin, Patakin, Kuznetsov & Konushin, "Independent Component Alignment for Multi-Task Learning",
+CVPR 2023, algorithm 1.
 
-    J = U Σ V'  ->  the nearest Jacobian with all singular values alike,  σ U V',   update p'(σ U V') = (σ U Σ⁻¹ U'p)'J
+    J = U Σ V'  ->  σ U V', the nearest Jacobian with equal singular values
+    update p'(σ U V') = (σ U Σ⁻¹ U'p)'J
 
-with p_i = 1 unless preferred otherwise, over the singular values that are not zero; σ is the smallest of them
-(`scale_mode` ``"min"``), or the root of the median or of the mean of their squares (``"median"``, ``"rmse"``).
+The sums run over the nonzero singular values. p_i = 1 unless a preference is given. σ is the
+smallest singular value (`scale_mode` ``"min"``), or the root of the median or the mean of their
+squares (``"median"``, ``"rmse"``).
 
-Needs the Gramian. No state, no randomness. Sum scale, as the published code, LibMTL (TorchJD: the mean). Weights can be
-negative.
+Needs the Gramian. No state, no randomness. Sum scale, as in the published code and LibMTL; TorchJD
+takes the mean. Weights can be negative.
 
-Published code and TorchJD take the eigenvalues of the Gramian and drop those below the largest times K times the
-machine's epsilon: gradients 1e-8 times shorter than others vanish, and the smallest singular value is then another.
-We decompose a K x K root of the Gramian instead, by Jacobi rotations (LAPACK's ``gejsv``) where singular values differ
-much, which keeps the digits of small ones beside large. Rank is lost only where directions depend on each other to
-1e-6, which is more than what rounding to float32 leaves of gradients that do.
+The published code and TorchJD decompose the Gramian and drop eigenvalues below the largest times K
+times the machine's epsilon. Gradients 1e-8 times shorter than others vanish there, and the smallest
+singular value changes.
+
+We decompose a K x K root of the Gramian instead. Where singular values differ much, Jacobi
+rotations (LAPACK's ``gejsv``) keep the digits of the small ones. Directions count as dependent
+below 1e-6, which is more than rounding to float32 leaves of dependent gradients.
 """
 
 from collections.abc import Sequence
@@ -33,9 +37,10 @@ from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, unit_factor
 from recon.methods.solvers.resolution import resolution
 
-# Singular values of unit vectors up to here are taken for rounding of the gradients themselves.
+# Singular values of unit vectors below this count as rounding of the gradients.
 _DEPENDENT = 1e-6
-# Smaller singular values, relative to the largest, have lost half of their digits in a plain decomposition.
+# A plain decomposition loses half of the digits of singular values below this, relative to the
+# largest.
 _GRADED = 1e-6
 
 ScaleMode = Literal["min", "median", "rmse"]
@@ -43,12 +48,21 @@ ScaleMode = Literal["min", "median", "rmse"]
 
 @register_method("aligned_mtl")
 class AlignedMTL(PerTaskMethod, GramianMethod):
-    """The sum of task gradients that have been made orthogonal and equally long, as near to the original as can be.
+    """The sum of the task gradients after they are made orthogonal and equally long.
+
+    Of all such gradients, the ones nearest to the original are taken.
 
     Args:
-        scale_mode: What the singular values are made: the smallest (``"min"``), or the root of the lower median or of
-            the mean of their squares (``"median"``, ``"rmse"``).
-        preference: A finite number >= 0 for each task, in task order; ones if left out.
+        scale_mode: The common singular value: the smallest (``"min"``), or the root of the lower
+            median or of the mean of the squares (``"median"``, ``"rmse"``).
+        preference: A finite number >= 0 for each task, in task order; ones by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("aligned_mtl")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([1.5810, 2.2134])
     """
 
     scale = "sum"
@@ -61,7 +75,7 @@ class AlignedMTL(PerTaskMethod, GramianMethod):
         self.preference = check_preference("aligned_mtl", preference)
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights, (K,); zero for zero gradients.
+        """Weights of the task gradients, (K,); zero for zero gradients.
 
         Raises:
             RuntimeError: The Jacobi rotations did not converge.
@@ -79,7 +93,7 @@ class AlignedMTL(PerTaskMethod, GramianMethod):
         return torch.from_numpy(weights)
 
     def _common(self, values: Array) -> float:
-        """The singular value that all are made, from the descending ones."""
+        """The common singular value, from the singular values in descending order."""
         if self.scale_mode == "min":
             return float(values[-1])
         if self.scale_mode == "median":
@@ -88,7 +102,11 @@ class AlignedMTL(PerTaskMethod, GramianMethod):
 
 
 def _singular_values(columns: Array, rank: int) -> tuple[Array, Array]:
-    """The largest singular values, descending, and right singular vectors of a square matrix: (rank,) and (K, rank)."""
+    """The largest singular values and their right singular vectors, of a square matrix.
+
+    Returns:
+        (rank,) values in descending order, and (K, rank) vectors.
+    """
     values: Array
     _, values, transposed = np.linalg.svd(columns)
     if values[-1] > _GRADED * values[0]:

@@ -1,19 +1,25 @@
 """Conflict-averse gradient descent (CAGrad).
 
-Liu, Liu, Jin, Stone & Liu, "Conflict-Averse Gradient Descent for Multi-Task Learning", NeurIPS 2021, algorithm 1.
+Liu, Liu, Jin, Stone & Liu, "Conflict-Averse Gradient Descent for Multi-Task Learning", NeurIPS
+2021, algorithm 1.
 
     max_d min_i g_i·d  subject to  |d - g_0| <= c |g_0|,   g_0 = (1/K) Σ g_i
-    dual:  min_w g_w·g_0 + c |g_0| |g_w|  over the simplex,  g_w = J'w;   update d = g_0 + c |g_0| g_w / |g_w|
+    dual:  min_w g_w·g_0 + c |g_0| |g_w|  over the simplex,  g_w = J'w
+    update d = g_0 + c |g_0| g_w / |g_w|
 
-Needs the Gramian. No state, no randomness. The update lies around the mean of the task gradients (mean scale) and is
-divided by 1, 1 + c² or 1 + c as `rescale` says. For c < 1 it still converges to a minimum of the mean loss; c = 0 is
-the mean.
+Needs the Gramian. No state, no randomness. The update lies around the mean of the task gradients
+(mean scale). `rescale` divides it by 1, 1 + c² or 1 + c. For c < 1 the method converges to a
+minimum of the mean loss; c = 0 is the mean itself.
 
-The published code minimises the dual by SLSQP (a bounded scalar search for two tasks), with small constants under its
-roots. We solve it to rounding. The shortest x that lifts every task to a level, g_i·(g_0 + x) >= level, is a
-non-negative least-squares problem, and x = J'u with u >= 0. The dual value at u / Σu bounds the best level from
-above; it is the next level, which makes this Newton's method on |x| = c |g_0|, from above. Where the dual is least at
-g_w = 0, its formula for d reads 0/0; of all d that solve the first problem we then take the one nearest to g_0.
+The published code minimises the dual by SLSQP, or by a bounded scalar search for two tasks, and
+adds small constants under its roots. We solve the dual to rounding.
+
+For a given level, the shortest x with g_i·(g_0 + x) >= level for every task solves a non-negative
+least-squares problem, and x = J'u with u >= 0. The dual value at u / Σu bounds the best level from
+above and becomes the next level. This is Newton's method on |x| = c |g_0|, from above.
+
+Where the dual is least at g_w = 0, the formula for d reads 0/0. Of all d that solve the first
+problem we then take the nearest to g_0.
 """
 
 from math import sqrt
@@ -31,10 +37,11 @@ from recon.methods.solvers.resolution import resolution
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-8
-# A shorter convex combination of unit vectors cannot be told from zero by their inner products in float64; one shorter
-# than the gradients' own resolution cannot either.
+# Inner products in float64 cannot tell a shorter convex combination of unit vectors from zero. Nor
+# can they below the resolution of the gradients.
 _RESOLUTION = 1e-7
-# Length of a component of its own for each direction among opposed ones: keeps multipliers below c / _SOFTNESS.
+# Length of a separate component that each of some opposed directions gets. It keeps multipliers
+# below c / _SOFTNESS.
 _SOFTNESS = 1e-8
 
 
@@ -43,10 +50,17 @@ class CAGrad(GramianMethod):
     """The update near the mean gradient that serves the worst-served task best.
 
     Args:
-        c: Radius of the ball around the mean gradient, relative to that gradient's norm; finite and >= 0, and below 1
-            for the paper's guarantee. The default is the published code's.
-        rescale: What the update is divided by: 1 (``0``), 1 + c² (``1``, the published code's default) or 1 + c
-            (``2``).
+        c: Radius of the ball around the mean gradient, relative to the norm of that gradient;
+            finite and >= 0. The paper's guarantee needs c < 1. The default is the published code's.
+        rescale: Divisor of the update: 1 (``0``), 1 + c² (``1``, the published code's default) or 1
+            + c (``2``).
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("cagrad", c=0.4)
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([1.0151, 1.4181])
     """
 
     def __init__(self, c: float = 0.5, rescale: Literal[0, 1, 2] = 1) -> None:
@@ -57,10 +71,10 @@ class CAGrad(GramianMethod):
         self.rescale: Literal[0, 1, 2] = rescale
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights of the task gradients in the update, (K,). A single task has nothing to avert: its weight is 1.
+        """Weights of the task gradients, (K,); 1 for a single task, which has no conflict.
 
         Raises:
-            RuntimeError: The dual was not solved to a relative KKT residual of 1e-8.
+            RuntimeError: The relative KKT residual of the dual stayed above 1e-8.
         """
         products: Array = gramian.numpy()
         tasks = len(products)
@@ -76,7 +90,8 @@ class CAGrad(GramianMethod):
 def _deviation(gramian: Array, c: float, tasks: int) -> Array:
     """Weights z >= 0 of the nonzero task gradients such that the update is g_0 + J'z.
 
-    Works on the directions of the gradients and in units of |g_0|, so that no scale is left in the problem.
+    The problem is posed in the directions of the gradients and in units of |g_0|, so it has no
+    scale.
     """
     norms, directions = unit_root(gramian)
     mean = directions @ norms / tasks
@@ -87,7 +102,8 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
     inverse = norms.min() / norms
     level = float(((toward_mean + c) / inverse).min())  # the dual at its vertices
     if len(norms) < tasks or hull_contains_zero(directions, max(_RESOLUTION, resolution())):
-        # No update gains on every task: the best level is 0 if the ball has an update that loses on none, else below.
+        # No update gains on every task. The best level is 0 if the ball holds an update that harms
+        # none, and negative otherwise.
         directions = np.vstack([directions, max(_SOFTNESS, resolution()) * np.eye(len(norms))])
         u = nearest_combination(directions, -toward_mean)
         harmless: Array = u / (1 + toward_mean @ u)
@@ -100,7 +116,7 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
 
 
 def _multipliers(directions: Array, toward_mean: Array, inverse: Array, c: float, level: float) -> Array:
-    """Newton's method, from an upper bound of the best level, for y >= 0 with |directions y| = c."""
+    """Newton's method from an upper bound of the best level: y >= 0 with |directions y| = c."""
     for _ in range(_MAX_ITERATIONS):
         u = nearest_combination(directions, level * inverse - toward_mean)
         if not u.any():  # c is below rounding: the ball holds nothing but the mean gradient
@@ -117,7 +133,11 @@ def _multipliers(directions: Array, toward_mean: Array, inverse: Array, c: float
 
 
 def _check_kkt(directions: Array, toward_mean: Array, multipliers: Array, levels: Array, c: float) -> None:
-    """No task below its level, and those with a multiplier on it; relative to the sizes that cancel in this."""
+    """Raise a RuntimeError unless the multipliers solve the dual.
+
+    Every task must reach its level, and every task with a multiplier must lie on it. Residuals are
+    relative to the terms that cancel.
+    """
     gain = toward_mean + directions.T @ (directions @ multipliers) - levels
     size = 1 + c + np.abs(levels) + _RESOLUTION * multipliers.sum()
     residual = max((-gain / size).max(), (np.abs(gain) / size * multipliers).max() / multipliers.max())

@@ -1,18 +1,23 @@
 """Conflict-free inverse gradients (ConFIG).
 
-Liu, Chu & Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025,
-equations 2 and 3.
+Liu, Chu & Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks",
+ICLR 2025, equations 2 and 3.
 
     d = U⁺λ  with the unit task gradients as rows of U,   update (Σ g_i·d/|d|) d/|d|
 
-The direction has the same cosine to all task gradients (for λ = 1), the length is the sum of their projections onto it.
-Needs the Gramian: the shortest d = U'c, with c = (UU')⁺λ. No state, no randomness. Sum scale: K equal task gradients
-are summed. A zero gradient takes no part.
+For λ = 1 the direction has the same cosine with every task gradient. Its length is the sum of the
+gradients' projections onto it.
 
-The published code inverts the K x P matrix by its singular values; the K x K matrix of cosines gives the same weights.
-Of linearly dependent gradients (a singular value below 1e-3 of the largest: gradients in float32 do not tell less from
-zero) no d has all cosines equal; the pseudoinverse then takes the nearest in the mean square, which can conflict. Where
-even that is zero (two opposed gradients) so is the update, while the published code follows rounding.
+Needs the Gramian: the shortest d is U'c with c = (UU')⁺λ. No state, no randomness. Sum scale: K
+equal task gradients are summed. Zero gradients take no part.
+
+The published code inverts the K x P matrix by its singular values; the K x K matrix of cosines
+gives the same weights. Gradients count as dependent below 1e-3 of the largest singular value, which
+float32 cannot tell from zero.
+
+For dependent gradients no d may have equal cosines. The pseudoinverse then takes the nearest in the
+mean square, which can conflict. Where that is zero too, as for two opposed gradients, the update is
+zero; the published code follows rounding there.
 """
 
 from collections.abc import Sequence
@@ -28,16 +33,24 @@ from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, unit_root
 from recon.methods.solvers.resolution import resolution
 
-# Of squared singular values relative to the largest, and of squared cosines relative to the wanted ones.
+# Bound of squared singular values relative to the largest, and of squared cosines relative to the
+# wanted ones.
 _DEPENDENT = 1e-6
 
 
 @register_method("config")
 class ConFIG(PerTaskMethod, GramianMethod):
-    """The direction in which all task gradients have the same cosine.
+    """The direction that has the same cosine with every task gradient.
 
     Args:
-        preference: λ, in which ratio the cosines should stand, a number >= 0 for each task; equal if left out.
+        preference: λ, the ratio of the cosines: a number >= 0 for each task; equal by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("config")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([1.7236, 2.7889])
     """
 
     scale = "sum"
@@ -47,7 +60,7 @@ class ConFIG(PerTaskMethod, GramianMethod):
         self.preference = check_preference("config", preference)
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights of the task gradients, (K,); zeros if no direction has the wanted cosines even in part."""
+        """Weights of the task gradients, (K,); zeros if no direction fits the wanted cosines."""
         products: Array = gramian.numpy()
         weights = np.zeros(len(products))
         nonzero = products.diagonal() > 0

@@ -2,9 +2,11 @@
 
     update Σ a_i g_i
 
-Needs the Gramian only in form: it costs one backward a task. No state, no randomness. Sum scale: the weights a_i are 1
-unless given. ``joint`` has the same update of the shared parameters in one backward, but weights the heads too; here
-heads have their own task's gradient, as with the other gradient methods.
+Takes the form of a Gramian method, and so costs one backward per task. No state, no randomness. Sum
+scale: the weights a_i are 1 by default.
+
+``joint`` updates the shared parameters in the same way with one backward, and weights the heads
+too. Here each head has its own task's gradient, as with the other gradient methods.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,14 @@ class Constant(PerTaskMethod, GramianMethod):
     """The sum of the task gradients, each times a fixed number.
 
     Args:
-        factors: A finite number for each task, in task order; ones if left out.
+        factors: A finite number for each task, in task order; ones by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("constant", factors=[1.0, 2.0])
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([2., 4.])
     """
 
     scale = "sum"

@@ -1,14 +1,16 @@
-"""Correlation-reduced stochastic multi-objective gradient manipulation (CR-MOGM), around any Gramian method.
+"""Correlation-reduced stochastic multi-objective gradient manipulation (CR-MOGM).
 
-Zhou, Zhang, Jiang, Zhong, Gu & Zhu, "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and
-Beyond", NeurIPS 2022, algorithm 2.
+A wrapper of any Gramian method.
+
+Zhou, Zhang, Jiang, Zhong, Gu & Zhu, "On the Convergence of Stochastic Multi-Objective Gradient
+Manipulation and Beyond", NeurIPS 2022, algorithm 2.
 
     λ <- α λ + (1 - α) the wrapped method's weights;   update λ'J
 
-Needs the Gramian. State: λ, which starts at the wrapped method's first weights, and the wrapped method's state; its
-randomness is that of the wrapped method, and its scale too.
+Needs the Gramian. The state is λ, which starts at the wrapped method's first weights, and the state
+of the wrapped method. Randomness and scale are those of the wrapped method.
 
-The paper lets α grow as the learning rate decays; here it is fixed, as in TorchJD.
+In the paper α grows as the learning rate decays; here it is fixed, as in TorchJD.
 """
 
 from collections.abc import Mapping
@@ -24,12 +26,21 @@ from recon.methods.base.wrapper import GramianWrapper
 
 @register_method("cr_mogm")
 class CRMOGM(GramianWrapper):
-    """Another method's weights, smoothed over the steps.
+    """The weights of another method, smoothed over the steps.
 
     Args:
         method: Name of a registered Gramian method.
-        alpha: Share of the past in the weights, in [0, 1]; 0 is the method itself.
-        method_options: Its hyperparameters.
+        alpha: Share of the past in the weights, in [0, 1]; 0 is the wrapped method itself.
+        method_options: Hyperparameters of the wrapped method.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("cr_mogm", method="mgda", alpha=0.9)
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))  # the first weights are MGDA's
+        tensor([0.5517, 1.3793])
+        >>> method.combine(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+        tensor([0.5986, 0.7007])
     """
 
     smoothed: Tensor
@@ -42,12 +53,12 @@ class CRMOGM(GramianWrapper):
         self.alpha = check_number("cr_mogm", "alpha", alpha, low=0, high=1)
 
     def make_state(self, tasks: int) -> None:
-        """No weights yet."""
+        """Start without weights."""
         self.register_buffer("smoothed", torch.zeros(tasks, dtype=torch.float64))
         self.register_buffer("started", torch.tensor(False))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The wrapped method's weights, smoothed, (K,)."""
+        """The smoothed weights, (K,)."""
         weights = self.wrapped.weights(gramian, losses)
         if self.started:
             weights = self.smoothed.to(weights).lerp(weights, 1 - self.alpha)

@@ -1,15 +1,18 @@
 """Dual-balancing multi-task learning (DB-MTL).
 
-Lin, Jiang, Ye, Zhang, Chen, Chen, Liu & Kwok, "Dual-Balancing for Multi-Task Learning", 2023, algorithm 1.
+Lin, Jiang, Ye, Zhang, Chen, Chen, Liu & Kwok, "Dual-Balancing for Multi-Task Learning", 2023,
+algorithm 1.
 
     m_i ← β_t m_i + (1 - β_t) g_i / L_i,   update max_j |m_j| Σ m_i / |m_i|;   β_t = β / t^decay
 
-g_i / L_i is the gradient of log L_i. Needs the Jacobian, and the losses, which must be positive. The state is m, from
-0, as large as the Jacobian, also in the checkpoint. Sum scale, of gradients of logarithms, and shorter in the first
-steps, while m grows from 0. A task without gradient so far takes no part.
+g_i / L_i is the gradient of log L_i. Needs the Jacobian, and positive losses. The state is m, which
+starts at 0, is as large as the Jacobian, and is saved in the checkpoint. Sum scale, of gradients of
+logarithms; updates are shorter in the first steps, while m grows from 0. A task that has had no
+gradient yet takes no part.
 
-The published code trains heads, too, by log L_i; here, as with all methods of gradients, each head is trained by its
-own loss. It adds 1e-8 to each loss; we refuse losses that are not positive.
+The published code trains heads by log L_i, too. Here each head is trained by its own loss, as with
+all gradient methods. The published code adds 1e-8 to each loss; we refuse losses that are not
+positive.
 """
 
 import torch
@@ -25,11 +28,18 @@ from recon.methods.base.state import StatefulMethod
 
 @register_method("db_mtl")
 class DBMTL(StatefulMethod, JacobianMethod):
-    """The sum of averaged gradients of the losses' logarithms, all made as long as the longest.
+    """The sum of averaged gradients of log-losses, all as long as the longest.
 
     Args:
         beta: Share of the past in the averages, in [0, 1).
-        decay: How fast that share falls over the steps, >= 0; 0 for not at all.
+        decay: How fast that share falls over the steps, >= 0; 0 keeps it constant.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("db_mtl")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([0.1236, 0.2000])
     """
 
     scale = "sum"

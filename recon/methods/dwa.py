@@ -2,11 +2,13 @@
 
 Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, equation 7.
 
-    w = K softmax(r / T),   r_i = (mean loss of task i in the last epoch) / (in the epoch before it);   update Σ w_i g_i
+    w = K softmax(r / T),   update Σ w_i g_i
+    r_i = (mean loss of task i in the last epoch) / (its mean loss in the epoch before)
 
-Needs only the losses, and one backward; and to be told when an epoch ends (:meth:`recon.Method.end_epoch`), else the
-weights stay 1. The state is the running sum of losses and the means of the last two epochs. Sum scale: in the first
-two epochs all weights are 1, later they sum to K.
+Needs only the losses, and one backward. Needs to be told when an epoch ends
+(:meth:`recon.Method.end_epoch`); without that the weights stay 1. The state is the running sum of
+the losses and the means of the last two epochs. Sum scale: all weights are 1 in the first two
+epochs and sum to K later.
 
 A task whose mean loss was 0 has no rate; its r counts as 1.
 """
@@ -25,8 +27,18 @@ class DWA(StatefulMethod, LossMethod):
     """The losses, weighted by how slowly each has fallen over the last two epochs.
 
     Args:
-        temperature: T, at least 1e-30, which float32 still divides by; the larger, the more alike the weights. The
-            default is the paper's.
+        temperature: T, at least 1e-30, which float32 still divides by. A larger T makes the weights
+            more alike. The default is the paper's.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("dwa")
+        >>> for losses in ([2.0, 2.0], [1.0, 2.0]):  # the first task's loss halves
+        ...     _ = method.loss_weights(torch.tensor(losses))
+        ...     method.end_epoch()
+        >>> method.loss_weights(torch.tensor([1.0, 2.0]))
+        tensor([0.8756, 1.1244])
     """
 
     scale = "sum"
@@ -48,14 +60,14 @@ class DWA(StatefulMethod, LossMethod):
         self.register_buffer("earlier_mean", torch.ones(tasks))
 
     def loss_weights(self, losses: Tensor) -> Tensor:
-        """Weights that sum to K, (K,); the losses enter the mean of this epoch."""
+        """Weights that sum to K, (K,); the losses count towards the mean of this epoch."""
         self.loss_sum += losses.to(self.loss_sum)
         self.steps += 1
         rates = torch.where(self.earlier_mean == 0, 1, self.last_mean / self.earlier_mean)
         return len(losses) * ((rates - rates.max()) / self.temperature).softmax(0).to(losses)
 
     def end_epoch(self) -> None:
-        """Take the mean losses of the epoch that ends; an epoch without a step changes nothing."""
+        """Record the mean losses of the epoch; an epoch without a step changes nothing."""
         if not self.tasks or self.steps == 0:
             return
         mean = self.loss_sum / self.steps

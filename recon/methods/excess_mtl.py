@@ -1,15 +1,18 @@
 """Robust multi-task learning with excess risks (ExcessMTL).
 
-He, Zhou, Zhang, Yun, Chen, Zeng, Chilimbi & Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024,
-algorithm 1.
+He, Zhou, Zhang, Yun, Chen, Zeng, Chilimbi & Zhao, "Robust Multi-Task Learning with Excess Risks",
+ICML 2024, algorithm 1.
 
-    e_i = g_i'H_i⁻¹g_i,  H_i = diag √(Σ_τ g_i,τ²);   w_i ∝ w_i exp(η e_i / e_i,0);   update Σ w_i g_i
+    e_i = g_i'H_i⁻¹g_i,  H_i = diag √(Σ_τ g_i,τ²);   w_i ∝ w_i exp(η e_i / e_i,0)
+    update Σ w_i g_i
 
-e_i estimates how far task i is from its best loss, e_i,0 is its mean in the first steps. Needs the Jacobian. The state
-is √(Σ g²), as large as the Jacobian, also in the checkpoint, and w and e_0. The weights sum to 1 (mean scale).
+e_i estimates how far task i is from its best loss, and e_i,0 is its mean in the first steps. Needs
+the Jacobian. The state is √(Σ g²), w and e_0. The root is as large as the Jacobian and is saved in
+the checkpoint. The weights sum to 1 (mean scale).
 
-The published code keeps 1e-7 under the root and sums weights to K; we keep no constant (0/0 is 0), and the paper's sum.
-A task without gradient in the first steps has no e_0; its e_i / e_i,0 counts as 1.
+The published code keeps 1e-7 under the root and makes the weights sum to K. We keep no constant
+(0/0 is 0) and follow the paper's sum. A task without gradient in the first steps has no e_0; its
+e_i / e_i,0 counts as 1.
 """
 
 import torch
@@ -24,12 +27,19 @@ from recon.methods.base.state import StatefulMethod
 
 @register_method("excess_mtl")
 class ExcessMTL(StatefulMethod, JacobianMethod):
-    """The task gradients, weighted by how far each task is from its best.
+    """The task gradients, weighted by how far each task is from its best loss.
 
     Args:
         step_size: η > 0. The default is the published code's.
-        warmup_steps: Number of first steps with equal weights over which e_0 is taken, >= 1. The published code takes
-            one step, the paper three epochs.
+        warmup_steps: Number of first steps with equal weights, >= 1; e_0 is taken over them. The
+            published code takes one step, the paper three epochs.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("excess_mtl")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([1.5000, 1.0000])
     """
 
     sizes: Tensor

@@ -2,20 +2,23 @@
 
 Ban & Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024, eq. 4.
 
-    max_d Σ (g_i·d)^(1 - α) / (1 - α)  in a ball around 0:   G a = a^(-1/α),  a > 0   (element by element),   update J'a
+    max_d Σ (g_i·d)^(1 - α) / (1 - α)  in a ball around 0
+    so  G a = a^(-1/α),  a > 0   (element by element),   update J'a
 
-α = 1 is proportional fairness (Nash-MTL without its limit), α = 2 minimises the potential delay, large α serves the
-worst-served task.
+α = 1 is proportional fairness, which is Nash-MTL without its limit. α = 2 minimises the potential
+delay. A large α serves the worst-served task.
 
-Needs the Gramian. No state, no randomness. As published the equations are solved in the gradients' own units, so the
-length of the update is not theirs: for α = 1 it is always sqrt(K). It stands at learning rates as it is (called sum
-scale here: never multiplied by K).
+Needs the Gramian. No state, no randomness. As published, the equations are solved in the gradients'
+own units, so the length of the update is not the gradients': for α = 1 it is always sqrt(K). It is
+used at the learning rate as it is, and never multiplied by K (sum scale).
 
-The published code searches a least-squares solution of the equations to SciPy's default tolerance. With
-a_i = b_i / |g_i| they read C b = |g|^(1/α - 1) b^(-1/α) in the cosines C of the gradients, which we solve by Newton's
-method to a relative residual of 1e-10. At a Pareto-stationary point there is no solution: the update is zero. Tasks
-with a zero gradient have nothing to gain and take no part. For α != 1, gradients more than 1e6 times shorter than the
-longest count as 1e6 times shorter.
+The published code searches a least-squares solution of the equations to SciPy's default tolerance.
+With a_i = b_i / |g_i| the equations read C b = |g|^(1/α - 1) b^(-1/α) in the cosines C of the
+gradients. We solve them by Newton's method to a relative residual of 1e-10.
+
+At a Pareto-stationary point the equations have no solution, and the update is zero. Tasks with a
+zero gradient have nothing to gain and take no part. For α != 1, gradients more than 1e6 times
+shorter than the longest count as 1e6 times shorter.
 """
 
 import torch
@@ -33,6 +36,13 @@ class FairGrad(GramianMethod):
 
     Args:
         alpha: Kind of fairness, in [0.5, 10].
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("fairgrad")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.7435, 1.2030])
     """
 
     scale = "sum"

@@ -6,13 +6,14 @@ Liu, Feng, Stone & Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 20
     after the step, with the losses L' of the same batch:
         w descends along J_z'δ,  δ_i = log(L_i - b_i) - log(L'_i - b_i)
 
-Needs only the losses, which must stay above b, and one backward; and the losses once more after the step, without a
-backward: train with :meth:`recon.Engine.step` (as :class:`recon.MultiTaskModule` does), or without an engine and call
-:meth:`FAMO.update` yourself. The state is w and its Adam. The update is a convex combination of task gradients (mean
-scale).
+Needs losses above b, and one backward. Needs the losses once more after the step, without a
+backward: train with :meth:`recon.Engine.step`, as :class:`recon.MultiTaskModule` does, or call
+:meth:`FAMO.update` yourself. The state is w and its Adam. The update is a convex combination of
+task gradients (mean scale).
 
-As in the published code, the second forward runs in training mode and on the whole batch, so batch statistics are
-updated twice. That code adds 1e-8 to each L_i - b_i; we refuse losses that are not above b.
+As in the published code, the second forward runs in training mode and on the whole batch, so batch
+statistics are updated twice. The published code adds 1e-8 to each L_i - b_i; we refuse losses that
+are not above b.
 """
 
 from collections.abc import Sequence
@@ -37,8 +38,20 @@ class FAMO(PerTaskMethod, StatefulMethod, LossMethod):
 
     Args:
         lr: Learning rate of the Adam that moves w, >= 0. The default is the paper's.
-        weight_decay: Pulls w towards zero, >= 0. The default is the paper's; the published code has 1e-5.
-        lower_bounds: b, below each loss, in task order; zeros if left out.
+        weight_decay: Pull of w towards zero, >= 0. The default is the paper's; the published code
+            has 1e-5.
+        lower_bounds: b, a bound below each loss, in task order; zeros by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("famo")
+        >>> losses = torch.tensor([2.0, 1.0])
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses)
+        tensor([0.6667, 1.3333])
+        >>> method.update(losses, after=torch.tensor([1.0, 0.9]))  # the first loss fell faster
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses)
+        tensor([0.6116, 1.3554])
     """
 
     evaluates_again = True
@@ -57,12 +70,12 @@ class FAMO(PerTaskMethod, StatefulMethod, LossMethod):
         self.simplex = LearnedWeights(tasks, self.lr, self.weight_decay)
 
     def loss_weights(self, losses: Tensor) -> Tensor:
-        """Point of the simplex, (K,)."""
+        """A point of the simplex, (K,)."""
         rates = self.simplex().to(losses) / self._above_bounds(losses)
         return rates / rates.sum()
 
     def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
-        """One step of the network, then one of w by the losses after it."""
+        """Step the network, then step w by the losses after it."""
         info = super().step(engine, closure, optimizer)
         torch.clear_autocast_cache()  # the weights it holds are those before the step
         with torch.no_grad():

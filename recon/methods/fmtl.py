@@ -1,24 +1,31 @@
-"""Task-based flat regions (F-MTL): sharpness-aware minimisation of each task, around any gradient method.
+"""Task-based flat regions (F-MTL): sharpness-aware minimisation of each task.
 
-Phan, Tran, Tran, Ho, Phung & Le, "Improving Multi-task Learning via Seeking Task-based Flat Regions", arXiv 2211.13723
-(ICCV 2025 as "Beyond Losses Reweighting: Empowering Multi-Task Learning via the Generalization Perspective").
+A wrapper of any gradient method.
+
+Phan, Tran, Tran, Ho, Phung & Le, "Improving Multi-task Learning via Seeking Task-based Flat
+Regions", arXiv 2211.13723 (ICCV 2025 as "Beyond Losses Reweighting: Empowering Multi-Task Learning
+via the Generalization Perspective").
 
     g_i = ∇L_i(θ),   h_i = ∇L_i(θ + ε_i) - g_i,   ε_i = ρ g_i / |g_i|
-    update of the shared parameters  A(g_1, ..., g_K) + A(h_1, ..., h_K);   of a task's own  ∇L_i(θ + ε_i)
+    update of the shared parameters  A(g_1, ..., g_K) + A(h_1, ..., h_K)
+    update of a task's own parameters  ∇L_i(θ + ε_i)
 
-A is the wrapped method. A task's own parameters, its head and branches, are moved along with the shared ones, by a step
-of the same length ρ in their own gradient. ``adaptive`` takes ε = ρ θ² g / |θ g|, element by element (Kwon et al.,
-"ASAM", ICML 2021), as the published code does by default, with ρ = 2.
+A is the wrapped method. A task's own parameters, its head and branches, move along with the shared
+ones, by a step of the same length ρ in their own gradient. ``adaptive`` takes ε = ρ θ² g / |θ g|,
+element by element (Kwon et al., "ASAM", ICML 2021), as the published code does by default, with ρ =
+2.
 
-Needs the Jacobian, and the losses again at each task's perturbed parameters: train with :meth:`recon.Engine.step` (as
-:class:`recon.MultiTaskModule` does). A step costs K + 1 forwards of the whole network, 2 K backwards and K more through
-heads and branches, and memory for four more copies of the shared parameters. State and randomness are those of the
-wrapped method, of which the low-loss part g and the flat part h have one each, equally seeded; its scale too. A single
-task is trained plainly.
+Needs the Jacobian, and the losses again at each task's perturbed parameters: train with
+:meth:`recon.Engine.step`, as :class:`recon.MultiTaskModule` does. A step costs K + 1 forwards of
+the whole network, 2 K backwards, K more backwards through heads and branches, and memory for four
+more copies of the shared parameters.
 
-As in the published code, perturbed forwards leave running statistics alone (but for those of heads inside a function
-compiled with them), and dropout draws anew in each forward. An
-analyzer sees g, the gradients at the unperturbed parameters. A gradient that is zero perturbs nothing.
+The low-loss part g and the flat part h have one wrapped method each, equally seeded. State,
+randomness and scale are those of the wrapped method. A single task is trained plainly.
+
+As in the published code, perturbed forwards leave running statistics alone, except for heads inside
+a function that is compiled with them, and dropout draws anew in each forward. An analyzer sees g,
+the gradients at the unperturbed parameters. A zero gradient perturbs nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,13 +45,29 @@ from recon.methods.base.step_engine import Closure, Info, StepEngine
 
 @register_method("fmtl")
 class FMTL(JacobianMethod):
-    """Another method's update for low losses, plus its update for flat ones.
+    """The update of another method for low losses, plus its update for flat ones.
 
     Args:
         method: Name of a registered Gramian or Jacobian method.
         rho: Length of the perturbations, > 0.
-        adaptive: Whether they are measured relative to the parameters (ASAM).
-        method_options: Hyperparameters of the method.
+        adaptive: Whether perturbations are measured relative to the parameters (ASAM).
+        method_options: Hyperparameters of the wrapped method.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from recon import Engine, create_method
+        >>> backbone = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.ones_(backbone.weight)
+        >>> optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1)
+        >>> engine = Engine(backbone, ["seg", "depth"], create_method("fmtl", method="mgda"))
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> def closure():
+        ...     output = backbone(x).sum()
+        ...     return {"seg": output**2, "depth": (output - 1) ** 2}
+        >>> info = engine.step(closure, optimizer)
+        >>> backbone.weight.detach()
+        tensor([[0.5776, 0.1553]])
     """
 
     evaluates_again: ClassVar[bool] = True
@@ -68,12 +91,12 @@ class FMTL(JacobianMethod):
         self.scale = self.low_loss.scale  # type: ignore[misc]  # elsewhere a constant of the class
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The low-loss part, (P,), which is all of it where the losses are flat."""
+        """The low-loss part of the update, (P,): all of it where the losses are flat."""
         return self.low_loss.combine(jacobian, losses)
 
     def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
-        """One step of the network; the batch is evaluated at θ and at each task's θ + ε."""
-        if len(engine.tasks) == 1 or not engine.gradients.parameters:  # all that is shared is frozen
+        """Step the network; the batch is evaluated at θ and at each task's θ + ε."""
+        if len(engine.tasks) == 1 or not engine.gradients.parameters:  # the shared part is frozen
             return super().step(engine, closure, optimizer)
         optimizer.zero_grad()
         losses = closure()

@@ -1,13 +1,14 @@
 """Geometric loss strategy (GLS).
 
-Chennupati, Sistu, Yogamani & Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy for
-Multi-Task Learning", CVPR workshops 2019, equation 4.
+Chennupati, Sistu, Yogamani & Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric
+Loss Strategy for Multi-Task Learning", CVPR workshops 2019, equation 4.
 
     min (Π L_i)^(1/K),   update Σ w_i g_i  with  w_i = (Π L_j)^(1/K) / (K L_i)
 
-Needs only the losses, which must be positive, and one backward. No state, no randomness. Mean scale for equal losses.
-The unit of a single loss does not change the direction. We take the mean of logarithms, which the product of many
-losses would leave the range of.
+Needs positive losses, and one backward. No state, no randomness. Mean scale for equal losses. The
+unit of a single loss does not change the direction.
+
+We take the mean of the logarithms; the product of many losses could overflow or vanish.
 """
 
 from torch import Tensor
@@ -19,7 +20,15 @@ from recon.methods.base.registry import register_method
 
 @register_method("gls")
 class GLS(LossMethod):
-    """The geometric mean of the losses."""
+    """The geometric mean of the losses.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("gls")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([0.7071, 1.4142])
+    """
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Slopes of the geometric mean, (K,)."""

@@ -1,15 +1,17 @@
 """Gradient sign dropout (GradDrop).
 
-Chen, Ngiam, Huang, Luong, Kretzschmar, Chai & Anguelov, "Just Pick a Sign: Optimizing Deep Multitask Models with
-Gradient Sign Dropout", NeurIPS 2020, algorithm 1, lines 10 to 15. In each coordinate:
+Chen, Ngiam, Huang, Luong, Kretzschmar, Chai & Anguelov, "Just Pick a Sign: Optimizing Deep
+Multitask Models with Gradient Sign Dropout", NeurIPS 2020, algorithm 1, lines 10 to 15. In each
+coordinate:
 
-    purity = (1 + Σ g_i / Σ |g_i|) / 2;   keep the positive g_i with probability purity, else the negative ones;
+    purity = (1 + Σ g_i / Σ |g_i|) / 2
+    keep the positive g_i with probability purity, else the negative ones
     update (1/K) Σ (leak + (1 - leak) kept_i) g_i
 
-Needs the Jacobian. No state but the generator of the choices, one number a coordinate. The update is a mean over
-tasks (mean scale) of parameter gradients, as in the code published with CAGrad, which comparisons in the field use;
-the paper sums, and applies it to the gradients of shared activations. A coordinate in which all gradients are zero
-stays zero.
+Needs the Jacobian. The only state is the generator of the choices, one number per coordinate. The
+update is a mean over tasks (mean scale) of parameter gradients, as in the code published with
+CAGrad, which comparisons in the field use. The paper sums, and applies the method to the gradients
+of shared activations. A coordinate in which all gradients are zero stays zero.
 """
 
 import torch
@@ -28,8 +30,16 @@ class GradDrop(RandomMethod, JacobianMethod):
     """The mean of the task gradients of one sign, drawn in each coordinate.
 
     Args:
-        leak: Share of each gradient that passes whatever its sign, in [0, 1]; 1 gives the plain mean.
+        leak: Share of each gradient that passes whatever its sign, in [0, 1]; 1 gives the plain
+            mean.
         seed: Seed of the signs.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("graddrop", seed=0)
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([2., 1.])
     """
 
     def __init__(self, leak: float = 0.0, seed: int = 0) -> None:
@@ -37,11 +47,11 @@ class GradDrop(RandomMethod, JacobianMethod):
         self.leak = check_number("graddrop", "leak", leak, low=0, high=1)
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The mean of the rows of the (K, P) Jacobian where they have the drawn sign, (P,)."""
+        """The mean of the rows of the (K, P) Jacobian that have the drawn sign, (P,)."""
         generator = self.generator_on(jacobian.device)
         uniform = torch.rand(jacobian.shape[1], generator=generator, dtype=torch.float32, device=jacobian.device)
         update = jacobian.new_empty(jacobian.shape[1])
-        # In blocks, whose temporaries stay in a processor's cache.
+        # The temporaries of a block stay in the cache of a processor.
         for block, draws, result in zip(
             jacobian.split(_BLOCK, 1), uniform.split(_BLOCK), update.split(_BLOCK), strict=True
         ):

@@ -1,17 +1,19 @@
 """Gradient normalization (GradNorm).
 
-Chen, Badrinarayanan, Lee & Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask
-Networks", ICML 2018, algorithm 1.
+Chen, Badrinarayanan, Lee & Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss
+Balancing in Deep Multitask Networks", ICML 2018, algorithm 1.
 
-    update Σ w_i g_i;   then w descends along  Σ |w_i |g_i| - G r_i^α|,   G = mean of w_j |g_j|, held constant
-    r_i = (L_i / L_i,0) / mean of L_j / L_j,0,   L_0 the losses of the first step
+    update Σ w_i g_i;   then w descends along  Σ |w_i |g_i| - G r_i^α|
+    G = mean of w_j |g_j|, held constant;   r_i = (L_i / L_i,0) / mean of L_j / L_j,0
+    L_0 are the losses of the first step
 
-Needs the Gramian (its diagonal), and the losses, which must be positive. The state is w, the Adam that moves it, and
+Needs the diagonal of the Gramian, and positive losses. The state is w, the Adam that moves it, and
 L_0. Sum scale: the weights sum to K.
 
-The norms are those of the gradients in all shared parameters, which are at hand; the paper takes the last shared layer
-to save time. It moves w itself and rescales it to sum K; a weight that crosses zero then runs away, so we move the
-logits of w = K softmax, as other published code does, by an Adam of their own at the paper's rate.
+The norms are those of the gradients in all shared parameters, which are at hand; the paper takes
+the last shared layer to save time. The paper moves w itself and rescales it to sum K, and a weight
+that crosses zero then runs away. We move the logits of w = K softmax, as other published code does,
+by an Adam of their own at the paper's rate.
 """
 
 import torch
@@ -30,9 +32,18 @@ class GradNorm(StatefulMethod, GramianMethod):
     """The task gradients, weighted so that their norms match how far each task lags behind.
 
     Args:
-        alpha: Strength with which lagging tasks are favoured; finite and >= 0; 0 makes all norms equal. The default is
-            the paper's for real data.
+        alpha: Strength with which lagging tasks are favoured; finite and >= 0; 0 makes all norms
+            equal. The default is the paper's for real data.
         lr: Learning rate of the weights' Adam, >= 0.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method, jacobian = create_method("gradnorm"), torch.tensor([[4.0, 0.0], [-1.0, 2.0]])
+        >>> method.combine(jacobian, losses=torch.tensor([2.0, 1.0]))  # equal weights at first
+        tensor([3., 2.])
+        >>> method.combine(jacobian, losses=torch.tensor([1.0, 1.0]))  # the second task lags
+        tensor([2.8750, 2.0500])
     """
 
     scale = "sum"
@@ -49,7 +60,7 @@ class GradNorm(StatefulMethod, GramianMethod):
         self.register_buffer("first_losses", torch.zeros(tasks, dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The present weights, (K,); they move after that."""
+        """The present weights, (K,); they move afterwards."""
         if losses is None:
             raise ValueError("gradnorm: compares how fast the losses fall; pass losses")
         check_positive("gradnorm", losses)

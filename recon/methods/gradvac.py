@@ -1,23 +1,28 @@
 """Gradient vaccine (GradVac).
 
-Wang, Tsvetkov, Firat & Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively
-Multilingual Models", ICLR 2021, algorithm 1, on the whole model.
+Wang, Tsvetkov, Firat & Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization
+in Massively Multilingual Models", ICLR 2021, algorithm 1, on the whole model.
 
-    p_i = g_i;   for every other task j in random order, with φ = cos(p_i, g_j) and the target t = t_ij:
-        if φ < t:   p_i += |p_i| (t sqrt(1 - φ²) - φ sqrt(1 - t²)) / (|g_j| sqrt(1 - t²)) g_j   (now cos(p_i, g_j) = t)
+    p_i = g_i
+    for every other task j in random order, with φ = cos(p_i, g_j) and the target t = t_ij:
+        if φ < t:   p_i += |p_i| (t sqrt(1 - φ²) - φ sqrt(1 - t²)) / (|g_j| sqrt(1 - t²)) g_j
+                    (now cos(p_i, g_j) = t)
         t_ij = (1 - β) t + β φ
     update Σ p_i
 
-Needs the Gramian: each p_i is a combination of task gradients. State: the targets t, (K, K), from zero (PCGrad's); and
-the generator of the orders, one permutation a task. The update is a sum over tasks (sum scale).
+Needs the Gramian, because each p_i is a combination of task gradients. The state is the targets t,
+(K, K), which start at zero (PCGrad's target), and the generator of the orders, one permutation per
+task. The update is a sum over tasks (sum scale).
 
-A turned gradient is sqrt((1 - φ²) / (1 - t²)) times as long as before. A target near 1, as many steps of agreeing
-gradients leave it, so makes the next disagreement lengthen the update greatly, as published: two equal gradients for 10
-steps at β = 0.5, then two of that length at right angles, give an update 33 times as long as either.
+A turned gradient is sqrt((1 - φ²) / (1 - t²)) times as long as before. Many steps of agreeing
+gradients leave a target near 1, and the next disagreement then lengthens the update greatly, as
+published. Example: after 10 steps of two equal gradients at β = 0.5, two gradients of that length
+at right angles give an update 33 times as long as either.
 
-As published every target moves at each step, as in TorchJD and, since its authors mended it in 2024, in LibMTL (older
-versions move only those that were missed). We add no constants to denominators: zero gradients meet no target and move
-none, and a target stops short of 1, which no finite multiple of g_j reaches.
+As published, every target moves at each step. TorchJD does the same, and LibMTL since its authors
+corrected it in 2024; older versions move only the targets that were missed. We add no constants to
+denominators: zero gradients meet no target and move none, and a target stops just short of 1, which
+no finite multiple of g_j reaches.
 """
 
 import numpy as np
@@ -34,17 +39,25 @@ from recon.methods.solvers.orders import orders_of_others
 from recon.methods.solvers.resolution import resolution
 
 _HIGHEST_TARGET = 1 - 1e-9
-# A turned gradient this much shorter than the original is what rounding leaves of two opposed ones.
+# Of two opposed gradients, rounding leaves a turned one shorter than this, relative to before.
 _VANISHED = 1e-7
 
 
 @register_method("gradvac")
 class GradVac(RandomMethod, StatefulMethod, GramianMethod):
-    """The sum of the task gradients, each turned until it agrees with the others as well as it used to.
+    """The sum of the task gradients, each turned until it agrees with the others as well as before.
 
     Args:
-        beta: Share of the present cosine in the next target, in [0, 1]. The default is LibMTL's and TorchJD's.
-        seed: Seed of the order in which the others are visited.
+        beta: Share of the present cosine in the next target, in [0, 1]. The default is LibMTL's and
+            TorchJD's.
+        seed: Seed of the order in which the other tasks are visited.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("gradvac")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([3.2000, 3.6000])
     """
 
     scale = "sum"
@@ -55,7 +68,7 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
         self.beta = check_number("gradvac", "beta", beta, low=0, high=1)
 
     def make_state(self, tasks: int) -> None:
-        """Targets of zero, (K, K)."""
+        """Start with targets of zero, (K, K)."""
         self.register_buffer("targets", torch.zeros(tasks, tasks, dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
@@ -73,7 +86,12 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
         return torch.from_numpy(weights)
 
     def _turn(self, cosines: Array, targets: Array) -> tuple[Array, Array]:
-        """Row i: p_i / |g_i| in terms of the gradients' directions, (K, K); and the next targets, (K, K)."""
+        """The turned gradients and the next targets.
+
+        Returns:
+            (K, K), row i: p_i / |g_i| in terms of the gradients' directions; and the targets, (K,
+            K).
+        """
         tasks, vanished = np.arange(len(cosines)), max(_VANISHED, resolution())
         turned, products = np.eye(len(cosines)), cosines.copy()  # products: of each p_i / |g_i| with each direction
         for other in orders_of_others(len(cosines), self.generator).T:

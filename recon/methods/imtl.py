@@ -1,14 +1,18 @@
 """Impartial multi-task learning (IMTL): balanced losses, then balanced gradients.
 
-Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, algorithm 1.
+Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-task Learning", ICLR 2021,
+algorithm 1.
 
-    update: that of `imtl_g` for the scaled gradients exp(s_i) g_i;   s_i descends along  exp(s_i) L_i - s_i
+    update: that of `imtl_g` for the scaled gradients exp(s_i) g_i
+    s_i descends along  exp(s_i) L_i - s_i
 
-Needs the Gramian, and the losses, which must be positive. The state is the K learned log-scales, from 0; the network's
-optimizer trains them, so give it the method's parameters too (:class:`recon.MultiTaskModule` does). Their gradient,
-exp(s_i) L_i - 1, is added to ``.grad`` when the weights are computed. Mean scale, of the scaled gradients.
+Needs the Gramian, and positive losses. The state is the K learned log-scales, from 0. The network's
+optimizer trains them, so give it the method's parameters too, as :class:`recon.MultiTaskModule`
+does. Their gradient, exp(s_i) L_i - 1, is added to ``.grad`` when the weights are computed. Mean
+scale, of the scaled gradients.
 
-Published, a head is trained by its scaled loss; here, as with all methods of gradients, by its own.
+In the paper a head is trained by its scaled loss. Here it is trained by its own loss, as with all
+gradient methods.
 """
 
 import torch
@@ -22,7 +26,15 @@ from recon.methods.imtl_g import IMTLG
 
 @register_method("imtl")
 class IMTL(StatefulMethod, IMTLG):
-    """The combination of scaled task gradients that has the same product with each of their directions."""
+    """The combination of scaled task gradients with equal products with their directions.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("imtl")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([0.7929, 1.2829])
+    """
 
     log_scales: nn.Parameter
 
@@ -30,7 +42,7 @@ class IMTL(StatefulMethod, IMTLG):
         self.log_scales = nn.Parameter(torch.zeros(tasks))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights of the task gradients as they are, (K,)."""
+        """Weights of the unscaled task gradients, (K,)."""
         if losses is None:
             raise ValueError("imtl: scales the gradients by what it learns from the losses; pass losses")
         check_positive("imtl", losses)

@@ -1,18 +1,22 @@
 """Impartial multi-task learning, gradients only (IMTL-G).
 
-Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, eq. 6.
+Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-task Learning", ICLR 2021,
+eq. 6.
 
     d = Σ a_i g_i  with  d·g_1/|g_1| = ... = d·g_K/|g_K|  and  Σ a_i = 1
-    so  a_i = b_i / |g_i| up to a factor, where  C b = 1  and C are the cosines of the task gradients
+    so  a_i = b_i / |g_i| up to a factor,  where C b = 1 for the cosines C of the task gradients
 
-Needs the Gramian. No state, no randomness. The weights sum to one, but some can be negative (mean scale). Where their
-sum is negative before it is made one (three tasks or more, of very unequal norms), the update leads away from every
-task: so it is published, and so it is here.
+Needs the Gramian. No state, no randomness. The weights sum to one, and some can be negative (mean
+scale). For three tasks or more of very unequal norms, the sum can be negative before it is made
+one. The update then leads away from every task, as published.
 
-The published code solves a (K - 1, K - 1) system in the gradients' own units, and TorchJD takes a pseudoinverse there;
-cosines lose no digits to unequal norms. Where dependent gradients leave only d = 0 with equal products (two opposed
-ones), the update is zero, where a pseudoinverse gives a least-squares direction with unequal ones. If the
-weights that solve the equations sum to zero, none of sum one do: the update is zero. Zero gradients are left out.
+The published code solves a (K - 1, K - 1) system in the gradients' own units, and TorchJD takes a
+pseudoinverse of it. Cosines lose no digits to unequal norms.
+
+Where dependent gradients leave only d = 0 with equal products, as two opposed ones do, the update
+is zero; a pseudoinverse gives a least-squares direction with unequal products. If the weights that
+solve the equations sum to zero, none sum to one, and the update is zero. Zero gradients are left
+out.
 """
 
 import numpy as np
@@ -25,21 +29,29 @@ from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, norms_and_cosines
 from recon.methods.solvers.resolution import resolution
 
-# Eigenvalues of cosines, relative to the largest and for each task, that rounding alone can produce.
+# Eigenvalues of cosines, relative to the largest and per task, that rounding alone can produce.
 _ROUNDING = 1e-15
-# Components along such an eigenvector that are not zero by rounding; sums of weights that are.
+# Smaller components along such an eigenvector, and smaller sums of weights, are rounding.
 _RESOLUTION = 1e-7
 _CANCELLED = 1e-12
-# Longer solutions come of cosines that are singular but for a few digits, or for none.
+# Longer solutions come from cosines that are singular to within a few digits.
 _LONG = 1e4
 
 
 @register_method("imtl_g")
 class IMTLG(GramianMethod):
-    """The combination of task gradients that has the same product with each of their directions."""
+    """The combination of task gradients that has equal products with their directions.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("imtl_g")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.7929, 1.2829])
+    """
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights of sum one, (K,), or zeros where there are none."""
+        """Weights that sum to one, (K,), or zeros where no such weights exist."""
         products: Array = gramian.numpy()
         weights = np.zeros(len(products))
         nonzero = products.diagonal() > 0

@@ -2,7 +2,8 @@
 
     min Σ a_i L_i,   update Σ a_i g_i
 
-Needs only the losses, and one backward. No state, no randomness. Sum scale: the weights a_i are 1 unless given.
+Needs only the losses, and one backward. No state, no randomness. Sum scale: the weights a_i are 1
+by default.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,14 @@ class Joint(PerTaskMethod, LossMethod):
     """The sum of the losses, each times a fixed weight.
 
     Args:
-        weights: A finite number >= 0 for each task, in task order; ones if left out.
+        weights: A finite number >= 0 for each task, in task order; ones by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("joint", weights=[1.0, 0.5])
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([3.5000, 1.0000])
     """
 
     scale = "sum"
@@ -34,5 +42,5 @@ class Joint(PerTaskMethod, LossMethod):
         return numbers_like(losses, self.weights, default=1)
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The weighted sum of the rows of the (K, P) Jacobian, (P,); losses are not needed."""
+        """The weighted sum of the rows of the (K, P) Jacobian, (P,); needs no losses."""
         return super().combine(jacobian, jacobian.new_zeros(jacobian.shape[:1]) if losses is None else losses)

@@ -1,15 +1,16 @@
 """Krum and Multi-Krum: the task gradients that lie nearest to others.
 
-Blanchard, El Mhamdi, Guerraoui & Stainer, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
-NeurIPS 2017.
+Blanchard, El Mhamdi, Guerraoui & Stainer, "Machine Learning with Adversaries: Byzantine Tolerant
+Gradient Descent", NeurIPS 2017.
 
     score_i = Σ |g_i - g_j|² over the K - f - 2 others nearest to g_i
     update: the mean of the m gradients of lowest score
 
-Needs the Gramian, and at least f + 3 tasks (the paper's guarantee asks for 2 f + 3). No state, no randomness. A mean of
-task gradients (mean scale). Of equal scores the first task's is taken, as published.
+Needs the Gramian, and at least f + 3 tasks; the paper's guarantee asks for 2 f + 3. No state, no
+randomness. The update is a mean of task gradients (mean scale). Of equal scores the first task's is
+taken, as published.
 
-TorchJD adds distances, not their squares, and so may choose others.
+TorchJD adds distances instead of their squares, and can choose other gradients.
 """
 
 import numpy as np
@@ -27,8 +28,16 @@ class Krum(GramianMethod):
     """The mean of the task gradients that lie nearest to others.
 
     Args:
-        n_byzantine: f, how many gradients may be far off, a whole number >= 0.
-        n_selected: m, how many are averaged, a whole number >= 1 and at most the number of tasks.
+        n_byzantine: f, the number of gradients that may be far off, a whole number >= 0.
+        n_selected: m, the number of gradients to average, a whole number >= 1 and at most the
+            number of tasks.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> jacobian = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-5.0, 9.0]])
+        >>> create_method("krum", n_selected=2).combine(jacobian)
+        tensor([1.0000, 0.5000])
     """
 
     def __init__(self, n_byzantine: int = 0, n_selected: int = 1) -> None:
@@ -37,7 +46,7 @@ class Krum(GramianMethod):
         self.n_selected = check_count("krum", "n_selected", n_selected, low=1)
 
     def bind(self, tasks: int) -> None:
-        """Learn the number of tasks.
+        """Set the number of tasks.
 
         Raises:
             ValueError: There are fewer than f + 3 or m tasks.
@@ -51,7 +60,7 @@ class Krum(GramianMethod):
         super().bind(tasks)
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """1/m for the chosen tasks, (K,)."""
+        """1/m for the chosen tasks and 0 for the others, (K,)."""
         products: Array = gramian.numpy()
         squares = products.diagonal()
         distances = (squares + squares[:, None] - 2 * products).clip(min=0.0)

@@ -1,13 +1,14 @@
 """Smooth Tchebycheff scalarisation of the logarithms of losses, after a warm-up.
 
-What the authors of "Smooth Tchebycheff Scalarization for Multi-Objective Optimization" (ICML 2024) run in their
-multi-task experiments.
+Lin, Zhang, Yang, Liu, Wang & Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective
+Optimization", ICML 2024; the form that the authors run in their multi-task experiments.
 
-    warm-up:  min Σ log L_i;   then  min K µ log Σ (L_i / n_i)^(1/µ)   with n_i the mean loss in the last warm-up epoch
+    warm-up:  min Σ log L_i;   then  min K µ log Σ (L_i / n_i)^(1/µ)
+    n_i is the mean loss in the last warm-up epoch
 
-Needs only the losses, which must be positive, and one backward; and to be told when an epoch ends
-(:meth:`recon.Method.end_epoch`), else the warm-up never does. The state is the running sum of the losses in this epoch
-and n. Sum scale, of gradients of logarithms.
+Needs positive losses, and one backward. Needs to be told when an epoch ends
+(:meth:`recon.Method.end_epoch`); without that the warm-up never ends. The state is the running sum
+of the losses in this epoch, and n. Sum scale, of gradients of logarithms.
 """
 
 import torch
@@ -22,11 +23,19 @@ from recon.methods.base.state import StatefulMethod
 
 @register_method("log_stch")
 class LogSTCH(StatefulMethod, LossMethod):
-    """A smooth maximum of how large each loss is beside its size after a warm-up.
+    """A smooth maximum of each loss relative to its size after a warm-up.
 
     Args:
-        mu: µ, at least 1e-30, which float32 still divides by; the smaller, the nearer to the maximum.
-        warmup_epochs: Number of epochs that train the sum of the logarithms, >= 1. The default is the published code's.
+        mu: µ, at least 1e-30, which float32 still divides by. A smaller µ is nearer to the maximum.
+        warmup_epochs: Number of epochs that train the sum of the logarithms, >= 1. The default is
+            the published code's.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("log_stch")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([1., 2.])
     """
 
     scale = "sum"
@@ -47,7 +56,10 @@ class LogSTCH(StatefulMethod, LossMethod):
         self.register_buffer("nadir", torch.ones(tasks))
 
     def loss_weights(self, losses: Tensor) -> Tensor:
-        """Slopes of the objective, (K,); during warm-up the losses enter the mean of this epoch."""
+        """Slopes of the objective, (K,).
+
+        During warm-up the losses count towards the mean of this epoch.
+        """
         check_positive("log_stch", losses)
         self.loss_sum += losses.to(self.loss_sum)
         self.steps += 1
@@ -57,7 +69,7 @@ class LogSTCH(StatefulMethod, LossMethod):
         return torch.where(warm, 1, smooth_maximum) / losses
 
     def end_epoch(self) -> None:
-        """During warm-up, take the mean losses of the epoch that ends; an epoch without a step changes nothing."""
+        """Record the mean losses of a warm-up epoch; an epoch without a step changes nothing."""
         if not self.tasks or self.steps == 0:
             return
         if self.epochs < self.warmup_epochs:

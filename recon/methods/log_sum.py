@@ -1,12 +1,13 @@
-"""The sum of the logarithms of the losses, which their units do not change; also called scale-invariant (SI).
+"""The sum of the logarithms of the losses; also called scale-invariant (SI).
 
-The baseline of Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik & Fetaya, "Multi-Task Learning as a Bargaining
-Game", ICML 2022.
+The baseline of Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik & Fetaya, "Multi-Task Learning
+as a Bargaining Game", ICML 2022.
 
     min Σ log L_i,   update Σ g_i / L_i
 
-Needs only the losses, which must be positive, and one backward. No state, no randomness. Sum scale, of gradients of
-logarithms: where losses are far from 1, so is the length of the update. The direction is that of `gls`.
+Needs positive losses, and one backward. No state, no randomness. The units of the losses do not
+change the update. Sum scale, of gradients of logarithms: where losses are far from 1, the length of
+the update is too. The direction is that of `gls`.
 """
 
 from torch import Tensor
@@ -18,7 +19,15 @@ from recon.methods.base.registry import register_method
 
 @register_method("log_sum")
 class LogSum(LossMethod):
-    """The sum of the logarithms of the losses."""
+    """The sum of the logarithms of the losses.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("log_sum")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([1., 2.])
+    """
 
     scale = "sum"
 

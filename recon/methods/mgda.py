@@ -1,21 +1,21 @@
 """Multiple-gradient descent (MGDA).
 
-Désidéri, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization", 2012;
-Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, eq. 3.
+Désidéri, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization", 2012; Sener
+& Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, eq. 3.
 
     min_w |J'w|²  over the simplex,   update J'w
 
-Needs the Gramian, and the losses for two of the normalizations. No state, no randomness. The update is a convex
-combination of task gradients (mean scale).
+Needs the Gramian, and the losses for two of the normalizations. No state, no randomness. The update
+is a convex combination of task gradients (mean scale).
 
-The published code iterates Frank-Wolfe to a loose tolerance, and clips the weights of two tasks to [0.001, 0.999]. We
-solve the equivalent non-negative least-squares problem exactly: |J'u|² + (1'u - 1)² over u >= 0 is least at a
-multiple of w. As in the published code, a normalization only decides the weights; they multiply the original
-gradients, where LibMTL's update weighs the normalised ones.
+The published code iterates Frank-Wolfe to a loose tolerance, and clips the weights of two tasks to
+[0.001, 0.999]. We solve the equivalent non-negative least-squares problem exactly: |J'u|² + (1'u -
+1)² over u >= 0 is least at a multiple of w. As in the published code, a normalization decides only
+the weights, which multiply the original gradients. LibMTL's update weighs the normalised gradients.
 
-Of dependent gradients, many weights can give the same shortest combination, but where a normalization has decided not
-the same update: we take the least ones, in the sum of the squares of the weights of unit gradients, whatever the order
-of the tasks.
+Many weights of dependent gradients can give the same shortest combination, and under a
+normalization the updates of these weights differ. We take the weights whose sum of squares is least
+in units of the normalised gradients, whatever the order of the tasks.
 """
 
 from typing import Literal, get_args
@@ -28,7 +28,7 @@ from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, least_squares, nearest_combination, unit_root
 
-# How much more the combination weighs than the length of the weights: half of the digits of either.
+# Weight of the combination relative to the length of the weights: half of the digits for each.
 _STIFFNESS = 1e6
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
@@ -39,8 +39,16 @@ class MGDA(GramianMethod):
     """The shortest vector in the convex hull of the task gradients.
 
     Args:
-        normalization: What each gradient is divided by before its weight is sought: 1 (``"none"``), its norm
-            (``"l2"``), its loss (``"loss"``) or both (``"loss+"``). The last two need positive losses.
+        normalization: Divisor of each gradient before its weight is sought: 1 (``"none"``), its
+            norm (``"l2"``), its loss (``"loss"``) or both (``"loss+"``). The last two need positive
+            losses.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("mgda")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.5517, 1.3793])
     """
 
     def __init__(self, normalization: Normalization = "none") -> None:
@@ -50,7 +58,10 @@ class MGDA(GramianMethod):
         self.normalization = normalization
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Point of the simplex, (K,). Tasks with a zero gradient, if any, share all weight: the update is then zero."""
+        """A point of the simplex, (K,).
+
+        Tasks with a zero gradient, if there are any, share all weight: the update is zero.
+        """
         products = gramian.numpy()
         zero = products.diagonal() == 0
         if zero.any():
@@ -59,7 +70,8 @@ class MGDA(GramianMethod):
         lengths = norms if self.normalization in ("none", "loss") else np.ones_like(norms)
         if self.normalization in ("loss", "loss+"):
             lengths = lengths / self._positive(losses)
-        # With u_i = v_i / length_i the columns are unit vectors, and only the constraint 1'u = 1 knows the lengths.
+        # With u_i = v_i / length_i the columns are unit vectors. Lengths enter only the constraint
+        # 1'u = 1.
         inverse = lengths.min() / lengths
         shares = nearest_combination(directions, inverse)
         if self.normalization != "none" and not directions[0].any():
@@ -76,7 +88,7 @@ class MGDA(GramianMethod):
 
 
 def _least(shares: Array, directions: Array, inverse: Array) -> Array:
-    """The shortest vector >= 0 of the same combination ``directions @ shares`` and the same ``inverse @ shares``."""
+    """The shortest v >= 0 with the same ``directions @ v`` and ``inverse @ v`` as the shares."""
     kept = np.vstack([directions, inverse])
     stacked = np.vstack([_STIFFNESS * kept, np.eye(len(shares))])
     return least_squares(stacked, np.concatenate([_STIFFNESS * (kept @ shares), np.zeros(len(shares))]))

@@ -1,21 +1,23 @@
 """Multi-objective gradient correction (MoCo).
 
-Fernando, Shen, Liu, Chaudhury, Murugesan & Chen, "Mitigating Gradient Bias in Multi-objective Learning: A Provably
-Convergent Approach", ICLR 2023, equations 7 and 8.
+Fernando, Shen, Liu, Chaudhury, Murugesan & Chen, "Mitigating Gradient Bias in Multi-objective
+Learning: A Provably Convergent Approach", ICLR 2023, equations 7 and 8.
 
-    y_i ← y_i - β_t (y_i - g_i),   λ ← Π(λ - γ_t (YY' + ρI) λ),   update Y'λ;   β_t = β / √t,  γ_t = γ / √t
+    y_i ← y_i - β_t (y_i - g_i),   λ ← Π(λ - γ_t (YY' + ρI) λ)
+    update Y'λ;   β_t = β / √t,  γ_t = γ / √t
 
-Π is the nearest point of the simplex. The tracked gradients Y are less noisy than those of one batch. λ follows
-the weights of MGDA for them (for ρ = 0) while γ_t is below 2 over the largest eigenvalue of YY' + ρI; above that it can
-jump between corners of the simplex, until γ_t has fallen. γ has the unit of one over squared gradients: the longer they
-are, the smaller it must be.
+Π is the nearest point of the simplex. The tracked gradients Y are less noisy than the gradients of
+one batch. For ρ = 0, λ follows the weights of MGDA for Y while γ_t is below 2 over the largest
+eigenvalue of YY' + ρI. Above that λ can jump between corners of the simplex, until γ_t has fallen.
+The unit of γ is one over squared gradients: longer gradients need a smaller γ.
 
-Needs the Jacobian. The state is Y, from 0, as large as the Jacobian, also in the checkpoint, and λ, from 1/K. Mean
-scale, shorter in the first steps, while Y grows from 0.
+Needs the Jacobian. The state is Y, from 0, and λ, from 1/K. Y is as large as the Jacobian and is
+saved in the checkpoint. Mean scale; updates are shorter in the first steps, while Y grows from 0.
 
-The published code differs from the paper, and we follow the paper: it replaces Π by a softmax, which never leaves the
-neighbourhood of equal weights, and each gradient by its direction times its loss. As there, the update takes the Y and
-λ of this step, where the paper takes those of the step before.
+We follow the paper where the published code differs from it. The code replaces Π by a softmax,
+which never leaves the neighbourhood of equal weights, and each gradient by its direction times its
+loss. As in the code, the update takes the Y and λ of this step; the paper takes those of the step
+before.
 """
 
 import torch
@@ -32,12 +34,20 @@ from recon.methods.solvers.simplex import nearest_on_simplex_on_device
 
 @register_method("moco")
 class MoCo(StatefulMethod, JacobianMethod):
-    """A convex combination of tracked task gradients, moved in each step towards the shortest.
+    """A convex combination of tracked task gradients that moves towards the shortest in each step.
 
     Args:
         beta: How fast the tracked gradients follow, in [0, 1].
-        gamma: How fast the weights follow, >= 0; they settle below 2 over the largest eigenvalue of YY' + ρI.
-        rho: Pulls the weights towards equal ones, >= 0.
+        gamma: How fast the weights follow, >= 0; they settle below 2 over the largest eigenvalue of
+            YY' + ρI.
+        rho: Pull of the weights towards equal ones, >= 0.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("moco")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.5781, 0.5688])
     """
 
     gradients: Tensor

@@ -1,18 +1,21 @@
 """Multi-objective gradient with double sampling (MoDo).
 
-Chen, Fernando, Ying & Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and
-Conflict-Avoidance", NeurIPS 2023, JMLR 2024, eq. 2.9.
+Chen, Fernando, Ying & Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
+Generalization and Conflict-Avoidance", NeurIPS 2023, JMLR 2024, eq. 2.9.
 
     λ <- the nearest point of the simplex to λ - γ (G λ + ρ λ);   update λ'J
 
-Needs the Gramian. State: λ, from 1/K. No randomness. The update is a convex combination of task gradients (mean scale).
-γ has the unit of 1 / G, one over squared gradients: the weights move faster for longer gradients. Of gradients that
-stay, the combination gets shorter from step to step, down to the shortest (for ρ = 0), if γ is below 2 over the largest
-eigenvalue of G + ρI; above that λ can jump between corners of the simplex.
+Needs the Gramian. The state is λ, from 1/K. No randomness. The update is a convex combination of
+task gradients (mean scale).
 
-Published: G = J_1 J_2' from two independent batches (hence the name), and the update from the mean of both or from a
-third, which makes the gradient of λ unbiased at two or three times the cost of a step. Here all are the batch at
-hand: G is its Gramian.
+The unit of γ is 1 / G, one over squared gradients: the weights move faster for longer gradients. If
+γ is below 2 over the largest eigenvalue of G + ρI and the gradients stay the same, the combination
+gets shorter from step to step; for ρ = 0 it reaches the shortest. For a larger γ, λ can jump
+between corners of the simplex.
+
+In the paper G = J_1 J_2' comes from two independent batches (hence the name), and the update from
+the mean of both or from a third. The gradient of λ is then unbiased, at two or three times the cost
+of a step. Here all come from the batch at hand: G is its Gramian.
 """
 
 import torch
@@ -28,12 +31,19 @@ from recon.methods.solvers.simplex import nearest_on_simplex
 
 @register_method("modo")
 class MoDo(StatefulMethod, GramianMethod):
-    """A convex combination of task gradients, moved in each step towards the shortest.
+    """A convex combination of task gradients that moves towards the shortest in each step.
 
     Args:
-        gamma: Learning rate of the weights, finite and >= 0; it settles below 2 over the largest eigenvalue of G + ρI.
-            The default is the published code's (LibMTL: 0.001).
-        rho: Pull toward equal weights, finite and >= 0.
+        gamma: Learning rate of the weights, finite and >= 0; they settle below 2 over the largest
+            eigenvalue of G + ρI. The default is the published code's (LibMTL: 0.001).
+        rho: Pull towards equal weights, finite and >= 0.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("modo")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.1250, 1.5500])
     """
 
     simplex_weights: Tensor
@@ -44,11 +54,11 @@ class MoDo(StatefulMethod, GramianMethod):
         self.rho = check_number("modo", "rho", rho, low=0)
 
     def make_state(self, tasks: int) -> None:
-        """Equal weights, (K,)."""
+        """Start with equal weights, (K,)."""
         self.register_buffer("simplex_weights", torch.full((tasks,), 1 / tasks, dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Point of the simplex, (K,)."""
+        """A point of the simplex, (K,)."""
         products: Array = gramian.numpy()
         w = self.simplex_weights.to("cpu", torch.float64).numpy()
         w = nearest_on_simplex(w - self.gamma * (products @ w + self.rho * w))

@@ -1,14 +1,15 @@
 """Penalty-based boundary intersection (PBI).
 
-Zhang & Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", IEEE Transactions on Evolutionary
-Computation 2007, section III.C.
+Zhang & Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", IEEE
+Transactions on Evolutionary Computation 2007, section III.C.
 
     min (d_1 + θ d_2) / Σ u_i,   d_1 = u·(L - z),  d_2 = |L - z - d_1 u|,  u = λ / |λ|
 
-Needs only the losses, and one backward. No state, no randomness. Mean scale: the division by Σ u_i is ours, so that
-equal tasks are trained plainly. A task that is better off than λ asks can get a negative weight.
+Needs only the losses, and one backward. No state, no randomness. Mean scale: the division by Σ u_i
+is ours, so that equal tasks are trained plainly. A task that is better off than λ asks can get a
+negative weight.
 
-Where d_2 = 0 it has no slope; the smallest of its subgradients, 0, is taken.
+Where d_2 = 0 it has no slope; we take the smallest of its subgradients, 0.
 """
 
 from collections.abc import Sequence
@@ -29,9 +30,17 @@ class PBI(PerTaskMethod, LossMethod):
     """The losses along a preferred ratio, and a penalty for leaving that ratio.
 
     Args:
-        theta: Penalty of the distance from the preferred direction, >= 0. The default is the paper's.
-        preference: λ, the ratio in which losses should stand, a number >= 0 for each task; equal if left out.
-        ideal: z, the best value of each loss, in task order; zeros if left out.
+        theta: Penalty of the distance from the preferred direction, >= 0. The default is the
+            paper's.
+        preference: λ, the ratio of the losses, a number >= 0 for each task; equal by default.
+        ideal: z, the best value of each loss, in task order; zeros by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("pbi", theta=0.5)
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([2.7500, 0.5000])
     """
 
     per_task = ("preference", "ideal")

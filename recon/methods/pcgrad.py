@@ -1,12 +1,15 @@
 """Projecting conflicting gradients (PCGrad).
 
-Yu, Kumar, Gupta, Levine, Hausman & Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, algorithm 1.
+Yu, Kumar, Gupta, Levine, Hausman & Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020,
+algorithm 1.
 
-    p_i = g_i;   for every other task j in random order:  p_i -= min(0, p_i·g_j) / |g_j|² g_j;   update Σ p_i
+    p_i = g_i;   for every other task j in random order:  p_i -= min(0, p_i·g_j) / |g_j|² g_j
+    update Σ p_i
 
-Needs the Gramian: each p_i is a combination of task gradients, so its inner products follow from theirs. As
-published, it is projected against the original g_j. No state but the generator of the orders, one permutation a task.
-The update is a sum over tasks (sum scale). A zero gradient conflicts with none.
+Needs the Gramian: each p_i is a combination of task gradients, so its inner products follow from
+theirs. As published, p_i is projected against the original g_j. The only state is the generator of
+the orders, one permutation per task. The update is a sum over tasks (sum scale). A zero gradient
+conflicts with none.
 """
 
 import numpy as np
@@ -22,10 +25,17 @@ from recon.methods.solvers.orders import orders_of_others
 
 @register_method("pcgrad")
 class PCGrad(RandomMethod, GramianMethod):
-    """The sum of the task gradients, after each has lost what opposes another.
+    """The sum of the task gradients, each without the part that opposes another.
 
     Args:
         seed: Seed of the order of projections.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("pcgrad")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([3.2000, 3.6000])
     """
 
     scale = "sum"

@@ -1,14 +1,15 @@
 """Periodic stochastic multi-gradient descent (PSMGD), around any Gramian method.
 
-Xu, Ju, Liu & Yang, "PSMGD: Periodic Stochastic Multi-Gradient Descent for Fast Multi-Objective Optimization",
-AAAI 2025.
+Xu, Ju, Liu & Yang, "PSMGD: Periodic Stochastic Multi-Gradient Descent for Fast Multi-Objective
+Optimization", AAAI 2025.
 
     every n-th step, from the first: λ <- the wrapped method's weights;   update λ'J
 
-Needs the Gramian, at every n-th step; in between the engine makes one backward through the shared part. State: λ, the
-number of steps, and the wrapped method's state; its randomness is that of the wrapped method, and its scale too.
+Needs the Gramian at every n-th step; in between the engine makes one backward through the shared
+part. The state is λ, the number of steps, and the state of the wrapped method. Randomness and scale
+are those of the wrapped method.
 
-The paper wraps MGDA. Weights that are smoothed too: wrap ``cr_mogm``, which wraps the method.
+The paper wraps MGDA. To smooth the weights too, wrap ``cr_mogm``, which wraps the method.
 """
 
 from collections.abc import Mapping
@@ -24,12 +25,22 @@ from recon.methods.base.wrapper import GramianWrapper
 
 @register_method("psmgd")
 class PSMGD(GramianWrapper):
-    """Another method's weights, kept for several steps.
+    """The weights of another method, kept for several steps.
 
     Args:
         method: Name of a registered Gramian method.
-        every: Steps between two computations of the weights, a whole number >= 1; 1 is the method itself.
-        method_options: Its hyperparameters.
+        every: Steps from one computation of the weights to the next, a whole number >= 1; 1 is the
+            wrapped method itself.
+        method_options: Hyperparameters of the wrapped method.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("psmgd", every=2)
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.5517, 1.3793])
+        >>> method.combine(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))  # the same weights
+        tensor([0.6207, 0.6897])
     """
 
     kept: Tensor
@@ -40,14 +51,15 @@ class PSMGD(GramianWrapper):
         self.every = check_count("psmgd", "every", every, low=1)
 
     def make_state(self, tasks: int) -> None:
-        """No weights yet."""
+        """Start without weights."""
         self.register_buffer("kept", torch.zeros(tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.tensor(0))
 
     def known_weights(self) -> Tensor | None:
-        """The kept weights, (K,), in a step that keeps them, which is then counted; ``None`` in the others.
+        """Return the kept weights, (K,), in a step that keeps them, and count that step.
 
-        The engine asks before it computes task gradients, and where it is answered needs no Jacobian.
+        Other steps return ``None``. The engine asks before it computes task gradients; known
+        weights need no Jacobian.
         """
         if self.steps % self.every == 0:
             return None
@@ -55,7 +67,7 @@ class PSMGD(GramianWrapper):
         return self.kept.clone()
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The wrapped method's weights of this step or of one not long ago, (K,)."""
+        """The wrapped method's weights of this step or of a recent one, (K,)."""
         if self.steps % self.every == 0:
             self.kept = self.wrapped.weights(gramian, losses)
         self.steps = self.steps + 1

@@ -1,11 +1,12 @@
 """Random loss weighting (RLW).
 
-Lin, Ye & Zhang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning", TMLR 2022,
-algorithm 2, with normal draws.
+Lin, Ye & Zhang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
+Learning", TMLR 2022, algorithm 2, with normal draws.
 
     w = softmax(z),  z_i ~ N(0, 1) anew in each step;   update Σ w_i g_i
 
-Needs only the losses, and one backward. No state but the generator of the draws. The weights sum to 1 (mean scale).
+Needs only the losses, and one backward. The only state is the generator of the draws. The weights
+sum to 1 (mean scale).
 """
 
 import torch
@@ -22,6 +23,13 @@ class RLW(RandomMethod, LossMethod):
 
     Args:
         seed: Seed of the weights.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("rlw")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([0.7994, 1.2802])
     """
 
     def loss_weights(self, losses: Tensor) -> Tensor:

@@ -1,22 +1,26 @@
 """Stochastic direction-oriented multi-objective gradient descent (SDMGrad).
 
-Xiao, Ban & Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms", NeurIPS 2023,
-algorithm 1.
+Xiao, Ban & Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic
+Algorithms", NeurIPS 2023, algorithm 1.
 
-    min_w w'G (w / 2 + λ p) over the simplex, by a few steps of projected descent with momentum from the last w;
-    update (w + λ p)'J / (1 + λ),   p_i = 1/K unless preferred otherwise
+    min_w w'G (w / 2 + λ p) over the simplex
+    by a few steps of projected descent with momentum, from the last w
+    update (w + λ p)'J / (1 + λ);   p_i = 1/K by default
 
-Needs the Gramian. State: w, from 1/K. No randomness. The update is a convex combination of task gradients (mean scale).
-As in the published code, G is first divided by the square of the mean norm of the task gradients (not where all are
-zero; LibMTL and TorchJD add 1e-8 to that square instead, the authors' code 1e-4 to each squared norm).
+Needs the Gramian. The state is w, from 1/K. No randomness. The update is a convex combination of
+task gradients (mean scale). As in the published code, G is first divided by the square of the mean
+norm of the task gradients, unless all are zero. LibMTL and TorchJD add 1e-8 to that square, the
+authors' code 1e-4 to each squared norm.
 
-The descent settles where lr is below 2 (1 + momentum) over the largest eigenvalue of the divided G, which is 1 for
-gradients at right angles and of equal norms, K for equal ones, and larger where norms differ much. The published lr,
-our default, is above that for any gradients: w ends near a corner of the simplex, and the objective mostly above that
-of equal weights. With lr = 0.5 it comes to the minimum (where the eigenvalue is below 6).
+The descent settles where lr is below 2 (1 + momentum) over the largest eigenvalue of the divided G.
+That eigenvalue is 1 for gradients at right angles and of equal norms, K for equal gradients, and
+larger where norms differ much. The published lr, our default, is above the bound for any gradients:
+w ends near a corner of the simplex, and the objective is mostly above that of equal weights. With
+lr = 0.5 the descent reaches the minimum if the eigenvalue is below 6.
 
-Published: G = J_1 J_2' from two independent batches, and the update from a third, which makes the gradient of w
-unbiased at three times the cost of a step. Here all three are the batch at hand: G is its Gramian.
+In the paper G = J_1 J_2' comes from two independent batches, and the update from a third. The
+gradient of w is then unbiased, at three times the cost of a step. Here all three are the batch at
+hand: G is its Gramian.
 """
 
 from collections.abc import Sequence
@@ -40,11 +44,20 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
     """A compromise of the shortest convex combination of task gradients with their mean.
 
     Args:
-        lambda_: Pull toward the preferred combination, finite and >= 0. The default is that of the paper's experiments.
-        lr: Learning rate of w, >= 0. The default is the published code's (LibMTL: 5), at which w does not settle.
+        lambda_: Pull towards the preferred combination, finite and >= 0. The default is that of the
+            paper's experiments.
+        lr: Learning rate of w, >= 0. The default is the published code's (LibMTL: 5), at which w
+            does not settle.
         momentum: Momentum of w, in [0, 1].
         iterations: Steps of w at each update, >= 1.
-        preference: A finite number >= 0 for each task, in task order; 1/K if left out.
+        preference: A finite number >= 0 for each task, in task order; 1/K each by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("sdmgrad", lr=0.5)
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.5518, 1.3793])
     """
 
     simplex_weights: Tensor
@@ -65,7 +78,7 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
         self.preference = check_preference("sdmgrad", preference)
 
     def make_state(self, tasks: int) -> None:
-        """Equal weights, (K,)."""
+        """Start with equal weights, (K,)."""
         self.register_buffer("simplex_weights", torch.full((tasks,), 1 / tasks, dtype=torch.float64))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:

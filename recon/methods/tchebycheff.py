@@ -1,11 +1,13 @@
 """Tchebycheff scalarisation: the worst of the weighted losses.
 
-Bowman, "On the relationship of the Tchebycheff norm and the efficient frontier of multiple-criteria objectives", 1976.
+Bowman, "On the relationship of the Tchebycheff norm and the efficient frontier of multiple-criteria
+objectives", 1976.
 
-    min K max_i λ_i (L_i - z_i),   update K λ_j g_j  of the task j that is worst
+    min K max_i λ_i (L_i - z_i),   update K λ_j g_j  of the worst task j
 
-Needs only the losses, and one backward. No state, no randomness. Mean scale: λ is 1/K for each task unless given, and
-the factor K is ours, so that equal tasks are trained plainly. Tasks that are equally bad share the update equally.
+Needs only the losses, and one backward. No state, no randomness. Mean scale: λ is 1/K for each task
+by default, and the factor K is ours, so that equal tasks are trained plainly. Tasks that are
+equally bad share the update equally.
 """
 
 from collections.abc import Sequence
@@ -21,11 +23,18 @@ from recon.methods.base.registry import register_method
 
 @register_method("tchebycheff")
 class Tchebycheff(PerTaskMethod, LossMethod):
-    """The loss of the task that is worst.
+    """The loss of the worst task.
 
     Args:
-        preference: λ, a number >= 0 for each task, in task order; 1/K each if left out.
-        ideal: z, the best value of each loss, in task order; zeros if left out.
+        preference: λ, a number >= 0 for each task, in task order; 1/K each by default.
+        ideal: z, the best value of each loss, in task order; zeros by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("tchebycheff")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([4., 0.])
     """
 
     per_task = ("preference", "ideal")
@@ -36,7 +45,7 @@ class Tchebycheff(PerTaskMethod, LossMethod):
         self.ideal = check_numbers("tchebycheff", "ideal", ideal, low=-inf)
 
     def loss_weights(self, losses: Tensor) -> Tensor:
-        """K times the preference of the worst task, zero for the others, (K,)."""
+        """K times the preference of the worst task, and zero for the others, (K,)."""
         preference = numbers_like(losses, self.preference, default=1 / len(losses))
         regrets = preference * (losses - numbers_like(losses, self.ideal, default=0))
         worst = (regrets == regrets.max()).to(losses.dtype)

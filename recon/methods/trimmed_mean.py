@@ -1,11 +1,13 @@
 """Trimmed mean.
 
-Yin, Chen, Ramchandran & Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML
-2018, definition 2.
+Yin, Chen, Ramchandran & Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
+Statistical Rates", ICML 2018, definition 2.
 
-    in each coordinate:  the mean of the K task gradients without the t smallest and the t largest,  t = ⌊fraction K⌋
+    in each coordinate:  the mean of the K task gradients without the t smallest and the t largest
+    t = ⌊fraction K⌋
 
-Needs the Jacobian. No state, no randomness. Mean scale. With few tasks t can be 0: that is the mean.
+Needs the Jacobian. No state, no randomness. Mean scale. With few tasks t can be 0, which gives the
+mean.
 """
 
 from torch import Tensor
@@ -22,7 +24,15 @@ class TrimmedMean(JacobianMethod):
     """The mean of the task gradients without the extremes of each coordinate.
 
     Args:
-        fraction: Share of the tasks left out at each end, in [0, 0.5). By default a third: of three, the middle one.
+        fraction: Share of the tasks left out at each end, in [0, 0.5). The default is a third: of
+            three tasks, the middle one stays.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> jacobian = torch.tensor([[1.0, 0.0], [2.0, 5.0], [9.0, 3.0]])
+        >>> create_method("trimmed_mean").combine(jacobian)
+        tensor([2., 3.])
     """
 
     def __init__(self, fraction: float = 1 / 3) -> None:
@@ -34,7 +44,7 @@ class TrimmedMean(JacobianMethod):
         tasks = jacobian.shape[0]
         trimmed = min(int(self.fraction * tasks + 1e-9), (tasks - 1) // 2)  # 1/3 of 3 is 1; one always stays
         update = jacobian.new_empty(jacobian.shape[1])
-        # In blocks, which keeps the sorted copy small beside the Jacobian.
+        # Blocks keep the sorted copy small beside the Jacobian.
         for block, result in zip(jacobian.split(_BLOCK, 1), update.split(_BLOCK), strict=True):
             result.copy_(block.sort(dim=0).values[trimmed : tasks - trimmed].mean(dim=0))
         return update

@@ -1,14 +1,17 @@
 """Unconflicting projection of gradients (UPGrad).
 
-Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv:2406.16232), definition 1.
+Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv:2406.16232),
+definition 1.
 
-    update Σ p_i π(g_i),   π(x) = the nearest d to x with g_j·d >= 0 for all j,   p_i = 1/K unless preferred otherwise
+    update Σ p_i π(g_i),   p_i = 1/K by default
+    π(x) = the nearest d to x with g_j·d >= 0 for all j
 
-Needs the Gramian. No state, no randomness. A mean of projected task gradients (mean scale). Zero gradients constrain
-nothing.
+Needs the Gramian. No state, no randomness. The update is a mean of projected task gradients (mean
+scale). Zero gradients constrain nothing.
 
-TorchJD normalises the Gramian, adds 1e-4 to its diagonal and solves K quadratic programs; we solve them exactly, in
-units of each gradient and all at once (see ``dual_cone``), so neither conflict nor unequal norms cost digits.
+TorchJD normalises the Gramian, adds 1e-4 to its diagonal and solves K quadratic programs. We solve
+them exactly, all at once and in units of each gradient (see ``dual_cone``), so neither conflict nor
+unequal norms cost digits.
 """
 
 from recon.methods.base.dual_cone_method import DualConeMethod
@@ -22,7 +25,14 @@ class UPGrad(DualConeMethod):
     """The mean of the task gradients, each projected to where it harms no task.
 
     Args:
-        preference: A finite number >= 0 for each task, in task order; 1/K if left out.
+        preference: A finite number >= 0 for each task, in task order; 1/K each by default.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("upgrad")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([1.6000, 1.8000])
     """
 
     def lift(self, norms: Array, directions: Array, preference: Array) -> Array:

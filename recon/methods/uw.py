@@ -1,16 +1,17 @@
 """Uncertainty weights (UW).
 
-Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
-CVPR 2018, equation 7 for regression, in the log-variances s_i of section 3.2.
+Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry
+and Semantics", CVPR 2018, equation 7 for regression, in the log-variances s_i of section 3.2.
 
     min ½ Σ exp(-s_i) L_i + s_i,   update Σ ½ exp(-s_i) g_i;   s_i is learned along with the network
 
-Needs only the losses, and one backward. The state is the K learned log-variances; the network's optimizer trains them,
-so give it the method's parameters too (:class:`recon.MultiTaskModule` does). Sum scale, with weights of ½ at first.
+Needs only the losses, and one backward. The state is the K learned log-variances. The network's
+optimizer trains them, so give it the method's parameters too, as :class:`recon.MultiTaskModule`
+does. Sum scale, with weights of ½ at first.
 
-As in the code that comparisons in the field use, all losses take the regression form; the paper has no ½ before those
-of classification, which only shifts s_i by a constant. The paper finds its results the same for starts from -2 to 5;
-ours is 0.
+All losses take the regression form, as in the code that comparisons in the field use. The paper has
+no ½ before classification losses, which only shifts s_i by a constant. The paper finds equal
+results for starts from -2 to 5; ours is 0.
 """
 
 import torch
@@ -22,7 +23,15 @@ from recon.methods.base.scaled_losses import ScaledLossMethod
 
 @register_method("uw")
 class UW(ScaledLossMethod):
-    """The losses, each divided by a learned variance."""
+    """The losses, each divided by a learned variance.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> method = create_method("uw")
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]), losses=torch.tensor([2.0, 1.0]))
+        tensor([1.5000, 1.0000])
+    """
 
     factor = 0.5
     log_variances: nn.Parameter

@@ -1,1 +1,3 @@
-"""What every method is made of: its kind, state, randomness, checks and registered name; imports only solvers."""
+"""What every method is made of: its kind, state, randomness, checks and registered name; imports only
+solvers.
+"""

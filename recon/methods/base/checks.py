@@ -1,7 +1,8 @@
 """What may enter a method, and what may leave it.
 
-Tensors are looked at where they already are: a Gramian is solved on the host and is always checked. A Jacobian or
-losses on an accelerator are not, because reading them would stall every step; NaN there passes through to the update.
+Tensors are looked at where they already are: a Gramian is solved on the host and is always checked.
+A Jacobian or losses on an accelerator are not, because reading them would stall every step; NaN
+there passes through to the update.
 """
 
 import math
@@ -14,7 +15,8 @@ def check_gramian(gramian: Tensor) -> Tensor:
     """The (K, K) Gramian as a float64 tensor on the CPU.
 
     Raises:
-        ValueError: It is not square, has no task, or holds NaN, infinity or a negative squared norm.
+        ValueError: It is not square, has no task, or holds NaN, infinity or a negative squared
+            norm.
     """
     if gramian.ndim != 2 or gramian.shape[0] != gramian.shape[1] or gramian.shape[0] == 0:
         raise ValueError(f"Gramian must be a (K, K) matrix with K >= 1, got shape {tuple(gramian.shape)}")
@@ -34,13 +36,16 @@ def check_gramian(gramian: Tensor) -> Tensor:
 
 
 def check_jacobian(jacobian: Tensor) -> None:
-    """Refuse a Jacobian that is not a (K, P) matrix of finite numbers (on an accelerator: only look at its shape)."""
+    """Refuse a Jacobian that is not a (K, P) matrix of finite numbers (on an accelerator: only look at
+    its shape).
+    """
     if jacobian.ndim != 2 or jacobian.shape[0] == 0 or not jacobian.is_floating_point():
         raise ValueError(
             f"Jacobian must be a floating-point (K, P) matrix with K >= 1, "
             f"got shape {tuple(jacobian.shape)} of {jacobian.dtype}"
         )
-    # The sum is one cheap pass; only where it is not finite is every entry looked at (finite entries can overflow it).
+    # The sum is one cheap pass; only where it is not finite is every entry looked at (finite
+    # entries can overflow it).
     if jacobian.device.type == "cpu" and not math.isfinite(jacobian.detach().sum().item()):
         bad = (~jacobian.detach().isfinite().all(dim=1)).nonzero().flatten().tolist()
         if bad:
@@ -48,7 +53,9 @@ def check_jacobian(jacobian: Tensor) -> None:
 
 
 def check_losses(losses: Tensor, tasks: int | None = None) -> None:
-    """Refuse losses that are not one finite number a task (on an accelerator: only look at their shape)."""
+    """Refuse losses that are not one finite number a task (on an accelerator: only look at their
+    shape).
+    """
     if losses.ndim != 1 or losses.shape[0] == 0:
         raise ValueError(f"losses must be a vector of one number a task, got shape {tuple(losses.shape)}")
     if tasks is not None and losses.shape[0] != tasks:
@@ -58,7 +65,9 @@ def check_losses(losses: Tensor, tasks: int | None = None) -> None:
 
 
 def check_weights(weights: Tensor, tasks: int, method: object) -> None:
-    """Refuse weights that are not one finite number a task (on an accelerator: only look at their shape)."""
+    """Refuse weights that are not one finite number a task (on an accelerator: only look at their
+    shape).
+    """
     if not isinstance(weights, Tensor):
         raise TypeError(f"{method} returned weights as {type(weights).__name__}, not as a tensor")
     if weights.shape != (tasks,):
@@ -68,7 +77,9 @@ def check_weights(weights: Tensor, tasks: int, method: object) -> None:
 
 
 def check_update(update: Tensor, parameters: int, method: object) -> None:
-    """Refuse an update that is not one finite number a parameter (on an accelerator: only look at its shape)."""
+    """Refuse an update that is not one finite number a parameter (on an accelerator: only look at its
+    shape).
+    """
     if not isinstance(update, Tensor):
         raise TypeError(f"{method} returned an update as {type(update).__name__}, not as a tensor")
     if update.shape != (parameters,):
@@ -81,10 +92,12 @@ def check_update(update: Tensor, parameters: int, method: object) -> None:
 
 
 def check_positive(method: str, losses: Tensor) -> None:
-    """Refuse losses that are not positive, for methods that divide by them (on an accelerator they are not looked at).
+    """Refuse losses that are not positive, for methods that divide by them (on an accelerator they are
+    not looked at).
 
     Raises:
-        ValueError: One is not; the error names the method, the first such task, its value and a cure.
+        ValueError: One is not; the error names the method, the first such task, its value and a
+            cure.
     """
     if losses.device.type != "cpu":
         return

@@ -10,7 +10,8 @@ def check_number(method: str, name: str, value: float, low: float, high: float =
     """The hyperparameter as a float, if it is a finite number in [low, high].
 
     Raises:
-        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
+        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and
+            the value.
     """
     if not _is_finite_number(value) or not low <= value <= high:
         raise ValueError(f"{method}: {name} must be {_allowed(low, high)}, got {value!r}")
@@ -35,7 +36,8 @@ def check_count(method: str, name: str, value: int, low: int) -> int:
     """The hyperparameter, if it is a whole number >= low.
 
     Raises:
-        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and the value.
+        ValueError: It is not; the error names the method, the hyperparameter, the allowed range and
+            the value.
     """
     if type(value) is not int or value < low:
         raise ValueError(f"{method}: {name} must be a whole number >= {low}, got {value!r}")

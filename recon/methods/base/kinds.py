@@ -16,9 +16,11 @@ from recon.methods.solvers.threads import one_thread
 
 
 class GramianMethod(Method):
-    """A method that needs only the inner products of the task gradients: subclasses write :meth:`weights`.
+    """A method that needs only the inner products of the task gradients: subclasses write
+    :meth:`weights`.
 
-    It is solved on the CPU, and its buffers stay there: to read them from an accelerator would stall the step.
+    It is solved on the CPU, and its buffers stay there: to read them from an accelerator would
+    stall the step.
 
     Example:
         >>> class Mean(GramianMethod):
@@ -38,8 +40,10 @@ class GramianMethod(Method):
         """Weights of the task gradients in the update.
 
         Args:
-            gramian: (K, K) inner products of the task gradients. A subclass receives it in float64 on the CPU.
-            losses: (K,), for methods that need them. A subclass receives them in float64 on the CPU.
+            gramian: (K, K) inner products of the task gradients. A subclass receives it in float64
+                on the CPU.
+            losses: (K,), for methods that need them. A subclass receives them in float64 on the
+                CPU.
 
         Returns:
             (K,), float64, on the CPU; the update is ``weights @ jacobian``.
@@ -87,7 +91,8 @@ class LossMethod(Method):
     def objective(self, losses: Tensor) -> Tensor:
         """The scalar to differentiate, from the (K,) losses with their graph.
 
-        The weights count as constants in the losses. A method whose objective has more terms overrides this.
+        The weights count as constants in the losses. A method whose objective has more terms
+        overrides this.
         """
         return (self.loss_weights(losses.detach()) * losses).sum()
 

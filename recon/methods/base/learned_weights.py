@@ -7,7 +7,8 @@ _MOMENTUM, _SQUARE_MOMENTUM, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class LearnedWeights(nn.Module):
-    """The softmax of K logits, with an Adam of their own whose state is in the checkpoint. They start equal.
+    """The softmax of K logits, with an Adam of their own whose state is in the checkpoint. They start
+    equal.
 
     Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, with its defaults.
 

@@ -1,8 +1,8 @@
 """What a multi-task optimizer is: it turns task gradients and losses into one update direction.
 
-Three kinds, by what they need: the K x K Gramian of the task gradients, the K x P Jacobian itself, or only the K
-losses. A new method subclasses one of them and writes one function; what enters and leaves that function is checked
-here.
+Three kinds, by what they need: the K x K Gramian of the task gradients, the K x P Jacobian itself,
+or only the K losses. A new method subclasses one of them and writes one function; what enters and
+leaves that function is checked here.
 """
 
 import inspect
@@ -20,12 +20,14 @@ from recon.methods.base.step_engine import Closure, Info, StepEngine
 class Method(nn.Module, ABC):
     """Base of all methods.
 
-    Its buffers are state and its parameters are learnable; both reach the checkpoint, and the parameters the optimizer,
-    by being here.
+    Its buffers are state and its parameters are learnable; both reach the checkpoint, and the
+    parameters the optimizer, by being here.
 
     Attributes:
-        scale: What K equal task gradients g are combined to: about K g (``"sum"``) or about g (``"mean"``).
-        evaluates_again: Whether it works through :meth:`step` alone, which evaluates the losses more than once.
+        scale: What K equal task gradients g are combined to: about K g (``"sum"``) or about g
+            (``"mean"``).
+        evaluates_again: Whether it works through :meth:`step` alone, which evaluates the losses
+            more than once.
     """
 
     scale: ClassVar[Literal["sum", "mean"]] = "mean"
@@ -51,14 +53,16 @@ class Method(nn.Module, ABC):
         """
 
     def bind(self, tasks: int) -> None:
-        """Learn the number of tasks before the first step; :class:`recon.Engine` and ``MultiTaskModule`` call this.
+        """Learn the number of tasks before the first step; :class:`recon.Engine` and
+        ``MultiTaskModule`` call this.
 
-        A method that keeps something of each task makes it here (see :class:`StatefulMethod`), in time for the
-        optimizer and the checkpoint; the others have nothing to do.
+        A method that keeps something of each task makes it here (see :class:`StatefulMethod`), in
+        time for the optimizer and the checkpoint; the others have nothing to do.
         """
 
     def end_epoch(self) -> None:
-        """Learn that an epoch of training is over, for methods that go by epochs; most have nothing to do.
+        """Learn that an epoch of training is over, for methods that go by epochs; most have nothing to
+        do.
 
         ``MultiTaskModule`` calls this. In a training loop of your own, call it after each epoch.
         """
@@ -83,7 +87,9 @@ class Method(nn.Module, ABC):
         """Start the method's randomness anew; a method without randomness has nothing to do."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move with the network, but keep the precision of buffers: sums over many steps would stall in bfloat16."""
+        """Move with the network, but keep the precision of buffers: sums over many steps would stall
+        in bfloat16.
+        """
         before = dict(self.named_buffers())
         self._doubles |= {name for name, buffer in before.items() if buffer.dtype == torch.float64}
         super()._apply(_as_the_device_allows(fn), recurse)

@@ -1,4 +1,6 @@
-"""Hyperparameters that hold one number a task, such as a preference among the tasks or a lower bound of each loss."""
+"""Hyperparameters that hold one number a task, such as a preference among the tasks or a lower bound
+of each loss.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,7 +15,8 @@ from recon.methods.base.registry import registered_name
 
 
 class PerTaskMethod(Method):
-    """Mixin for methods with such hyperparameters: says before the first step if they are for other tasks.
+    """Mixin for methods with such hyperparameters: says before the first step if they are for other
+    tasks.
 
     Attributes:
         per_task: Names of the hyperparameters.
@@ -40,7 +43,8 @@ class PerTaskMethod(Method):
 def check_numbers(
     method: str, name: str, values: Sequence[float] | Tensor | np.ndarray | None, low: float
 ) -> list[float] | None:
-    """The hyperparameter as a list of floats, if each is a finite number >= low; ``None`` stays ``None``.
+    """The hyperparameter as a list of floats, if each is a finite number >= low; ``None`` stays
+    ``None``.
 
     Args:
         method: Name of the method, for the error.
@@ -49,8 +53,8 @@ def check_numbers(
         low: The least that is allowed.
 
     Raises:
-        ValueError: It is none of these, or a number is not allowed; the error names the method, the hyperparameter, the
-            value and the allowed range.
+        ValueError: It is none of these, or a number is not allowed; the error names the method, the
+            hyperparameter, the value and the allowed range.
     """
     if values is None:
         return None
@@ -61,7 +65,9 @@ def check_numbers(
 
 
 def numbers_like(losses: Tensor, values: Sequence[float] | None, default: float) -> Tensor:
-    """The (K,) values of such a hyperparameter on the losses' device, the default for every task if there are none."""
+    """The (K,) values of such a hyperparameter on the losses' device, the default for every task if
+    there are none.
+    """
     if values is None:
         return torch.full_like(losses, default)
     # Filled one by one: on an accelerator, a tensor made from a list would wait for the device.

@@ -21,5 +21,7 @@ def check_preference(method: str, preference: Sequence[float] | None) -> list[fl
 
 
 def preference_among(tasks: int, preference: list[float] | None, default: float) -> Array:
-    """The preference of a ``PerTaskMethod`` as an array, (K,); the default for each task if there is none."""
+    """The preference of a ``PerTaskMethod`` as an array, (K,); the default for each task if there is
+    none.
+    """
     return np.full(tasks, default) if preference is None else np.array(preference)

@@ -7,10 +7,11 @@ from recon.methods.base.method import Method
 
 
 class RandomMethod(Method):
-    """Mixin for methods that draw random numbers, from a generator of their own that the checkpoint carries.
+    """Mixin for methods that draw random numbers, from a generator of their own that the checkpoint
+    carries.
 
-    The generator lives on the CPU. Numbers on another device come from :meth:`generator_on`, which is seeded from it,
-    so that one state says it all and a run can be resumed on any device.
+    The generator lives on the CPU. Numbers on another device come from :meth:`generator_on`, which
+    is seeded from it, so that one state says it all and a run can be resumed on any device.
 
     Args:
         seed: Seed of the generator.

@@ -1,4 +1,6 @@
-"""Methods by name. Case and separators do not matter: "Nash-MTL", "nash mtl" and "nash_mtl" are one name."""
+"""Methods by name. Case and separators do not matter: "Nash-MTL", "nash mtl" and "nash_mtl" are one
+name.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -17,8 +19,8 @@ def register_method(name: str) -> Callable[[M], M]:
     """Class decorator that makes a method available by name.
 
     Args:
-        name: A name that is not taken, except by an earlier version of the same class (a reloaded module or notebook
-            cell).
+        name: A name that is not taken, except by an earlier version of the same class (a reloaded
+            module or notebook cell).
 
     Raises:
         ValueError: The name is empty or taken.
@@ -48,8 +50,8 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
         **hyperparameters: Arguments of the method's class.
 
     Raises:
-        ValueError: There is no such method, it has no such hyperparameter (both errors suggest the nearest), or a
-            value is out of range.
+        ValueError: There is no such method, it has no such hyperparameter (both errors suggest the
+            nearest), or a value is out of range.
         TypeError: The name is no string.
 
     Example:
@@ -66,7 +68,9 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
 
 
 def list_methods(kind: type[object] = Method) -> list[str]:
-    """Names of all registered methods, sorted; or of those derived from a class such as ``GramianMethod``."""
+    """Names of all registered methods, sorted; or of those derived from a class such as
+    ``GramianMethod``.
+    """
     return sorted(name for name, cls in _registered.values() if issubclass(cls, kind))
 
 

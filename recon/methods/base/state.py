@@ -10,7 +10,8 @@ from recon.methods.base.method import Method
 
 
 class StatefulMethod(Method):
-    """Mixin for methods that keep something of each task from step to step: subclasses write :meth:`make_state`.
+    """Mixin for methods that keep something of each task from step to step: subclasses write
+    :meth:`make_state`.
 
     State loads from a checkpoint into a method that is bound to its tasks, or to none yet.
 

@@ -60,7 +60,9 @@ gradients. With state or randomness, a promise is about the first update. An emp
 
 
 def page() -> str:
-    """The page, in Markdown: an overview by kind, the promises, and each method in its docstring's words."""
+    """The page, in Markdown: an overview by kind, the promises, and each method in its docstring's
+    words.
+    """
     methods = {name: create_method(name) for name, cls in sorted(registry._registered.values()) if _is_ours(cls)}
     parts = [_PREFACE]
     for kind, cost in KINDS.items():

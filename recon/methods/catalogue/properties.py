@@ -1,4 +1,5 @@
-"""What each method promises of its update: the table that the documentation prints and the tests check, entry by entry.
+"""What each method promises of its update: the table that the documentation prints and the tests
+check, entry by entry.
 
 A user's own method needs no entry.
 """
@@ -44,7 +45,8 @@ MEANING: dict[Property, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A method with some hyperparameters, and what it then promises beyond a finite update for finite gradients.
+    """A method with some hyperparameters, and what it then promises beyond a finite update for finite
+    gradients.
 
     Attributes:
         method: Registered name.

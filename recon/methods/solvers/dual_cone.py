@@ -1,9 +1,11 @@
-"""Projection onto the dual cone of the task gradients, {d : g_i·d >= 0 for all i}: what UPGrad and DualProj share.
+"""Projection onto the dual cone of the task gradients, {d : g_i·d >= 0 for all i}: what UPGrad and
+DualProj share.
 
-By Moreau's theorem the projection of x is x + J'v, where v minimises |x + J'v| over v >= 0. For several x at once this
-is block principal pivoting (Kim & Park, "Fast nonnegative matrix factorization: an active-set-like method and
-comparisons", SIAM J. Sci. Comput. 2011): guess which multipliers are positive, solve for these, exchange those that
-come out negative and those of gradients still in conflict, for all x in one batch of small linear systems.
+By Moreau's theorem the projection of x is x + J'v, where v minimises |x + J'v| over v >= 0. For
+several x at once this is block principal pivoting (Kim & Park, "Fast nonnegative matrix
+factorization: an active-set-like method and comparisons", SIAM J. Sci. Comput. 2011): guess which
+multipliers are positive, solve for these, exchange those that come out negative and those of
+gradients still in conflict, for all x in one batch of small linear systems.
 """
 
 import numpy as np
@@ -14,10 +16,12 @@ from recon.methods.solvers.gramian import Array, least_squares
 # Up to so many vectors are projected faster one by one than in a batch.
 _FEW = 10
 _MAX_EXCHANGES = 100
-# Exchanges of all wrong indices that may fail to lower their number before they are exchanged one by one.
+# Exchanges of all wrong indices that may fail to lower their number before they are exchanged one
+# by one.
 _PATIENCE = 3
 _ROUNDING = 1e-14
-# Longer multipliers mean gradients so near to dependent that their inner products have lost half of the digits.
+# Longer multipliers mean gradients so near to dependent that their inner products have lost half of
+# the digits.
 _LONG = 1e3
 
 
@@ -25,7 +29,8 @@ def lifts_into_dual_cone(directions: Array, vectors: Array) -> Array:
     """Multipliers v >= 0 such that ``vectors + directions v`` are the projections of the vectors.
 
     Args:
-        directions: (D, K), unit vectors, in columns: the cone is where no product with one is negative.
+        directions: (D, K), unit vectors, in columns: the cone is where no product with one is
+            negative.
         vectors: (D, N), at most about as long as 1.
 
     Returns:
@@ -46,7 +51,8 @@ def lifts_into_dual_cone(directions: Array, vectors: Array) -> Array:
 
 
 def lift_into_dual_cone(directions: Array, vector: Array) -> Array:
-    """The same for one vector (D,), by Lawson & Hanson's method: one index after the other, for any rank.
+    """The same for one vector (D,), by Lawson & Hanson's method: one index after the other, for any
+    rank.
 
     Returns:
         (K,).

@@ -12,16 +12,18 @@ _MAX_ITERATIONS = 40
 _TOLERANCE = 1e-10
 # What rounding leaves of terms that cancel, relative to their size.
 _ROUNDING = 1e-15
-# A convex combination of unit vectors that is shorter cannot be told from zero by their inner products in float64; one
-# shorter than the gradients' own resolution cannot either.
+# A convex combination of unit vectors that is shorter cannot be told from zero by their inner
+# products in float64; one shorter than the gradients' own resolution cannot either.
 _RESOLUTION = 1e-6
 # A solution whose update is shorter, beside the sum of the shares, may be one of rounding alone.
 _SUSPICIOUS = 1e-3
-# Norms farther apart count as this far apart in what is fair: else, unless power = 1, shares vanish by rounding.
+# Norms farther apart count as this far apart in what is fair: else, unless power = 1, shares vanish
+# by rounding.
 _WIDEST = np.log(1e6)
 # Relative changes of b that need no shortening.
 _SMALL = 0.1
-# Where Newton's method does not converge, the cosines are not positive definite to their accuracy: raise the diagonal.
+# Where Newton's method does not converge, the cosines are not positive definite to their accuracy:
+# raise the diagonal.
 _RAISES = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
@@ -32,16 +34,18 @@ class _NotConverged(Exception):
 def fair_weights(gramian: Array, power: float) -> Array:
     """Solve ``gramian a = a**-power`` for a > 0, over the tasks whose gradient is not zero.
 
-    The equations say where a'(gramian)a / 2 - Σ ∫ a_i**-power is least, a convex function. In units of the gradients'
-    norms, b = norms * a, they read ``cosines b = norms**(power - 1) * b**-power``.
+    The equations say where a'(gramian)a / 2 - Σ ∫ a_i**-power is least, a convex function. In units
+    of the gradients' norms, b = norms * a, they read ``cosines b = norms**(power - 1) *
+    b**-power``.
 
     Args:
         gramian: (K, K).
         power: Positive.
 
     Returns:
-        a, (K,); zero for tasks without gradient. All zero where there is no solution: a convex combination of the unit
-        vectors vanishes, as far as their cosines can tell (Pareto-stationarity).
+        a, (K,); zero for tasks without gradient. All zero where there is no solution: a convex
+        combination of the unit vectors vanishes, as far as their cosines can tell
+        (Pareto-stationarity).
 
     Raises:
         RuntimeError: The relative residual did not fall to 1e-10, or to what rounding explains.
@@ -87,10 +91,11 @@ def _raised(matrix: Array, amount: float | Array) -> Array:
 
 
 def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
-    """Logarithms of b, or ``None``. Each iteration scales b to the best point of its ray and takes a Newton step there.
+    """Logarithms of b, or ``None``. Each iteration scales b to the best point of its ray and takes a
+    Newton step there.
 
-    Everything is relative to b: ``parts`` are b_i cosines_ij b_j, and the equations say that their rows have the sums
-    ``values``. Nothing depends on the units of b.
+    Everything is relative to b: ``parts`` are b_i cosines_ij b_j, and the equations say that their
+    rows have the sums ``values``. Nothing depends on the units of b.
     """
     log_b, shortest = log_heights / (1 + power), _shortest()
     for _ in range(_MAX_ITERATIONS):
@@ -137,9 +142,9 @@ def _noise(parts: Array, values: Array) -> float:
 def _damped(change: Array, parts: Array, values: Array, missing: Array, power: float) -> Array:
     """Changes of log b, shortened until the function falls by a part of what its slope promises.
 
-    Two ways to move, neither of which leaves the positive numbers; the one with the lower function is taken. Straight
-    on suits cosines that are nearly singular. Otherwise shares may have to shrink by orders of magnitude, and those
-    are moved by the growth of heights * b**-power.
+    Two ways to move, neither of which leaves the positive numbers; the one with the lower function
+    is taken. Straight on suits cosines that are nearly singular. Otherwise shares may have to
+    shrink by orders of magnitude, and those are moved by the growth of heights * b**-power.
     """
     sums, slope = values - missing, -(missing @ change)
 

@@ -1,4 +1,6 @@
-"""Gramians as the small dense problems they are: computed, taken apart, and solved as MGDA and CAGrad need it."""
+"""Gramians as the small dense problems they are: computed, taken apart, and solved as MGDA and CAGrad
+need it.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,8 @@ _CLOSE = 0.03
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
-    """Inner products of the rows of a (K, P) Jacobian, (K, K), in float64, on its device or :func:`in_double`'s.
+    """Inner products of the rows of a (K, P) Jacobian, (K, K), in float64, on its device or
+    :func:`in_double`'s.
 
     In float64 nothing that fits into float32 overflows or vanishes when squared.
     """
@@ -35,17 +38,20 @@ def gramian_of(jacobian: Tensor) -> Tensor:
 
 
 def norms_and_cosines(gramian: Array) -> tuple[Array, Array]:
-    """K nonzero gradients as norms (K,) and cosines (K, K), which keep the digits of 1e-10 beside 1e15."""
+    """K nonzero gradients as norms (K,) and cosines (K, K), which keep the digits of 1e-10 beside
+    1e15.
+    """
     norms = np.sqrt(gramian.diagonal())
     return norms, gramian / norms[:, None] / norms
 
 
 def unit_root(gramian: Array) -> tuple[Array, Array]:
-    """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and angles.
+    """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and
+    angles.
 
-    The rows are orthogonal, the shortest first, and as long as the singular values of the directions. Norms and
-    directions are kept apart so that 1e-10 beside 1e15 costs no digit. What is below the resolution of the gradients is
-    zero.
+    The rows are orthogonal, the shortest first, and as long as the singular values of the
+    directions. Norms and directions are kept apart so that 1e-10 beside 1e15 costs no digit. What
+    is below the resolution of the gradients is zero.
     """
     norms, cosines = norms_and_cosines(gramian)
     eigenvalues, eigenvectors = np.linalg.eigh(cosines)
@@ -55,7 +61,8 @@ def unit_root(gramian: Array) -> tuple[Array, Array]:
 
 
 def unit_factor(gramian: Array) -> tuple[Array, Array]:
-    """As :func:`unit_root`, by a Cholesky factor, which is faster, where no direction nearly depends on the others.
+    """As :func:`unit_root`, by a Cholesky factor, which is faster, where no direction nearly depends
+    on the others.
 
     The rows are then those of a triangle.
     """
@@ -67,11 +74,12 @@ def unit_factor(gramian: Array) -> tuple[Array, Array]:
 
 
 def softened_factor(gramian: Array) -> tuple[Array, Array]:
-    """As :func:`unit_factor`, of gradients that each have a part of their own besides, as long as their resolution.
+    """As :func:`unit_factor`, of gradients that each have a part of their own besides, as long as
+    their resolution.
 
-    Opposed or dependent gradients are then never quite so, and combinations of weights beyond 1 / resolution are longer
-    than 1: what projects onto their dual cone needs no longer multipliers. Products change by the square of the
-    resolution, which is rounding.
+    Opposed or dependent gradients are then never quite so, and combinations of weights beyond 1 /
+    resolution are longer than 1: what projects onto their dual cone needs no longer multipliers.
+    Products change by the square of the resolution, which is rounding.
     """
     norms, cosines = norms_and_cosines(gramian)
     amount = max(_ROUNDING, resolution() ** 2)
@@ -84,7 +92,9 @@ def softened_factor(gramian: Array) -> tuple[Array, Array]:
 
 
 def nearly_dependent(gramian: Array) -> bool:
-    """Whether inner products in float32 say little of how some gradient stands out from the others' span."""
+    """Whether inner products in float32 say little of how some gradient stands out from the others'
+    span.
+    """
     nonzero = gramian.diagonal() > 0
     if not nonzero.any():
         return False
@@ -95,8 +105,9 @@ def nearly_dependent(gramian: Array) -> bool:
 def nearest_combination(columns: Array, heights: Array) -> Array:
     """Minimise |columns u|² + (1 - heights'u)² over u >= 0, exactly, by non-negative least squares.
 
-    The shortest x with columns'x >= heights is then columns u / (1 - heights'u). If there is no such x, columns u = 0
-    and heights'u = 1 (Lawson & Hanson, "Solving Least Squares Problems", 1974, chapter 23.4).
+    The shortest x with columns'x >= heights is then columns u / (1 - heights'u). If there is no
+    such x, columns u = 0 and heights'u = 1 (Lawson & Hanson, "Solving Least Squares Problems",
+    1974, chapter 23.4).
 
     Args:
         columns: (N, K).

@@ -1,8 +1,8 @@
 """One thread for the small dense problems of the solvers.
 
-NumPy and SciPy bring an OpenBLAS each, whose threads share even a 40 x 40 factorisation. Beside other work on the
-machine (data workers, a second run) one of them is soon scheduled away while the others wait for it: tens of
-milliseconds for what takes one thread a fraction of one.
+NumPy and SciPy bring an OpenBLAS each, whose threads share even a 40 x 40 factorisation. Beside
+other work on the machine (data workers, a second run) one of them is soon scheduled away while the
+others wait for it: tens of milliseconds for what takes one thread a fraction of one.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,9 @@ _ALONE = 4
 
 
 def one_thread(tasks: int) -> AbstractContextManager[Any]:
-    """A context in which NumPy and SciPy solve K x K problems with one thread; torch's own threads stay."""
+    """A context in which NumPy and SciPy solve K x K problems with one thread; torch's own threads
+    stay.
+    """
     limited: AbstractContextManager[Any] = _libraries().limit(limits=1) if tasks > _ALONE else nullcontext()
     return limited
 

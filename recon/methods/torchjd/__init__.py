@@ -1,1 +1,1 @@
-"""TorchJD's aggregators as methods of ours, and ours as theirs; imports base and solvers."""
+"""The bridge to TorchJD, in both directions: its methods as ours, and ours as its."""

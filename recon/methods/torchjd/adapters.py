@@ -1,7 +1,7 @@
-"""What :func:`recon.methods.torchjd.interop.to_torchjd` returns. The only file that needs TorchJD to be imported.
+"""The objects that :func:`~recon.methods.torchjd.interop.to_torchjd` returns.
 
-As TorchJD's own methods that solve a problem, those of gradients are no functions to differentiate: what they return
-has no graph, and a backward through it is refused.
+This is the only file that must import TorchJD. The weights and updates of gradient methods have no
+graph, and a backward through them is refused, as with TorchJD's own methods that solve a problem.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from recon.methods.solvers.resolution import gradients_in
 
 
 class _WithoutGraph(nn.Module):
-    """Mixin, to stand first: what is called builds no graph."""
+    """Mixin, to stand first in the bases: calls build no graph."""
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Any:
@@ -37,7 +37,10 @@ class ReconWeighting(_WithoutGraph, Weighting):  # type: ignore[type-arg]
 
 
 class ReconMatrixWeighting(_WithoutGraph, Weighting):  # type: ignore[type-arg]
-    """Jacobian -> weights, by a weighting of its Gramian in float64, as :meth:`GramianMethod.combine` computes it."""
+    """Jacobian -> weights, by a weighting of its Gramian.
+
+    The Gramian is computed in float64, as in :meth:`GramianMethod.combine`.
+    """
 
     def __init__(self, gramian_weighting: Weighting) -> None:  # type: ignore[type-arg]
         super().__init__()

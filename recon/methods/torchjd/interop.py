@@ -1,12 +1,16 @@
 """TorchJD's methods as methods of ours, and ours as TorchJD's.
 
-Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; https://torchjd.org. An optional extra:
-``pip install -e '.[torchjd]'`` in Recon's checkout; it is imported when first used.
+Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization", 2024; https://torchjd.org.
+TorchJD is an optional extra: ``pip install -e '.[torchjd]'`` in Recon's checkout. It is imported
+when first used.
 
-Needs the Gramian if TorchJD's object does, else the Jacobian. ``SDMGradWeighting`` and ``MoDoWeighting``, made for
-J_1 J_2' of two independent batches, get the Gramian of the batch at hand. An object that holds floating-point tensors,
-such as a preference, gets what it needs in their dtype; others get the Gramian in float64. State is in the checkpoint
-as far as TorchJD's ``state_dict`` has it; random methods of TorchJD draw from torch's global generator.
+Needs the Gramian if TorchJD's object does, else the Jacobian. ``SDMGradWeighting`` and
+``MoDoWeighting``, made for J_1 J_2' of two independent batches, get the Gramian of the batch at
+hand. An object that holds floating-point tensors, such as a preference, is called in the dtype of
+these tensors; others get the Gramian in float64.
+
+The checkpoint holds the state that TorchJD's ``state_dict`` holds. Random methods of TorchJD draw
+from torch's global generator.
 """
 
 from itertools import chain
@@ -27,27 +31,29 @@ class TorchJD(Method):
     """A method of TorchJD.
 
     Args:
-        aggregator: An ``Aggregator``, or a ``Weighting`` of the Gramian or the Jacobian, of ``torchjd.aggregation``; or
-            the name of one that needs no arguments.
-        scale: What K equal task gradients g are combined to: about K g (``"sum"``: ``Sum``, ``PCGrad``, ``GradDrop``,
-            ``ConFIG``, ...) or about g (``"mean"``: ``Mean``, ``UPGrad``, ``MGDA``, ...). Only the factor that
-            ``update_scale`` asks for depends on it.
+        aggregator: An ``Aggregator`` of ``torchjd.aggregation``, or a ``Weighting`` of the Gramian
+            or the Jacobian; or the name of one that needs no arguments.
+        scale: The combination of K equal task gradients g: about K g (``"sum"``: ``Sum``,
+            ``PCGrad``, ``GradDrop``, ``ConFIG``, ...) or about g (``"mean"``: ``Mean``, ``UPGrad``,
+            ``MGDA``, ...). Only the factor that ``update_scale`` asks for depends on it.
 
     Raises:
         ImportError: TorchJD is not installed.
-        TypeError: The object is neither, or the one of that name cannot be made without arguments.
+        TypeError: The object is neither kind, or the named one cannot be made without arguments.
 
     Example:
+        >>> import torch
         >>> from torchjd.aggregation import UPGrad
-        >>> from recon.methods import create_method
-        >>> create_method("torchjd", aggregator=UPGrad()).combine(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
+        >>> from recon import create_method
+        >>> method = create_method("torchjd", aggregator=UPGrad())
+        >>> method.combine(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
         tensor([0.2929, 1.9004, 1.9004])
     """
 
     aggregator: nn.Module
 
     def __new__(cls, aggregator: object = "UPGrad", scale: str = "mean") -> "TorchJD":
-        """Choose the class by what the object needs."""
+        """Choose the class by what the object needs: the Gramian or the Jacobian."""
         if cls is not TorchJD:
             return super().__new__(cls)
         return super().__new__(_TorchJDGramian if _needs_gramian(_resolved(aggregator)) else _TorchJDJacobian)
@@ -78,21 +84,30 @@ class _TorchJDJacobian(TorchJD, JacobianMethod):
 
 
 def to_torchjd(method: Method) -> Any:
-    """A method as an object of TorchJD's API.
+    """Wrap a method as an object of TorchJD's API.
+
+    TorchJD passes no losses on, which some methods need. Weights and updates have no graph: a
+    backward through them is refused, as with TorchJD's own methods that solve a problem.
 
     Args:
-        method: The method; what it learns and remembers stays in it.
+        method: The method; its state and its learned parameters stay in it.
 
     Returns:
-        A Gramian method as ``GramianWeightedAggregator``, whose ``gramian_weighting`` serves ``torchjd.autogram``; a
-        Jacobian method as ``Aggregator``; a loss method as ``torchjd.scalarization.Scalarizer`` of the method's
-        objective. TorchJD hands on no losses, which some methods need. Weights and updates have no graph: as with
-        TorchJD's own methods that solve a problem, a backward through them is refused.
+        A Gramian method as ``GramianWeightedAggregator``, whose ``gramian_weighting`` serves
+        ``torchjd.autogram``; a Jacobian method as ``Aggregator``; a loss method as
+        ``torchjd.scalarization.Scalarizer`` of the method's objective.
 
     Raises:
         ImportError: TorchJD is not installed.
-        TypeError: The method is of none of these kinds, or works through :meth:`recon.Method.step`, which evaluates
-            the losses again; TorchJD has no such step.
+        TypeError: The method is of none of these kinds, or works through :meth:`recon.Method.step`,
+            which evaluates the losses again; TorchJD has no such step.
+
+    Example:
+        >>> import torch
+        >>> from recon import create_method
+        >>> aggregator = to_torchjd(create_method("mgda"))
+        >>> aggregator(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([0.5517, 1.3793])
     """
     _torchjd()
     from recon.methods.torchjd import adapters
@@ -118,7 +133,7 @@ def _torchjd() -> Any:
 
 
 def _resolved(aggregator: object) -> nn.Module:
-    """The object itself, or the one of that name, made without arguments."""
+    """The object itself, or the object of that name, made without arguments."""
     torchjd = _torchjd()
     if isinstance(aggregator, str):
         if aggregator not in torchjd.__all__:
@@ -144,7 +159,7 @@ def _made_without_arguments(name: str) -> object:
 
 
 def _dtype(aggregator: nn.Module, otherwise: torch.dtype) -> torch.dtype:
-    """That of the floating-point tensors that an object of TorchJD's holds, buffers or not, if there are any."""
+    """The dtype of the floating-point tensors that a TorchJD object holds, if it holds any."""
     for module in aggregator.modules():
         for value in chain(vars(module).values(), module.buffers(recurse=False)):
             if isinstance(value, Tensor) and value.is_floating_point():
@@ -162,5 +177,6 @@ def _needs_gramian(aggregator: nn.Module) -> bool:
         return _needs_gramian(aggregator.weighting)
     from torchjd.aggregation import _weighting_bases as bases
 
-    # A composition takes what its inner function takes: `weighting << compute_gramian` takes the Jacobian.
+    # A composition takes what its inner function takes: `weighting << compute_gramian` takes the
+    # Jacobian.
     return not isinstance(aggregator, bases._MatrixWeighting | bases._Composition)
