@@ -1,3 +1,1 @@
-"""What every method is made of: its kind, state, randomness, checks and registered name; imports only
-solvers.
-"""
+"""Parts of every method: kind, state, randomness, checks and registered name; imports solvers."""

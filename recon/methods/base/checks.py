@@ -1,8 +1,8 @@
-"""What may enter a method, and what may leave it.
+"""Checks of the tensors that enter and leave a method.
 
-Tensors are looked at where they already are: a Gramian is solved on the host and is always checked.
-A Jacobian or losses on an accelerator are not, because reading them would stall every step; NaN
-there passes through to the update.
+Checks read tensors only where they already are. A Gramian is solved on the host and is always
+checked. A Jacobian or losses on an accelerator are checked by shape alone, because reading them
+would stall every step; NaN there passes through to the update.
 """
 
 import math
@@ -12,20 +12,20 @@ from torch import Tensor
 
 
 def check_gramian(gramian: Tensor) -> Tensor:
-    """The (K, K) Gramian as a float64 tensor on the CPU.
+    """Return the (K, K) Gramian as a float64 tensor on the CPU.
 
     Raises:
-        ValueError: It is not square, has no task, or holds NaN, infinity or a negative squared
-            norm.
+        ValueError: The Gramian is not square, has no task, or holds NaN, infinity or a negative
+            squared norm.
     """
     if gramian.ndim != 2 or gramian.shape[0] != gramian.shape[1] or gramian.shape[0] == 0:
         raise ValueError(f"Gramian must be a (K, K) matrix with K >= 1, got shape {tuple(gramian.shape)}")
     if gramian.is_complex():
         raise ValueError("Gramian is complex; of complex gradients give the real inner products Re <g, h>")
     gramian = gramian.detach().to("cpu", torch.float64)
-    values = gramian.numpy()  # torch's own reductions cost the solvers that follow 40 µs a step
+    values = gramian.numpy()  # torch's own reductions would slow the solvers by 40 µs per step
     if not math.isfinite(values.sum()):
-        # A bad gradient spoils its whole row and column, so its own squared norm tells whose it is.
+        # A bad gradient spoils its whole row and column; its own squared norm tells the task.
         bad = _not_finite(gramian.diagonal()) or _not_finite(gramian.sum(dim=1))
         if bad:
             raise ValueError(f"Gramian holds NaN or infinity: look at the gradient of task index {_listed(bad)}")
@@ -36,16 +36,17 @@ def check_gramian(gramian: Tensor) -> Tensor:
 
 
 def check_jacobian(jacobian: Tensor) -> None:
-    """Refuse a Jacobian that is not a (K, P) matrix of finite numbers (on an accelerator: only look at
-    its shape).
+    """Raise a ValueError unless the Jacobian is a (K, P) matrix of finite numbers.
+
+    On an accelerator only its shape is checked.
     """
     if jacobian.ndim != 2 or jacobian.shape[0] == 0 or not jacobian.is_floating_point():
         raise ValueError(
             f"Jacobian must be a floating-point (K, P) matrix with K >= 1, "
             f"got shape {tuple(jacobian.shape)} of {jacobian.dtype}"
         )
-    # The sum is one cheap pass; only where it is not finite is every entry looked at (finite
-    # entries can overflow it).
+    # The sum is one cheap pass. Every entry is checked only if the sum is not finite, since finite
+    # entries can overflow it.
     if jacobian.device.type == "cpu" and not math.isfinite(jacobian.detach().sum().item()):
         bad = (~jacobian.detach().isfinite().all(dim=1)).nonzero().flatten().tolist()
         if bad:
@@ -53,8 +54,9 @@ def check_jacobian(jacobian: Tensor) -> None:
 
 
 def check_losses(losses: Tensor, tasks: int | None = None) -> None:
-    """Refuse losses that are not one finite number a task (on an accelerator: only look at their
-    shape).
+    """Raise a ValueError unless losses are one finite number per task.
+
+    On an accelerator only their shape is checked.
     """
     if losses.ndim != 1 or losses.shape[0] == 0:
         raise ValueError(f"losses must be a vector of one number a task, got shape {tuple(losses.shape)}")
@@ -65,8 +67,9 @@ def check_losses(losses: Tensor, tasks: int | None = None) -> None:
 
 
 def check_weights(weights: Tensor, tasks: int, method: object) -> None:
-    """Refuse weights that are not one finite number a task (on an accelerator: only look at their
-    shape).
+    """Raise an error unless weights are one finite number per task.
+
+    On an accelerator only their shape is checked.
     """
     if not isinstance(weights, Tensor):
         raise TypeError(f"{method} returned weights as {type(weights).__name__}, not as a tensor")
@@ -77,14 +80,15 @@ def check_weights(weights: Tensor, tasks: int, method: object) -> None:
 
 
 def check_update(update: Tensor, parameters: int, method: object) -> None:
-    """Refuse an update that is not one finite number a parameter (on an accelerator: only look at its
-    shape).
+    """Raise an error unless the update is one finite number per parameter.
+
+    On an accelerator only its shape is checked.
     """
     if not isinstance(update, Tensor):
         raise TypeError(f"{method} returned an update as {type(update).__name__}, not as a tensor")
     if update.shape != (parameters,):
         raise ValueError(f"{method} returned an update of shape {tuple(update.shape)} for {parameters} parameters")
-    # As in check_jacobian.
+    # One cheap pass first, as in check_jacobian.
     if update.device.type == "cpu" and not math.isfinite(update.detach().sum().item()):
         bad = (~update.detach().isfinite()).nonzero().flatten().tolist()
         if bad:
@@ -92,12 +96,13 @@ def check_update(update: Tensor, parameters: int, method: object) -> None:
 
 
 def check_positive(method: str, losses: Tensor) -> None:
-    """Refuse losses that are not positive, for methods that divide by them (on an accelerator they are
-    not looked at).
+    """Check that losses are positive, for methods that divide by them.
+
+    On an accelerator losses are not read.
 
     Raises:
-        ValueError: One is not; the error names the method, the first such task, its value and a
-            cure.
+        ValueError: A loss is not positive; the error names the method, the first such task, its
+            value and a cure.
     """
     if losses.device.type != "cpu":
         return

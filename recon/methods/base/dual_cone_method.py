@@ -19,7 +19,7 @@ class DualConeMethod(PerTaskMethod, GramianMethod):
     Subclasses write :meth:`lift`. Zero gradients constrain nothing.
 
     Args:
-        preference: A finite number >= 0 for each task, in task order; 1/K if left out.
+        preference: A finite number >= 0 for each task, in task order; 1/K each by default.
     """
 
     def __init__(self, preference: Sequence[float] | None = None) -> None:

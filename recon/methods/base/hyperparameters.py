@@ -1,4 +1,4 @@
-"""Hyperparameters of methods: checked when a method is made."""
+"""Checks of hyperparameters when a method is created."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_number(method: str, name: str, value: float, low: float, high: float = math.inf) -> float:
-    """The hyperparameter as a float, if it is a finite number in [low, high].
+    """Return the hyperparameter as a float if it is a finite number in [low, high].
 
     Raises:
         ValueError: It is not; the error names the method, the hyperparameter, the allowed range and
@@ -19,21 +19,21 @@ def check_number(method: str, name: str, value: float, low: float, high: float =
 
 
 def check_above(method: str, name: str, value: float, low: float) -> float:
-    """As :func:`check_number`, for a finite number > low."""
+    """Return the hyperparameter as a float if it is a finite number > low, else raise an error."""
     if not _is_finite_number(value) or not value > low:
         raise ValueError(f"{method}: {name} must be a finite number > {low:g}, got {value!r}")
     return float(value)
 
 
 def check_below(method: str, name: str, value: float, low: float, high: float) -> float:
-    """As :func:`check_number`, for a number in [low, high)."""
+    """Return the hyperparameter as a float if it lies in [low, high), else raise an error."""
     if not _is_finite_number(value) or not low <= value < high:
         raise ValueError(f"{method}: {name} must be a number in [{low:g}, {high:g}), got {value!r}")
     return float(value)
 
 
 def check_count(method: str, name: str, value: int, low: int) -> int:
-    """The hyperparameter, if it is a whole number >= low.
+    """Return the hyperparameter if it is a whole number >= low.
 
     Raises:
         ValueError: It is not; the error names the method, the hyperparameter, the allowed range and
@@ -45,10 +45,10 @@ def check_count(method: str, name: str, value: int, low: int) -> int:
 
 
 def check_options(method: str, options: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The hyperparameters for a wrapped method as a dictionary; ``None`` stays ``None``.
+    """Return the hyperparameters of a wrapped method as a dictionary; ``None`` stays ``None``.
 
     Raises:
-        ValueError: They are no mapping; the error names the method that wraps, and the value.
+        ValueError: They are not a mapping; the error names the wrapping method and the value.
     """
     if options is None:
         return None

@@ -1,4 +1,4 @@
-"""The three kinds of methods: those of the Gramian, of the Jacobian and of the losses."""
+"""The three kinds of methods, which take the Gramian, the Jacobian or the losses."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from recon.methods.solvers.threads import one_thread
 
 
 class GramianMethod(Method):
-    """A method that needs only the inner products of the task gradients: subclasses write
-    :meth:`weights`.
+    """A method that needs only the inner products of the task gradients.
 
-    It is solved on the CPU, and its buffers stay there: to read them from an accelerator would
-    stall the step.
+    Subclasses write :meth:`weights`, which runs on the CPU. Buffers of the method stay on the CPU
+    too: reading them from an accelerator would stall the step.
 
     Example:
+        >>> import torch
         >>> class Mean(GramianMethod):
         ...     def weights(self, gramian, losses=None):
         ...         return torch.full((len(gramian),), 1 / len(gramian), dtype=torch.float64)
@@ -49,7 +49,7 @@ class GramianMethod(Method):
             (K,), float64, on the CPU; the update is ``weights @ jacobian``.
 
         Raises:
-            ValueError: The Gramian or the losses are not of these shapes, or not finite.
+            ValueError: The Gramian or the losses have another shape, or are not finite.
         """
 
     def _kept(self, buffer: Tensor, moved: Tensor, dtype: torch.dtype) -> Tensor:
@@ -64,7 +64,18 @@ class GramianMethod(Method):
 
 
 class JacobianMethod(Method):
-    """A method that needs the task gradients themselves: subclasses write :meth:`combine`."""
+    """A method that needs the task gradients themselves.
+
+    Subclasses write :meth:`combine`.
+
+    Example:
+        >>> import torch
+        >>> class Largest(JacobianMethod):
+        ...     def combine(self, jacobian, losses=None):
+        ...         return jacobian.amax(dim=0)
+        >>> Largest().combine(torch.tensor([[2.0, 0.0], [0.0, 4.0]]))
+        tensor([2., 4.])
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -73,7 +84,19 @@ class JacobianMethod(Method):
 
 
 class LossMethod(Method):
-    """A method that weights the losses and needs one backward: subclasses write :meth:`loss_weights`."""
+    """A method that weights the losses and needs one backward.
+
+    Subclasses write :meth:`loss_weights`.
+
+    Example:
+        >>> import torch
+        >>> class Inverse(LossMethod):
+        ...     def loss_weights(self, losses):
+        ...         return 1 / losses
+        >>> jacobian = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+        >>> Inverse().combine(jacobian, losses=torch.tensor([2.0, 1.0]))
+        tensor([1., 4.])
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -91,8 +114,7 @@ class LossMethod(Method):
     def objective(self, losses: Tensor) -> Tensor:
         """The scalar to differentiate, from the (K,) losses with their graph.
 
-        The weights count as constants in the losses. A method whose objective has more terms
-        overrides this.
+        The weights count as constants. A method whose objective has more terms overrides this.
         """
         return (self.loss_weights(losses.detach()) * losses).sum()
 

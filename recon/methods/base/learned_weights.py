@@ -1,4 +1,4 @@
-"""Task weights that a method learns: the softmax of logits that Adam moves."""
+"""Learned task weights: the softmax of logits that Adam moves."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,15 @@ _MOMENTUM, _SQUARE_MOMENTUM, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class LearnedWeights(nn.Module):
-    """The softmax of K logits, with an Adam of their own whose state is in the checkpoint. They start
-    equal.
+    """The softmax of K logits, which start equal, with an Adam of their own.
 
-    Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, with its defaults.
+    The checkpoint holds the state of the Adam. Kingma & Ba, "Adam: A Method for Stochastic
+    Optimization", ICLR 2015, with its defaults.
 
     Args:
         tasks: K.
         lr: Adam's learning rate.
-        weight_decay: Pulls the logits towards zero, as a term of their gradient.
+        weight_decay: Pull of the logits towards zero, as a term of their gradient.
     """
 
     def __init__(self, tasks: int, lr: float, weight_decay: float = 0.0) -> None:
@@ -37,7 +37,7 @@ class LearnedWeights(nn.Module):
         return self.logits.softmax(0)
 
     def descend(self, slope: Tensor) -> None:
-        """Make one step of Adam, given the gradient (K,) of what is minimised in the weights."""
+        """Make one step of Adam, given the gradient (K,) of the objective in the weights."""
         weights, slope = self(), slope.to(self.logits)
         gradient = weights * (slope - weights @ slope) + self.weight_decay * self.logits
         self.steps += 1

@@ -1,8 +1,8 @@
-"""What a multi-task optimizer is: it turns task gradients and losses into one update direction.
+"""The base of multi-task optimizers, which turn task gradients and losses into one update.
 
-Three kinds, by what they need: the K x K Gramian of the task gradients, the K x P Jacobian itself,
-or only the K losses. A new method subclasses one of them and writes one function; what enters and
-leaves that function is checked here.
+There are three kinds (see ``kinds``): a method needs the K x K Gramian of the task gradients, the K
+x P Jacobian itself, or only the K losses. A new method subclasses one kind and writes one function,
+whose arguments and result are checked.
 """
 
 import inspect
@@ -20,14 +20,20 @@ from recon.methods.base.step_engine import Closure, Info, StepEngine
 class Method(nn.Module, ABC):
     """Base of all methods.
 
-    Its buffers are state and its parameters are learnable; both reach the checkpoint, and the
-    parameters the optimizer, by being here.
+    Buffers are the state of a method, and parameters are learnable. Both are in the checkpoint, and
+    the optimizer trains the parameters, as of any module.
 
     Attributes:
-        scale: What K equal task gradients g are combined to: about K g (``"sum"``) or about g
+        scale: The combination of K equal task gradients g: about K g (``"sum"``) or about g
             (``"mean"``).
-        evaluates_again: Whether it works through :meth:`step` alone, which evaluates the losses
-            more than once.
+        evaluates_again: Whether the method works only through :meth:`step`, which evaluates the
+            losses more than once.
+
+    Example:
+        >>> from recon import create_method
+        >>> method = create_method("cagrad", c=0.4)
+        >>> method, method.scale, method.evaluates_again
+        (CAGrad(c=0.4, rescale=1), 'mean', False)
     """
 
     scale: ClassVar[Literal["sum", "mean"]] = "mean"
@@ -35,34 +41,33 @@ class Method(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._doubles: set[str] = set()  # buffers that are float64 wherever a device has it
+        self._doubles: set[str] = set()  # buffers that stay float64 on every device that has it
 
     @abstractmethod
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Combine the task gradients into one update direction.
 
         Args:
-            jacobian: (K, P), one task gradient a row.
+            jacobian: (K, P), one task gradient per row.
             losses: (K,), for methods that need them.
 
         Returns:
             (P,), in the Jacobian's dtype and on its device.
 
         Raises:
-            ValueError: The Jacobian or the losses are not of these shapes, or not finite.
+            ValueError: The Jacobian or the losses have another shape, or are not finite.
         """
 
     def bind(self, tasks: int) -> None:
-        """Learn the number of tasks before the first step; :class:`recon.Engine` and
-        ``MultiTaskModule`` call this.
+        """Set the number of tasks before the first step.
 
-        A method that keeps something of each task makes it here (see :class:`StatefulMethod`), in
-        time for the optimizer and the checkpoint; the others have nothing to do.
+        :class:`recon.Engine` and ``MultiTaskModule`` call this. A method that keeps something of
+        each task makes it here (see :class:`StatefulMethod`), in time for the optimizer and the
+        checkpoint. Other methods do nothing.
         """
 
     def end_epoch(self) -> None:
-        """Learn that an epoch of training is over, for methods that go by epochs; most have nothing to
-        do.
+        """Record that an epoch of training is over; most methods do nothing.
 
         ``MultiTaskModule`` calls this. In a training loop of your own, call it after each epoch.
         """
@@ -84,11 +89,12 @@ class Method(nn.Module, ABC):
         return info
 
     def reseed(self, seed: int) -> None:
-        """Start the method's randomness anew; a method without randomness has nothing to do."""
+        """Restart the method's randomness; a method without randomness does nothing."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move with the network, but keep the precision of buffers: sums over many steps would stall
-        in bfloat16.
+        """Move with the network, but keep the precision of buffers.
+
+        Sums over many steps would stall in bfloat16.
         """
         before = dict(self.named_buffers())
         self._doubles |= {name for name, buffer in before.items() if buffer.dtype == torch.float64}
@@ -102,7 +108,7 @@ class Method(nn.Module, ABC):
         return self
 
     def _kept(self, buffer: Tensor, moved: Tensor, dtype: torch.dtype) -> Tensor:
-        """What becomes of a buffer that has been moved and cast, and is to be of this dtype."""
+        """The buffer to keep, in this dtype, after a buffer was moved and cast."""
         if moved.dtype == dtype or buffer.is_meta:
             return moved.to(dtype)
         return buffer.to(moved.device, dtype)
@@ -113,7 +119,7 @@ class Method(nn.Module, ABC):
 
 
 def _as_the_device_allows(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A move of a module's tensors that takes float64 to devices without it as float32."""
+    """A move of tensors that takes float64 as float32 to devices without float64."""
 
     def moved(tensor: Tensor) -> Tensor:
         if tensor.dtype != torch.float64:

@@ -1,6 +1,4 @@
-"""Hyperparameters that hold one number a task, such as a preference among the tasks or a lower bound
-of each loss.
-"""
+"""Hyperparameters with one number per task, such as a preference or a lower bound of each loss."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,8 +13,9 @@ from recon.methods.base.registry import registered_name
 
 
 class PerTaskMethod(Method):
-    """Mixin for methods with such hyperparameters: says before the first step if they are for other
-    tasks.
+    """Mixin for methods with hyperparameters of one number per task.
+
+    Before the first step it checks that each has as many numbers as there are tasks.
 
     Attributes:
         per_task: Names of the hyperparameters.
@@ -25,7 +24,7 @@ class PerTaskMethod(Method):
     per_task: ClassVar[tuple[str, ...]] = ("preference",)
 
     def bind(self, tasks: int) -> None:
-        """Learn the number of tasks.
+        """Set the number of tasks.
 
         Raises:
             ValueError: A hyperparameter holds numbers for another number of tasks.
@@ -43,18 +42,17 @@ class PerTaskMethod(Method):
 def check_numbers(
     method: str, name: str, values: Sequence[float] | Tensor | np.ndarray | None, low: float
 ) -> list[float] | None:
-    """The hyperparameter as a list of floats, if each is a finite number >= low; ``None`` stays
-    ``None``.
+    """Return the hyperparameter as a list of finite floats >= low; ``None`` stays ``None``.
 
     Args:
         method: Name of the method, for the error.
         name: Name of the hyperparameter, for the error.
-        values: One number a task: a sequence, or a vector of PyTorch or NumPy.
-        low: The least that is allowed.
+        values: One number per task: a sequence, or a vector of PyTorch or NumPy.
+        low: Lower bound.
 
     Raises:
-        ValueError: It is none of these, or a number is not allowed; the error names the method, the
-            hyperparameter, the value and the allowed range.
+        ValueError: The values are none of these, or a number is out of range; the error names the
+            method, the hyperparameter, the value and the range.
     """
     if values is None:
         return None
@@ -65,10 +63,8 @@ def check_numbers(
 
 
 def numbers_like(losses: Tensor, values: Sequence[float] | None, default: float) -> Tensor:
-    """The (K,) values of such a hyperparameter on the losses' device, the default for every task if
-    there are none.
-    """
+    """The (K,) values of a hyperparameter on the losses' device, or the default for every task."""
     if values is None:
         return torch.full_like(losses, default)
-    # Filled one by one: on an accelerator, a tensor made from a list would wait for the device.
+    # A tensor made from a list would wait for an accelerator; single fills do not.
     return torch.stack([losses.new_full((), value) for value in values])

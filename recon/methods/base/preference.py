@@ -9,10 +9,10 @@ from recon.methods.solvers.gramian import Array
 
 
 def check_preference(method: str, preference: Sequence[float] | None) -> list[float] | None:
-    """The preference as a list of numbers >= 0 that are not all zero, or ``None``.
+    """Return the preference as a list of numbers >= 0 that are not all zero, or ``None``.
 
     Raises:
-        ValueError: It is not; the error names the method and the task.
+        ValueError: It is not such a list; the error names the method and the task.
     """
     checked = check_numbers(method, "preference", preference, low=0)
     if checked is not None and not any(checked):
@@ -21,7 +21,5 @@ def check_preference(method: str, preference: Sequence[float] | None) -> list[fl
 
 
 def preference_among(tasks: int, preference: list[float] | None, default: float) -> Array:
-    """The preference of a ``PerTaskMethod`` as an array, (K,); the default for each task if there is
-    none.
-    """
+    """The preference of a ``PerTaskMethod`` as an array, (K,), or the default for each task."""
     return np.full(tasks, default) if preference is None else np.array(preference)

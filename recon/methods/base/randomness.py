@@ -7,14 +7,23 @@ from recon.methods.base.method import Method
 
 
 class RandomMethod(Method):
-    """Mixin for methods that draw random numbers, from a generator of their own that the checkpoint
-    carries.
+    """Mixin for methods that draw random numbers, from a generator of their own.
 
-    The generator lives on the CPU. Numbers on another device come from :meth:`generator_on`, which
-    is seeded from it, so that one state says it all and a run can be resumed on any device.
+    The checkpoint holds the generator, which lives on the CPU. Numbers on another device come from
+    :meth:`generator_on`, which this generator seeds. One state therefore describes all randomness,
+    and a run can resume on any device.
 
     Args:
         seed: Seed of the generator.
+
+    Example:
+        >>> import torch
+        >>> from recon.methods import GramianMethod
+        >>> class Coin(RandomMethod, GramianMethod):
+        ...     def weights(self, gramian, losses=None):
+        ...         return torch.randint(2, (len(gramian),), generator=self.generator).double()
+        >>> Coin(seed=1).weights(torch.eye(3)).equal(Coin(seed=1).weights(torch.eye(3)))
+        True
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -28,7 +37,7 @@ class RandomMethod(Method):
         self.generator = torch.Generator().manual_seed(seed)
 
     def generator_on(self, device: torch.device) -> torch.Generator:
-        """A fresh generator on the device, seeded with the next number of the method's own."""
+        """Return a fresh generator on a device, seeded by the method's own generator."""
         seed = torch.randint(2**63 - 1, (), generator=self.generator).item()
         return torch.Generator(device).manual_seed(int(seed))
 
@@ -37,5 +46,5 @@ class RandomMethod(Method):
         return self.generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Continue from the state in a ``state_dict``, whatever device that was mapped to."""
+        """Continue from the state in a ``state_dict``, whatever device it was mapped to."""
         self.generator.set_state(state.cpu())

@@ -1,5 +1,6 @@
-"""Methods by name. Case and separators do not matter: "Nash-MTL", "nash mtl" and "nash_mtl" are one
-name.
+"""Methods by name.
+
+Case and separators do not matter: "Nash-MTL", "nash mtl" and "nash_mtl" are one name.
 """
 
 import inspect
@@ -19,12 +20,22 @@ def register_method(name: str) -> Callable[[M], M]:
     """Class decorator that makes a method available by name.
 
     Args:
-        name: A name that is not taken, except by an earlier version of the same class (a reloaded
+        name: A name that is free, or belongs to an earlier version of the same class (a reloaded
             module or notebook cell).
 
     Raises:
         ValueError: The name is empty or taken.
-        TypeError: What is registered is not a method class.
+        TypeError: The decorated object is not a method class.
+
+    Example:
+        >>> import torch
+        >>> import recon
+        >>> @recon.register_method("first_task_only")
+        ... class FirstTaskOnly(recon.GramianMethod):
+        ...     def weights(self, gramian, losses=None):
+        ...         return torch.eye(len(gramian), dtype=torch.float64)[0]
+        >>> recon.create_method("First Task Only").combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([4., 0.])
     """
     key = _key(name)
     if not key:
@@ -51,8 +62,8 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
 
     Raises:
         ValueError: There is no such method, it has no such hyperparameter (both errors suggest the
-            nearest), or a value is out of range.
-        TypeError: The name is no string.
+            nearest name), or a value is out of range.
+        TypeError: The name is not a string.
 
     Example:
         >>> create_method("CAGrad", c=0.4)
@@ -68,24 +79,31 @@ def create_method(name: str, **hyperparameters: Any) -> Method:
 
 
 def list_methods(kind: type[object] = Method) -> list[str]:
-    """Names of all registered methods, sorted; or of those derived from a class such as
-    ``GramianMethod``.
+    """Return the names of all registered methods, sorted.
+
+    Args:
+        kind: A class that the methods must derive from, such as ``recon.LossMethod``.
+
+    Example:
+        >>> import recon
+        >>> recon.list_methods(recon.JacobianMethod)
+        ['db_mtl', 'excess_mtl', 'fmtl', 'graddrop', 'moco', 'trimmed_mean']
     """
     return sorted(name for name, cls in _registered.values() if issubclass(cls, kind))
 
 
 def method_name(name: str) -> str:
-    """A method's name as :func:`list_methods` has it.
+    """Return a method's name as :func:`list_methods` spells it.
 
     Raises:
-        ValueError: There is no such method; the error suggests the nearest.
-        TypeError: The name is no string.
+        ValueError: There is no such method; the error suggests the nearest name.
+        TypeError: The name is not a string.
     """
     return _find(name)[0]
 
 
 def registered_name(cls: type[Method]) -> str:
-    """The name of a method class: the registered one, or that of the class if it is not registered."""
+    """Return the registered name of a method class, or the class name without one."""
     return next((name for name, registered in _registered.values() if registered is cls), cls.__name__)
 
 

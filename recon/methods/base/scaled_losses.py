@@ -10,7 +10,7 @@ from recon.methods.base.state import StatefulMethod
 
 
 class ScaledLossMethod(StatefulMethod, LossMethod):
-    """Base of methods that minimise ``factor * sum_i exp(l_i) L_i - l_i`` in log-scales l too.
+    """Base of methods that minimise ``factor * sum_i exp(l_i) L_i - l_i`` over log-scales l too.
 
     Subclasses make the parameter in :meth:`make_state` and return the log-scales from
     :meth:`log_scales_of_tasks`.

@@ -10,13 +10,27 @@ from recon.methods.base.method import Method
 
 
 class StatefulMethod(Method):
-    """Mixin for methods that keep something of each task from step to step: subclasses write
-    :meth:`make_state`.
+    """Mixin for methods that keep something of each task from step to step.
 
-    State loads from a checkpoint into a method that is bound to its tasks, or to none yet.
+    Subclasses write :meth:`make_state`. State loads from a checkpoint into a method that is bound
+    to its tasks, or to no tasks yet.
 
     Attributes:
         tasks: K, or ``None`` before the method is bound.
+
+    Example:
+        >>> import torch
+        >>> from recon.methods import JacobianMethod
+        >>> class Smoothed(StatefulMethod, JacobianMethod):
+        ...     def make_state(self, tasks):
+        ...         self.register_buffer("gradients", torch.zeros(tasks, 0))
+        ...     def combine(self, jacobian, losses=None):
+        ...         return self.tracked("gradients", jacobian).lerp_(jacobian, 0.5).sum(dim=0)
+        >>> method = Smoothed()
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([1.5000, 1.0000])
+        >>> method.combine(torch.tensor([[4.0, 0.0], [-1.0, 2.0]]))
+        tensor([2.2500, 1.5000])
     """
 
     def __init__(self) -> None:
@@ -25,7 +39,7 @@ class StatefulMethod(Method):
 
     @abstractmethod
     def make_state(self, tasks: int) -> None:
-        """Register buffers and parameters, each a scalar or with the K tasks as its first dimension.
+        """Register buffers and parameters: scalars, or with the K tasks as first dimension.
 
         A buffer of the Jacobian's shape is registered empty, (K, 0), and read by :meth:`tracked`.
         """
@@ -43,10 +57,10 @@ class StatefulMethod(Method):
             raise ValueError(f"{self} has the state of {self.tasks} tasks, got {tasks}; create a new method for these")
 
     def tracked(self, name: str, jacobian: Tensor) -> Tensor:
-        """The buffer of this name in the shape of the (K, P) Jacobian; zeros when first read.
+        """Return the named buffer in the shape of the (K, P) Jacobian; zeros when first read.
 
         Raises:
-            ValueError: It already has another shape.
+            ValueError: The buffer already has another shape.
         """
         buffer = self.get_buffer(name)
         if buffer.numel() == 0:

@@ -1,4 +1,4 @@
-"""What a method may use of the engine in its own ``step``."""
+"""The part of the engine that a method may use in its own ``step``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ from recon.gradients.buffer import TaskGradients
 
 
 class StepRecord(Protocol):
-    """What a backward of the engine knew (:class:`recon.StepInfo`).
+    """The knowledge of the engine after a backward (:class:`recon.StepInfo`).
 
     Attributes:
         losses: Task -> detached loss.
@@ -27,11 +27,10 @@ Closure = Callable[..., Mapping[str, Tensor]]
 
 
 class StepEngine(Protocol[InfoOut]):
-    """The engine within a step: it turns the losses of an evaluation into gradients, as often as the
-    method evaluates.
+    """The engine within a step, which turns losses into gradients as often as the method evaluates.
 
-    A mapping of losses is handed over as the closure returned it: it may carry the features with
-    it.
+    Losses are passed on as the closure returned them, because they may carry the features with
+    them.
     """
 
     @property
@@ -40,11 +39,12 @@ class StepEngine(Protocol[InfoOut]):
 
     @property
     def gradients(self) -> TaskGradients:
-        """The buffer of task gradients, as the latest :meth:`backward` has filled it."""
+        """The buffer of task gradients, as the latest :meth:`backward` filled it."""
 
     def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> InfoOut:
-        """Add the method's update to ``.grad`` of the shared parameters, each task's gradient to that
-        of its own.
+        """Add the method's update to ``.grad`` of the shared parameters.
+
+        Each task's gradient is added to ``.grad`` of the task's own parameters.
 
         Args:
             losses: Task -> scalar loss with a graph, which is freed.
@@ -52,46 +52,41 @@ class StepEngine(Protocol[InfoOut]):
         """
 
     def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
-        """Parameters outside the shared layers that a loss reaches: those of its task's head and
-        branches.
-        """
+        """The parameters of a task's head and branches, found from the task's loss."""
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
-        """For each task its :meth:`own_parameters` and the gradients of its loss in them; the graph is
-        kept.
-        """
+        """For each task its :meth:`own_parameters` and their gradients; the graph is kept."""
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
-        """Replace a task's row of the Jacobian by the change of its gradient since then, in one
-        backward.
+        """Replace a task's row of the Jacobian by the change of its gradient since then.
 
-        The task's own parameters receive their gradient in ``.grad``; ``.grad`` of the shared
-        parameters stays.
+        It takes one backward. The task's own parameters receive their gradient in ``.grad``;
+        ``.grad`` of the shared parameters stays.
 
         Args:
             task: Name of the task.
-            losses: Task -> scalar loss with a graph; that of the task is freed.
+            losses: Task -> scalar loss with a graph; the graph of this task is freed.
         """
 
     def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """The losses (K,) of an evaluation after :meth:`backward`, detached, in the order of the
-        tasks.
+        """The losses (K,) of an evaluation after :meth:`backward`, detached, in task order.
 
         Raises:
-            ValueError: One is missing, unknown, no scalar, or not finite.
+            ValueError: A loss is missing, unknown, no scalar, or not finite.
         """
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
         """A (P,) row of the Jacobian as views in the shapes of ``gradients.parameters``."""
 
     def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """Move parameters by steps of their shapes for a ``with`` block; buffers of the network do not
-        see it.
+        """Move parameters by steps of their shapes for a ``with`` block.
+
+        Buffers of the network do not change with the block.
         """
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
-        """Add ``combine(jacobian)``, (K, P) -> (P,), to ``.grad`` of the shared parameters, at the
-        engine's scale.
+        """Add ``combine(jacobian)``, (K, P) -> (P,), to ``.grad`` of the shared parameters.
 
-        The Jacobian is the one that :meth:`backward` and :meth:`task_gradient_change` have left.
+        The sum is scaled as the engine scales updates. The Jacobian is the one that
+        :meth:`backward` and :meth:`task_gradient_change` left.
         """

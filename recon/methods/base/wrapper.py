@@ -1,4 +1,7 @@
-"""Methods around another method: they change its weights, and carry its state, randomness and scale."""
+"""Methods around another method, whose weights they change.
+
+State, randomness and scale are those of the wrapped method.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +17,11 @@ class GramianWrapper(StatefulMethod, GramianMethod):
 
     Args:
         method: Name of a registered Gramian method.
-        method_options: Its hyperparameters.
+        method_options: Hyperparameters of the wrapped method.
 
     Attributes:
-        wrapped: The method itself.
-        scale: Its scale.
+        wrapped: The wrapped method.
+        scale: Scale of the wrapped method.
     """
 
     def __init__(self, method: str, method_options: Mapping[str, Any] | None = None) -> None:
@@ -34,7 +37,7 @@ class GramianWrapper(StatefulMethod, GramianMethod):
         self.scale = wrapped.scale  # type: ignore[misc]
 
     def bind(self, tasks: int) -> None:
-        self.wrapped.bind(tasks)  # first, since it may refuse
+        self.wrapped.bind(tasks)  # first, because it may raise
         super().bind(tasks)
 
     def reseed(self, seed: int) -> None:

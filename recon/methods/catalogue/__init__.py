@@ -1,1 +1,1 @@
-"""What is promised of every method, and the page that tells it; imports all methods."""
+"""The catalogue of methods: their promised properties, and the page of the documentation."""

@@ -60,9 +60,7 @@ gradients. With state or randomness, a promise is about the first update. An emp
 
 
 def page() -> str:
-    """The page, in Markdown: an overview by kind, the promises, and each method in its docstring's
-    words.
-    """
+    """Return the page in Markdown: an overview by kind, the promises, and each docstring."""
     methods = {name: create_method(name) for name, cls in sorted(registry._registered.values()) if _is_ours(cls)}
     parts = [_PREFACE]
     for kind, cost in KINDS.items():
@@ -105,7 +103,7 @@ def _title(method: Method) -> str:
 
 
 def _documentation(method: Method) -> str:
-    """Docstring of the method's module: Markdown but for references to Python objects."""
+    """The docstring of the method's module, with references to Python objects as Markdown."""
     text = inspect.getdoc(inspect.getmodule(type(method))) or ""
     return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
 
@@ -122,7 +120,7 @@ def _shown(default: object) -> str:
 
 
 def _state(name: str) -> str:
-    """How large what it keeps is."""
+    """The size of a method's state."""
     method = create_method(name)
     method.bind(4)
     if list(method.parameters()):
@@ -134,7 +132,7 @@ def _state(name: str) -> str:
 
 
 def _also_needs(name: str, method: Method) -> str:
-    """What it asks for beyond one evaluation, and beyond the gradients."""
+    """What the method needs beyond one evaluation and the gradients."""
     again = "evaluates again" if type(method).step is not Method.step else ""
     return ", ".join(
         filter(None, ["" if isinstance(method, LossMethod) or _works_without_losses(name) else "losses", again])
@@ -169,7 +167,7 @@ def _section(name: str, method: Method) -> str:
 
 
 def _described(cls: type[Method]) -> dict[str, str]:
-    """Hyperparameter -> what the class's docstring says of it."""
+    """Hyperparameter -> its description in the docstring of the class."""
     section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", inspect.getdoc(cls) or "", flags=re.MULTILINE)
     if not section:
         return {}

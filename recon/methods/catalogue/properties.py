@@ -1,7 +1,7 @@
-"""What each method promises of its update: the table that the documentation prints and the tests
-check, entry by entry.
+"""The properties that each method promises of its update.
 
-A user's own method needs no entry.
+The documentation prints this table, and the tests check it entry by entry. A user's own method
+needs no entry.
 """
 
 from collections.abc import Mapping
@@ -45,14 +45,15 @@ MEANING: dict[Property, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A method with some hyperparameters, and what it then promises beyond a finite update for finite
-    gradients.
+    """A method with some hyperparameters, and the properties that it promises.
+
+    Every update is finite for finite gradients; the entry promises more.
 
     Attributes:
         method: Registered name.
         properties: Keys of :data:`MEANING`.
         options: Hyperparameters that differ from the defaults.
-        least_tasks: The method refuses fewer tasks.
+        least_tasks: The smallest number of tasks that the method accepts.
     """
 
     method: str
@@ -152,5 +153,5 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("db_mtl", "agreeing", "homogeneous", "order-free", "impartial"),
     _entry("excess_mtl", *_PLAIN, "bounded", "order-free", "linear"),
     _entry("trimmed_mean", *_PLAIN, "order-free", "memoryless"),
-    _entry("fmtl"),  # its update is made in `step`; `combine`, which the tests call, is the wrapped method's alone
+    _entry("fmtl"),  # `step` makes its update; `combine`, which the tests call, is that of the wrapped method
 )  # fmt: skip

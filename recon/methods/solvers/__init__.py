@@ -1,3 +1,1 @@
-"""Small exact problems that methods share, on K x K numbers; imports only the ground floor and
-gradients.
-"""
+"""Small exact problems on K x K numbers that methods share; imports gradients."""

@@ -1,11 +1,14 @@
-"""Projection onto the dual cone of the task gradients, {d : g_i·d >= 0 for all i}: what UPGrad and
-DualProj share.
+"""Projection onto the dual cone of the task gradients, {d : g_i·d >= 0 for all i}.
 
-By Moreau's theorem the projection of x is x + J'v, where v minimises |x + J'v| over v >= 0. For
-several x at once this is block principal pivoting (Kim & Park, "Fast nonnegative matrix
-factorization: an active-set-like method and comparisons", SIAM J. Sci. Comput. 2011): guess which
-multipliers are positive, solve for these, exchange those that come out negative and those of
-gradients still in conflict, for all x in one batch of small linear systems.
+UPGrad and DualProj share it. By Moreau's theorem the projection of x is x + J'v, where v minimises
+|x + J'v| over v >= 0. Several x at once are projected by block principal pivoting (Kim & Park,
+"Fast nonnegative matrix factorization: an active-set-like method and comparisons", SIAM J. Sci.
+Comput. 2011):
+
+* guess which multipliers are positive, and solve for these;
+* exchange the multipliers that come out negative, and those of gradients that are still in
+  conflict;
+* repeat, for all x in one batch of small linear systems.
 """
 
 import numpy as np
@@ -13,15 +16,15 @@ from numpy.typing import NDArray
 
 from recon.methods.solvers.gramian import Array, least_squares
 
-# Up to so many vectors are projected faster one by one than in a batch.
+# Up to this number, vectors are projected faster one by one than in a batch.
 _FEW = 10
 _MAX_EXCHANGES = 100
-# Exchanges of all wrong indices that may fail to lower their number before they are exchanged one
-# by one.
+# Number of exchanges of all wrong indices that may fail to lower their count. After that they are
+# exchanged one by one.
 _PATIENCE = 3
 _ROUNDING = 1e-14
-# Longer multipliers mean gradients so near to dependent that their inner products have lost half of
-# the digits.
+# Longer multipliers come from gradients so nearly dependent that half of the digits of their inner
+# products are lost.
 _LONG = 1e3
 
 
@@ -29,8 +32,8 @@ def lifts_into_dual_cone(directions: Array, vectors: Array) -> Array:
     """Multipliers v >= 0 such that ``vectors + directions v`` are the projections of the vectors.
 
     Args:
-        directions: (D, K), unit vectors, in columns: the cone is where no product with one is
-            negative.
+        directions: (D, K), unit vectors in columns. No member of the cone has a negative product
+            with one of them.
         vectors: (D, N), at most about as long as 1.
 
     Returns:
@@ -51,8 +54,7 @@ def lifts_into_dual_cone(directions: Array, vectors: Array) -> Array:
 
 
 def lift_into_dual_cone(directions: Array, vector: Array) -> Array:
-    """The same for one vector (D,), by Lawson & Hanson's method: one index after the other, for any
-    rank.
+    """The same for one vector (D,), by Lawson & Hanson's method, one index at a time, for any rank.
 
     Returns:
         (K,).
@@ -67,7 +69,7 @@ def _pivot(cosines: Array, products: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Solve v >= 0, cosines v + products >= 0, orthogonal to each other, for each row of products.
 
     Returns:
-        Multipliers (N, K), and (N,) which of them are trusted.
+        Multipliers (N, K), and whether each row of them is trusted (N,).
     """
     multipliers = np.zeros_like(products)
     solved = np.zeros(len(products), dtype=bool)

@@ -1,4 +1,4 @@
-"""The convex problem of Nash-MTL and FairGrad: weights that balance what each task gains."""
+"""The convex problem of Nash-MTL and FairGrad: weights that balance the gains of the tasks."""
 
 from math import exp, log
 
@@ -10,20 +10,20 @@ from recon.methods.solvers.resolution import resolution
 
 _MAX_ITERATIONS = 40
 _TOLERANCE = 1e-10
-# What rounding leaves of terms that cancel, relative to their size.
+# Rounding error of terms that cancel, relative to their size.
 _ROUNDING = 1e-15
-# A convex combination of unit vectors that is shorter cannot be told from zero by their inner
-# products in float64; one shorter than the gradients' own resolution cannot either.
+# Inner products in float64 cannot tell a shorter convex combination of unit vectors from zero. Nor
+# can they below the resolution of the gradients.
 _RESOLUTION = 1e-6
-# A solution whose update is shorter, beside the sum of the shares, may be one of rounding alone.
+# A solution with a shorter update, relative to the sum of the shares, may be rounding alone.
 _SUSPICIOUS = 1e-3
-# Norms farther apart count as this far apart in what is fair: else, unless power = 1, shares vanish
-# by rounding.
+# Logarithm of the largest ratio of norms that fairness distinguishes. Beyond it, unless power = 1,
+# shares would vanish by rounding.
 _WIDEST = np.log(1e6)
-# Relative changes of b that need no shortening.
+# Relative changes of b up to this size are not shortened.
 _SMALL = 0.1
-# Where Newton's method does not converge, the cosines are not positive definite to their accuracy:
-# raise the diagonal.
+# Amounts added to the diagonal until Newton's method converges. Cosines without convergence are not
+# positive definite to their accuracy.
 _RAISES = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
@@ -34,8 +34,8 @@ class _NotConverged(Exception):
 def fair_weights(gramian: Array, power: float) -> Array:
     """Solve ``gramian a = a**-power`` for a > 0, over the tasks whose gradient is not zero.
 
-    The equations say where a'(gramian)a / 2 - Σ ∫ a_i**-power is least, a convex function. In units
-    of the gradients' norms, b = norms * a, they read ``cosines b = norms**(power - 1) *
+    The solution minimises the convex function a'(gramian)a / 2 - Σ ∫ a_i**-power. In units of the
+    gradients' norms, b = norms * a, the equations read ``cosines b = norms**(power - 1) *
     b**-power``.
 
     Args:
@@ -43,12 +43,12 @@ def fair_weights(gramian: Array, power: float) -> Array:
         power: Positive.
 
     Returns:
-        a, (K,); zero for tasks without gradient. All zero where there is no solution: a convex
+        a, (K,); zero for tasks without gradient. All are zero where there is no solution: a convex
         combination of the unit vectors vanishes, as far as their cosines can tell
         (Pareto-stationarity).
 
     Raises:
-        RuntimeError: The relative residual did not fall to 1e-10, or to what rounding explains.
+        RuntimeError: The relative residual did not fall to 1e-10, or to the level of rounding.
     """
     weights = np.zeros(len(gramian))
     nonzero = gramian.diagonal() > 0
@@ -91,11 +91,11 @@ def _raised(matrix: Array, amount: float | Array) -> Array:
 
 
 def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
-    """Logarithms of b, or ``None``. Each iteration scales b to the best point of its ray and takes a
-    Newton step there.
+    """Logarithms of b by Newton's method, or ``None``.
 
-    Everything is relative to b: ``parts`` are b_i cosines_ij b_j, and the equations say that their
-    rows have the sums ``values``. Nothing depends on the units of b.
+    Each iteration scales b to the best point of its ray and takes a Newton step there. Everything
+    is relative to b: ``parts`` are b_i cosines_ij b_j, and by the equations their rows sum to
+    ``values``. Nothing depends on the units of b.
     """
     log_b, shortest = log_heights / (1 + power), _shortest()
     for _ in range(_MAX_ITERATIONS):
@@ -118,7 +118,7 @@ def _newton(cosines: Array, log_heights: Array, power: float) -> Array | None:
             break
         log_b = log_b + (np.log1p(change) if largest <= _SMALL else _damped(change, parts, values, missing, power))
     else:
-        if missing @ change > 1e-12 * values.sum():  # the square of a step's length beside that of the update
+        if missing @ change > 1e-12 * values.sum():  # squared length of the step relative to the update's
             raise _NotConverged
     suspicious = total <= (max(_SUSPICIOUS, 2 * shortest) * sum_b) ** 2
     return None if suspicious and _is_stationary(cosines) else log_b
@@ -142,9 +142,9 @@ def _noise(parts: Array, values: Array) -> float:
 def _damped(change: Array, parts: Array, values: Array, missing: Array, power: float) -> Array:
     """Changes of log b, shortened until the function falls by a part of what its slope promises.
 
-    Two ways to move, neither of which leaves the positive numbers; the one with the lower function
-    is taken. Straight on suits cosines that are nearly singular. Otherwise shares may have to
-    shrink by orders of magnitude, and those are moved by the growth of heights * b**-power.
+    There are two ways to move, and neither leaves the positive numbers. The way with the lower
+    function value is taken. The straight way suits cosines that are nearly singular. In the bent
+    way, shares that must shrink by orders of magnitude follow the growth of heights * b**-power.
     """
     sums, slope = values - missing, -(missing @ change)
 

@@ -1,6 +1,4 @@
-"""Gramians as the small dense problems they are: computed, taken apart, and solved as MGDA and CAGrad
-need it.
-"""
+"""Small dense problems of the Gramian: computation, factors, and least squares over u >= 0."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,45 +11,45 @@ from recon.methods.solvers.resolution import resolution
 
 Array = NDArray[np.float64]
 
-# Columns of the Jacobian turned to float64 at a time: keeps the copy small beside the Jacobian.
+# Columns of the Jacobian turned to float64 at a time, so that the copy stays small.
 _BLOCK = 1 << 18
-# Eigenvalues of a matrix of cosines, relative to the largest, that rounding alone can produce.
+# Largest eigenvalue of cosines, relative to the largest of all, that rounding alone can produce.
 _ROUNDING = 1e-15
-# Part of a unit vector across all others below which half of its digits are gone.
+# Below this part across all other vectors, a unit vector has lost half of its digits.
 _DEPENDENT = 1e-5
-# The same for inner products in float32: the square of this is known to about three digits.
+# The same for inner products in float32, which know the square of this to about three digits.
 _CLOSE = 0.03
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
-    """Inner products of the rows of a (K, P) Jacobian, (K, K), in float64, on its device or
-    :func:`in_double`'s.
+    """Inner products of the rows of a (K, P) Jacobian: (K, K), in float64.
 
-    In float64 nothing that fits into float32 overflows or vanishes when squared.
+    The result is on the Jacobian's device, or on the device that :func:`in_double` chooses. In
+    float64 no square of a float32 number overflows or vanishes.
     """
     total: Tensor | float = 0.0
     for part in jacobian.detach().split(_BLOCK, dim=1):
         block = in_double(part)
         total = total + block @ block.T
-    assert isinstance(total, Tensor)  # a matrix without columns is one part, too
+    assert isinstance(total, Tensor)  # a matrix without columns is also one part
     return total
 
 
 def norms_and_cosines(gramian: Array) -> tuple[Array, Array]:
-    """K nonzero gradients as norms (K,) and cosines (K, K), which keep the digits of 1e-10 beside
-    1e15.
+    """The norms (K,) and cosines (K, K) of K nonzero gradients.
+
+    Norms of 1e-10 beside 1e15 keep their digits.
     """
     norms = np.sqrt(gramian.diagonal())
     return norms, gramian / norms[:, None] / norms
 
 
 def unit_root(gramian: Array) -> tuple[Array, Array]:
-    """K nonzero gradients as norms (K,) and unit columns (K, K): vectors with the gradients' norms and
-    angles.
+    """The norms (K,) of K nonzero gradients, and unit columns (K, K) with the gradients' angles.
 
     The rows are orthogonal, the shortest first, and as long as the singular values of the
-    directions. Norms and directions are kept apart so that 1e-10 beside 1e15 costs no digit. What
-    is below the resolution of the gradients is zero.
+    directions. Norms stand apart from directions, so that 1e-10 beside 1e15 costs no digit. Values
+    below the resolution of the gradients are zero.
     """
     norms, cosines = norms_and_cosines(gramian)
     eigenvalues, eigenvectors = np.linalg.eigh(cosines)
@@ -61,10 +59,9 @@ def unit_root(gramian: Array) -> tuple[Array, Array]:
 
 
 def unit_factor(gramian: Array) -> tuple[Array, Array]:
-    """As :func:`unit_root`, by a Cholesky factor, which is faster, where no direction nearly depends
-    on the others.
+    """As :func:`unit_root`, by a Cholesky factor unless directions nearly depend on others.
 
-    The rows are then those of a triangle.
+    The factor is faster, and its rows form a triangle.
     """
     norms, cosines = norms_and_cosines(gramian)
     factor, failed = dpotrf(cosines)
@@ -74,12 +71,12 @@ def unit_factor(gramian: Array) -> tuple[Array, Array]:
 
 
 def softened_factor(gramian: Array) -> tuple[Array, Array]:
-    """As :func:`unit_factor`, of gradients that each have a part of their own besides, as long as
-    their resolution.
+    """As :func:`unit_factor`, of gradients with an additional separate part each.
 
-    Opposed or dependent gradients are then never quite so, and combinations of weights beyond 1 /
-    resolution are longer than 1: what projects onto their dual cone needs no longer multipliers.
-    Products change by the square of the resolution, which is rounding.
+    The part is as long as the gradients' resolution, so opposed or dependent gradients are never
+    quite opposed or dependent. Combinations with weights beyond 1 / resolution are longer than 1,
+    and projections onto the dual cone need no longer multipliers. Products change by the square of
+    the resolution, which is rounding.
     """
     norms, cosines = norms_and_cosines(gramian)
     amount = max(_ROUNDING, resolution() ** 2)
@@ -92,9 +89,7 @@ def softened_factor(gramian: Array) -> tuple[Array, Array]:
 
 
 def nearly_dependent(gramian: Array) -> bool:
-    """Whether inner products in float32 say little of how some gradient stands out from the others'
-    span.
-    """
+    """Whether float32 products say little about a gradient's distance from the others' span."""
     nonzero = gramian.diagonal() > 0
     if not nonzero.any():
         return False
@@ -105,8 +100,8 @@ def nearly_dependent(gramian: Array) -> bool:
 def nearest_combination(columns: Array, heights: Array) -> Array:
     """Minimise |columns u|² + (1 - heights'u)² over u >= 0, exactly, by non-negative least squares.
 
-    The shortest x with columns'x >= heights is then columns u / (1 - heights'u). If there is no
-    such x, columns u = 0 and heights'u = 1 (Lawson & Hanson, "Solving Least Squares Problems",
+    The shortest x with columns'x >= heights is then columns u / (1 - heights'u). If no such x
+    exists, columns u = 0 and heights'u = 1 (Lawson & Hanson, "Solving Least Squares Problems",
     1974, chapter 23.4).
 
     Args:
@@ -146,13 +141,15 @@ def least_squares(columns: Array, target: Array) -> Array:
 
 
 def hull_contains_zero(directions: Array, resolution: float) -> bool:
-    """Whether a convex combination of unit vectors is as good as zero (weak Pareto-stationarity).
+    """Whether a convex combination of unit vectors is zero within the resolution.
+
+    This is weak Pareto-stationarity.
 
     Args:
         directions: (K, K), from :func:`unit_root`.
         resolution: Length that cannot be told from zero.
     """
-    smallest = directions[0]  # as long as the smallest singular value, which bounds the combinations from below
+    smallest = directions[0]  # its length bounds combinations from below
     if smallest @ smallest > len(smallest) * resolution**2:
         return False
     u = nearest_combination(directions, np.ones(len(smallest)))

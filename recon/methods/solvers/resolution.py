@@ -1,14 +1,13 @@
-"""How short a combination of unit task gradients can be before it is rounding: the floor of every
-solver.
+"""The length below which a combination of unit task gradients is rounding, for every solver.
 
-A gradient held in floating point is known to the unit roundoff u of its precision, relative to its
-length. Weights up to 1/δ, which a solver needs to follow a direction in which unit gradients differ
-by δ, turn that into an error of u/δ in the update; to take the difference for zero instead is to
-change the gradients by δ. The two are equal at δ = √u, the resolution: 2e-4 for float32, 1e-8 for
-float64.
+A gradient in floating point is known to the unit roundoff u of its precision, relative to its
+length. A solver that follows a direction in which unit gradients differ by δ needs weights up to
+1/δ, which turn the roundoff into an error of u/δ in the update. A solver that takes the difference
+for zero changes the gradients by δ. Both errors are equal at δ = √u, the resolution: 2e-4 for
+float32, 1e-8 for float64.
 
-A Gramian alone does not tell: it is solved in float64 whatever its gradients were. So whoever has
-the gradients says in which precision they are, around the solution, and solvers ask here.
+A Gramian is solved in float64 whatever the precision of its gradients. The owner of the gradients
+therefore states their precision around the solution, and solvers ask for it here.
 """
 
 from collections.abc import Iterator
@@ -18,8 +17,7 @@ from math import sqrt
 
 import torch
 
-# Relative errors of eigenvalues, in units of the precision's epsilon, of cosines that were
-# themselves rounded to it.
+# Relative error of eigenvalues of rounded cosines, in units of the precision's epsilon.
 _SUMMED = 8
 
 
@@ -32,24 +30,20 @@ _resolution: ContextVar[float] = ContextVar("resolution", default=_FLOAT64)
 
 
 def resolution() -> float:
-    """Length of a combination of unit gradients, relative to its weights, that cannot be told from
-    zero.
-    """
+    """Length of a combination of unit gradients, relative to its weights, that counts as zero."""
     return _resolution.get()
 
 
 @contextmanager
 def gradients_in(dtype: torch.dtype) -> Iterator[None]:
-    """Solve for gradients of this precision in a ``with`` block, if none coarser surrounds it."""
+    """Solve for gradients of this precision in a ``with`` block, or of a coarser one around it."""
     with _at_least(_of_gradients(dtype)):
         yield
 
 
 @contextmanager
 def products_in(dtype: torch.dtype) -> Iterator[None]:
-    """The same for inner products that were computed in this precision, unless that is float64 or
-    exact.
-    """
+    """Solve for inner products computed in this precision, unless it is float64 or exact."""
     exact = dtype == torch.float64 or not dtype.is_floating_point
     with _at_least(0.0 if exact else sqrt(_SUMMED * torch.finfo(dtype).eps)):
         yield

@@ -13,13 +13,15 @@ from recon.methods.solvers.gramian import Array
 def nearest_on_simplex(vector: Array) -> Array:
     """The point of the simplex nearest to a vector (K,).
 
-    Runs on Python floats: NumPy or PyTorch calls would take longer than the rest of a small solve.
+    It works on Python floats: NumPy or PyTorch calls would take longer than the rest of a small
+    solve.
 
-    >>> nearest_on_simplex(np.array([1.5, 1.0, 0.0]))
-    array([0.75, 0.25, 0.  ])
+    Example:
+        >>> nearest_on_simplex(np.array([1.5, 1.0, 0.0]))
+        array([0.75, 0.25, 0.  ])
     """
     values = sorted(vector.tolist(), reverse=True)
-    largest = values[0]  # taken off, so that a sum of 1 is not lost beside large numbers
+    largest = values[0]  # subtracted, or a sum of 1 is lost beside large numbers
     total = level = -1.0
     for count, value in enumerate(values, start=1):
         if value - largest < level:
