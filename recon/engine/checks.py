@@ -1,4 +1,4 @@
-"""What a step is refused or warned for: its losses, the optimizer, and parameters that the shared part lacks."""
+"""Checks of a step: its losses, its representation, the optimizer, and forgotten parts."""
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,6 +21,14 @@ def check_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) 
     Raises:
         ValueError: One is missing, unknown, no real scalar, or has no graph.
         TypeError: They are no mapping, or one is no tensor.
+
+    Example:
+        >>> loss = torch.ones(1, requires_grad=True)
+        >>> check_losses({"b": loss, "a": loss}, ["a", "b"], step=0)[0].shape
+        torch.Size([])
+        >>> check_losses({"b": loss}, ["a", "b"], step=0)
+        Traceback (most recent call last):
+        ValueError: step 0: losses are given for ['b'], tasks are ['a', 'b']; no loss for ['a']
     """
     ordered = ordered_losses(losses, tasks, step)
     for task, loss in zip(tasks, ordered, strict=True):
@@ -32,7 +40,7 @@ def check_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) 
 
 
 def check_mapping(losses: Any) -> None:
-    """Refuse losses that are not given by task.
+    """Refuse losses without task names.
 
     Raises:
         TypeError: They are no mapping.
@@ -42,7 +50,7 @@ def check_mapping(losses: Any) -> None:
 
 
 def ordered_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> list[Tensor]:
-    """As :func:`check_losses`, of losses that need no graph."""
+    """The losses in the order of the tasks, as scalars; see :func:`check_losses`."""
     check_mapping(losses)
     missing = [task for task in tasks if task not in losses]
     extra = [task for task in losses if task not in tasks]
@@ -69,7 +77,8 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
     A single task is trained plainly in any case.
 
     Raises:
-        ValueError: The method needs only losses, or the Jacobian; the network is branched; or ``at`` is unknown.
+        ValueError: The method needs only losses, or the Jacobian; the network is branched; or
+            ``at`` is unknown.
     """
     if at not in get_args(At):
         raise ValueError(f"at must be 'parameters' or 'representation', got {at!r}")
@@ -84,10 +93,10 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
 
 
 def check_weights_representations(method: Method) -> None:
-    """Refuse a method that cannot weight tasks by their gradients at the representation; the error says which can.
+    """Refuse a method that cannot weight tasks by their gradients at the representation.
 
     Raises:
-        ValueError: The method needs only losses, or the Jacobian.
+        ValueError: The method needs only losses, or the Jacobian; the error lists those that can.
     """
     if isinstance(method, GramianMethod):
         return
@@ -102,7 +111,7 @@ def check_weights_representations(method: Method) -> None:
 
 
 def check_representation(representation: Any) -> Tensor:
-    """The representation, if it is one tensor that the shared network has computed.
+    """The representation: one tensor, computed by the shared network.
 
     Raises:
         TypeError: It is missing, or no tensor.
@@ -137,7 +146,7 @@ def check_single_evaluation(method: Method, tasks: int) -> None:
 
 
 def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimizer) -> None:
-    """Warn of parameters of the method that the optimizer does not have."""
+    """Warn of parameters of the method that the optimizer lacks."""
     known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     if not known.issuperset(method.parameters()):
         warnings.warn(
@@ -148,16 +157,17 @@ def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimize
 
 
 def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], shared: Collection[Tensor]) -> None:
-    """Warn of parameters that several losses reach and that do not belong to the shared part.
+    """Warn of parameters outside the shared part that several losses reach.
 
-    They receive the plain sum of the tasks' gradients whatever the method, and no conflict is seen in them.
+    They receive the plain sum of the tasks' gradients whatever the method, and no map shows their
+    conflicts.
 
     Args:
         losses: K scalars with a graph.
         tasks: Their tasks.
         shared: The shared parameters.
     """
-    # Inputs that losses differentiate by (as of differential equations) are leaves too, and nobody trains them.
+    # Leaves are also inputs that losses differentiate by, as of differential equations: untrained.
     left_out = {
         leaf: by
         for leaf, by in leaves_in_common(losses).items()
@@ -178,7 +188,7 @@ def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], share
 
 @contextmanager
 def naming_step(step: int, tasks: Sequence[str]) -> Iterator[None]:
-    """Add the step and the tasks' names to what methods refuse, which know tasks by their index."""
+    """Add step and task names to errors of methods, which only know indices."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

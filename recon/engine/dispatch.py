@@ -1,4 +1,4 @@
-"""The way of an evaluation through a step: checked, handed to its route, shown to the analyzer."""
+"""Dispatch of an evaluation: check it, hand it to its route, show it to the analyzer."""
 
 import torch
 from torch import Tensor

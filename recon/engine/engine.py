@@ -112,7 +112,7 @@ class Engine(Evaluations):
 
     @property
     def analyzer(self) -> Analyzer | None:
-        """The observer of conflicts. It may be set between steps, and learns the shared layers then.
+        """The observer of conflicts. Set between steps, it learns the shared layers.
 
         Raises:
             ValueError: It was made for other tasks or another network.
@@ -128,7 +128,7 @@ class Engine(Evaluations):
         self._setting.shared.analyzer = analyzer
 
     def step(self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> StepInfo:
-        """Make one optimizer step, with as many evaluations as the method or the optimizer asks for.
+        """Make one optimizer step, with all the evaluations that method and optimizer ask for.
 
         Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the
         engine, for methods without memory and randomness. Their first evaluation is the one that
@@ -148,12 +148,12 @@ class Engine(Evaluations):
             TypeError: As :meth:`backward`; or the method does not allow the optimizer to evaluate.
 
         Example:
-            >>> backbone, heads = nn.Linear(4, 3), nn.ModuleDict({"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)})
+            >>> backbone, a, b = nn.Linear(4, 3), nn.Linear(3, 1), nn.Linear(3, 1)
             >>> engine = Engine(backbone, ["a", "b"], "famo")
-            >>> optimizer = torch.optim.SGD([*backbone.parameters(), *heads.parameters()], lr=0.1)
+            >>> optimizer = torch.optim.SGD([*backbone.parameters(), *a.parameters(), *b.parameters()])
             >>> def losses(batch=torch.ones(2, 4)):
             ...     features = backbone(batch)
-            ...     return {task: (head(features) - 1).square().mean() for task, head in heads.items()}
+            ...     return {"a": (a(features) - 1).square().mean(), "b": b(features).square().mean()}
             >>> info = engine.step(losses, optimizer)
             >>> info.step, list(info.losses)
             (0, ['a', 'b'])

@@ -1,4 +1,4 @@
-"""One evaluation of the network: the task losses, and the features that they were computed from."""
+"""One evaluation of the network: the task losses and the features behind them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from recon.engine.checks import At, check_mapping
 
 
 class Evaluation(dict[str, Tensor]):
-    """Task -> loss, as a closure returns it, with the features that all heads took.
+    """Task -> loss, which carries the features that all heads took.
 
     Args:
         losses: Task -> scalar loss.
-        features: The features; ``None`` if the closure did not hand them over.
+        features: The features; ``None`` if there are none at hand.
 
     Raises:
         TypeError: The losses are no mapping.
@@ -26,14 +26,19 @@ class Evaluation(dict[str, Tensor]):
 
     @classmethod
     def returned(cls, value: Any, at: At) -> "Evaluation":
-        """The evaluation that a closure has returned: losses, or at the representation ``(losses, features)``."""
+        """The evaluation that a closure has returned.
+
+        Args:
+            value: The losses; at the representation ``(losses, features)``.
+            at: Place of the gradients that the method weights.
+        """
         # Not by unpacking alone: a dict of two losses unpacks into its keys.
         losses, features = value if at == "representation" and isinstance(value, tuple) else (value, None)
         return cls(losses, features)
 
     @classmethod
     def given(cls, losses: Mapping[str, Tensor], features: Tensor | None) -> "Evaluation":
-        """The evaluation from losses that carry their features, or have them beside them."""
+        """The evaluation of losses that carry their features, or have them beside them."""
         if features is None and isinstance(losses, cls):
             return losses
         return cls(losses, features)

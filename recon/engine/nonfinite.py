@@ -1,4 +1,4 @@
-"""Find the first step at which a value was not finite, without a host transfer in every step."""
+"""Search for the first step with a value that was not finite, without a host transfer a step."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,25 @@ import torch
 from torch import Tensor, nn
 
 INTERVAL = 100
-"""Steps between two looks at values that live on an accelerator."""
+"""Steps between two looks at values on an accelerator."""
 
 
 class FiniteWatch:
-    """Remembers for each watched value the first step at which it was NaN or infinite.
+    """The first step at which each watched value was NaN or infinite.
 
-    Values on the CPU are looked at in every step. On an accelerator a look would stall the step, so what happened is
-    noted there and looked at every :data:`INTERVAL` steps, and when :meth:`check` is called; the step named is exact.
+    Values on the CPU are looked at in every step. On an accelerator a look would stall the step:
+    there each value notes its first bad step on the device, and the notes are read every
+    :data:`INTERVAL` steps and by :meth:`check`. The named step is exact.
 
     Args:
-        names: What the values are, in the words of the error.
+        names: Names of the values, in the words of the error.
+
+    Example:
+        >>> watch = FiniteWatch(["the loss of 'a'", "the loss of 'b'"])
+        >>> watch.watch(0, torch.tensor([1.0, 2.0]))
+        >>> watch.watch(1, torch.tensor([1.0, float("nan")]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: the loss of 'b' is not finite in step 1; lower the learning rate, ...
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -37,7 +45,11 @@ class FiniteWatch:
             self.check()
 
     def check(self) -> None:
-        """Raise if a value has not been finite since the watch began, or since the last error, which is forgotten."""
+        """Raise if a value has not been finite; the notes then begin anew.
+
+        Raises:
+            ValueError: One was not; the error names it and its first bad step.
+        """
         if self._first is None:
             return
         for name, step in zip(self.names, self._first.tolist(), strict=True):
@@ -50,11 +62,11 @@ class FiniteWatch:
 
 
 class StepWatches:
-    """What is watched in the steps of an engine.
+    """The watched values of an engine: losses, task gradients, update, and gradient of a sum.
 
     Args:
-        tasks: The tasks' names.
-        method: The method's name, for the error.
+        tasks: Names of the tasks.
+        method: Name of the method, for the error.
     """
 
     def __init__(self, tasks: Sequence[str], method: str) -> None:
@@ -64,7 +76,7 @@ class StepWatches:
         self.sum = FiniteWatch([f"the gradient of the summed loss of tasks {', '.join(tasks)}"])
 
     def watch_gradients(self, step: int, layer_gramians: Tensor) -> None:
-        """Note the task gradients by their squared norms, the diagonals of the (L, K, K) layer Gramians."""
+        """Note the squared norms of task gradients, diagonals of (L, K, K) layer Gramians."""
         self.gradients.watch(step, layer_gramians.diagonal(dim1=1, dim2=2).sum(0))
 
     def watch_update(self, step: int, update: Tensor) -> None:

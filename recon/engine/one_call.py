@@ -44,7 +44,8 @@ def backward(
 
     Example:
         >>> import torch, recon
-        >>> backbone, heads = torch.nn.Linear(4, 3), {"a": torch.nn.Linear(3, 1), "b": torch.nn.Linear(3, 1)}
+        >>> backbone = torch.nn.Linear(4, 3)
+        >>> heads = {"a": torch.nn.Linear(3, 1), "b": torch.nn.Linear(3, 1)}
         >>> features = backbone(torch.ones(2, 4))
         >>> losses = {task: head(features).square().mean() for task, head in heads.items()}
         >>> info = backward(losses, backbone, recon.create_method("mgda"))

@@ -1,4 +1,4 @@
-"""Evaluate a network at other parameters, and leave no trace."""
+"""Evaluation of a network at other parameters, without a trace."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,23 +11,33 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 @contextmanager
 def perturbed(parameters: Sequence[Tensor], steps: Sequence[Tensor], network: nn.Module) -> Iterator[None]:
-    """Parameters moved by steps for the length of a ``with`` block.
+    """Move parameters by steps for a ``with`` block.
 
-    At its end they, and the buffers of the network and of all modules that ran in it, are what they were before, bit by
-    bit: running statistics of norms do not see what was evaluated there. (In training mode norms do not use those
-    statistics.) Modules outside the network that ran inside compiled code are not seen.
+    At its end the parameters are as before, bit by bit. So are the buffers of the network and of
+    all modules that ran in the block: running statistics of norms do not see it. (In training mode
+    norms do not use those statistics.) The undo misses modules outside the network that ran inside
+    compiled code.
 
     Args:
-        parameters: What is moved.
+        parameters: The parameters to move.
         steps: One for each parameter, in its shape.
-        network: The part of what is evaluated that is known beforehand.
+        network: The network as far as it is known beforehand.
+
+    Example:
+        >>> network = nn.Linear(2, 1, bias=False)
+        >>> before = network.weight.detach().clone()
+        >>> with perturbed([network.weight], [torch.ones(1, 2)], network):
+        ...     (network.weight - before).detach()
+        tensor([[1., 1.]])
+        >>> torch.equal(network.weight, before)
+        True
     """
     before = [parameter.detach().clone() for parameter in parameters]
     try:
         with torch.no_grad():
             for parameter, step in zip(parameters, steps, strict=True):
                 parameter.add_(step)
-        torch.clear_autocast_cache()  # else a block around several steps goes on with the weights it has cast
+        torch.clear_autocast_cache()  # it holds the unmoved weights, cast
         with _unchanged_buffers(network):
             yield
     finally:
@@ -39,7 +49,7 @@ def perturbed(parameters: Sequence[Tensor], steps: Sequence[Tensor], network: nn
 
 @contextmanager
 def _unchanged_buffers(network: nn.Module) -> Iterator[None]:
-    """Undo what the forward passes in a ``with`` block write into buffers, whatever modules they belong to."""
+    """Undo the writes of forward passes in a ``with`` block into buffers of any module."""
     kept: dict[nn.Module, list[tuple[str, Tensor, Tensor]]] = {}
 
     def keep(module: nn.Module, inputs: Any = None) -> None:
@@ -51,7 +61,7 @@ def _unchanged_buffers(network: nn.Module) -> Iterator[None]:
                 kept[inner] = [(name, b, b.clone()) for name, b in inner.named_buffers(recurse=False)]
 
     keep(network)
-    # The modules of heads are not known: those that run say who they are.
+    # The modules of heads are unknown here: each tells of itself when it runs.
     hook = register_module_forward_pre_hook(keep)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The precision in which a step combines task gradients, whatever the forward pass ran in."""
+"""Precision in which a step combines task gradients, whatever the forward pass ran in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from recon.methods.solvers.resolution import gradients_in
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute products in full precision for a ``with`` block.
 
-    Steps often run under autocast, or allow products in half precision or TF32: too little for
-    Gramians.
+    Steps often run under autocast, or allow products in half precision or TF32. That is too coarse
+    for Gramians.
 
     Args:
         device: Where the products are computed.
@@ -34,11 +34,11 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def combining(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Combine task gradients in a ``with`` block: full precision, and solvers told of the gradients' own.
+    """Combine task gradients in a ``with`` block, in full precision.
 
     Args:
         device: Where the gradients are.
-        dtype: The coarsest dtype that they were computed in; solvers go no finer than it.
+        dtype: The coarsest dtype that they were computed in; solvers resolve no finer differences.
     """
     with full_precision(device), gradients_in(dtype):
         yield

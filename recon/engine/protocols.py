@@ -1,4 +1,4 @@
-"""What the engine asks of those that it works with."""
+"""The analyzers and methods that the engine works with, by the functions it calls."""
 
 from typing import Protocol, runtime_checkable
 
@@ -6,18 +6,18 @@ from torch import Tensor, nn
 
 
 class Analyzer(Protocol):
-    """A conflict analyzer (:class:`recon.ConflictAnalyzer`)."""
+    """An observer of conflicts (:class:`recon.ConflictAnalyzer`)."""
 
     tasks: tuple[str, ...]
 
     def follow(self, shared: nn.Module) -> None:
-        """Learn which layers the Gramians to come are of: the trainable ones of the shared part."""
+        """Learn the layers of the Gramians to come: the trainable ones of the shared part."""
 
     def observes(self) -> bool:
         """Whether the step that begins is observed; called once a step."""
 
     def retract(self) -> None:
-        """Uncount the step that has begun, which is refused."""
+        """Uncount the step that has begun, since it was refused."""
 
     def observe(self, layer_gramians: Tensor) -> None:
         """Take in the (L, K, K) layer Gramians of an observed step."""
@@ -25,7 +25,13 @@ class Analyzer(Protocol):
 
 @runtime_checkable
 class KnowsWeights(Protocol):
-    """A Gramian method that knows the weights of some steps before there are gradients; those steps cost less."""
+    """A Gramian method that knows the weights of some steps before there are gradients.
+
+    Those steps cost less.
+    """
 
     def known_weights(self) -> Tensor | None:
-        """The (K,) weights of the step that begins, which it then counts; ``None`` if they need the Gramian."""
+        """The (K,) weights of the step that begins, which it then counts.
+
+        ``None`` if they need the Gramian.
+        """

@@ -1,4 +1,4 @@
-"""A refused step leaves a method as it was, so that a loop that skips a bad batch goes on as if it had not come."""
+"""Undo of a refused step in the method, so that a loop can skip a bad batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +9,30 @@ from torch import Tensor, nn
 
 from recon.methods import Method
 
-# Larger state is that of the Jacobian's size. To copy it would cost, and methods of that kind see checked gradients.
+# Larger buffers are of the Jacobian's size. A copy would cost, and their methods see checked
+# gradients only.
 _LARGEST_COPY = 1 << 16
 
 
 @contextmanager
 def kept_if_refused(method: Method) -> Iterator[None]:
-    """Undo what an error in a ``with`` block leaves of changes to a method: its attributes, buffers and randomness."""
+    """Undo the changes to a method in a ``with`` block that ends with an error.
+
+    Attributes, buffers, randomness and ``.grad`` of its parameters are then as before.
+
+    Example:
+        >>> from recon.methods import create_method
+        >>> method = create_method("constant")
+        >>> with kept_if_refused(method):
+        ...     method.lessons = 3
+        >>> try:
+        ...     with kept_if_refused(method):
+        ...         method.lessons = 4
+        ...         raise ValueError("a bad batch")
+        ... except ValueError:
+        ...     print(method.lessons)
+        3
+    """
     before = [(module, _state(module)) for module in method.modules()]
     try:
         yield

@@ -1,4 +1,4 @@
-"""The shared part of a network, as the steps of an engine meet it."""
+"""The shared part of a network, with the task gradients in it."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from recon.gradients.layers import all_layers, shared_layers
 
 
 class SharedPart:
-    """The parameters that tasks share, the buffer of their task gradients, and the analyzer of these.
+    """The parameters that tasks share, the buffer of task gradients, and their observer.
 
     Args:
         module: The shared part of the network, plain or branched.
@@ -16,7 +16,7 @@ class SharedPart:
 
     Attributes:
         module: The module.
-        parameters: All parameters of its shared layers when the engine was made, frozen ones too.
+        parameters: All parameters of its shared layers at the start, frozen ones too.
 
     Raises:
         ValueError: There are no parameters.
@@ -33,7 +33,7 @@ class SharedPart:
 
     @property
     def analyzer(self) -> Analyzer | None:
-        """The observer of conflicts, which is told of the layers when it is set and when they change."""
+        """The observer of conflicts; it learns the layers when it is set and when they change."""
         return self._analyzer
 
     @analyzer.setter
@@ -44,7 +44,10 @@ class SharedPart:
 
     @property
     def gradients(self) -> TaskGradients:
-        """The buffer of task gradients: made at first use, and again if the network is moved, cast or unfrozen."""
+        """The buffer of task gradients, made at first use.
+
+        It is made again when the network has been moved, cast or unfrozen.
+        """
         layers = shared_layers(self.module)
         if self._gradients is None or not self._gradients.is_for(layers):
             if self._analyzer is not None:

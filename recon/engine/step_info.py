@@ -1,4 +1,4 @@
-"""What one step of multi-task training knew: losses, weights, Gramians, and the conflicts that follow from them."""
+"""Record of one step: losses, weights, Gramians, and the conflicts that follow from them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +11,26 @@ from recon.gradients.precision import in_double
 
 @dataclass
 class StepInfo:
-    """What one backward knew. Tensors stay on their device; nothing here forces a transfer until it is read.
+    """The record of one backward. Its tensors stay on their device until they are read.
 
     Attributes:
         step: Number of the step, counted by the engine from 0.
         losses: Task -> detached loss.
-        weights: (K,) weights that multiplied the task gradients; ``None`` for methods that have no such weights.
-        layer_gramians: (L, K, K) of the raw task gradients in the parameters, layers in forward order; ``None`` when
-            the step did not compute those.
+        weights: (K,) weights that multiplied the task gradients; ``None`` for methods without such
+            weights.
+        layer_gramians: (L, K, K) of the raw task gradients in the parameters, layers in forward
+            order; ``None`` when the step did not compute them.
+
+    Example:
+        Two layers; the tasks agree in the first and conflict in the second.
+
+        >>> agreeing, opposed = [[1.0, 1.0], [1.0, 1.0]], [[4.0, -4.0], [-4.0, 4.0]]
+        >>> losses = {"a": torch.tensor(0.5), "b": torch.tensor(0.1)}
+        >>> info = StepInfo(0, losses, layer_gramians=torch.tensor([agreeing, opposed]))
+        >>> info.layer_cosines[:, 0, 1]
+        tensor([ 1., -1.], dtype=torch.float64)
+        >>> info.cosines[0, 1], info.conflict_rate
+        (tensor(-0.6000, dtype=torch.float64), tensor(0.5000))
     """
 
     step: int
@@ -28,17 +40,17 @@ class StepInfo:
 
     @cached_property
     def cosines(self) -> Tensor | None:
-        """(K, K) cosines of the task gradients over all shared parameters; NaN where a gradient is zero."""
+        """(K, K) cosines of the task gradients in all shared parameters; NaN where one is zero."""
         return None if self.layer_gramians is None else _cosines(in_double(self.layer_gramians).sum(0))
 
     @cached_property
     def layer_cosines(self) -> Tensor | None:
-        """(L, K, K) cosines of the task gradients layer by layer; NaN where a gradient is zero."""
+        """(L, K, K) cosines of the task gradients, layer by layer; NaN where one is zero."""
         return None if self.layer_gramians is None else _cosines(in_double(self.layer_gramians))
 
     @cached_property
     def conflict_rate(self) -> Tensor | None:
-        """Fraction of (layer, task pair) with negative cosine, among those that have a cosine."""
+        """Fraction of negative cosines among the (layer, task pair) that have one."""
         if self.layer_cosines is None:
             return None
         tasks = self.layer_cosines.shape[-1]
@@ -49,5 +61,5 @@ class StepInfo:
 
 def _cosines(gramian: Tensor) -> Tensor:
     squares = gramian.diagonal(dim1=-2, dim2=-1)
-    # One root of the product, as the analyzer takes it: exact where the cosine is rational.
+    # One root of the product, as in the analyzer: exact where the cosine is rational.
     return (gramian / (squares.unsqueeze(-1) * squares.unsqueeze(-2)).sqrt()).clamp(-1, 1)

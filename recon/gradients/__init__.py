@@ -1,4 +1,4 @@
-"""What the tasks share, layer by layer, and the task gradients in it; imports only the ground floor."""
+"""The layers that tasks share, and the task gradients in them; imports only torch."""
 
 from recon.gradients.buffer import TaskGradients
 from recon.gradients.layers import all_layers, network_name, root_name, shared_layers

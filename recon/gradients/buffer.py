@@ -1,8 +1,8 @@
-"""Task gradients: the Jacobian of K tasks over the shared parameters, and the Gramian of each layer.
+"""Task gradients: the Jacobian of K tasks in the shared parameters, and the Gramian of each layer.
 
-One backward a task fills one row of a single flat (K, P) buffer; each layer is a slice of its columns. The Gramian of
-the whole is the sum of the Gramians of the layers, so what a method needs and what the conflict analyzer needs come
-out of the same matrix products.
+One backward a task fills one row of a flat (K, P) buffer; each layer is a slice of its columns. The
+Gramian of the whole is the sum over the layers, so the same matrix products serve the method and
+the conflict analyzer.
 """
 
 import operator
@@ -16,19 +16,37 @@ from recon.gradients.graph import add_to_grad
 
 
 class TaskGradients:
-    """Gradients of K tasks in the shared parameters, held in one flat (K, P) buffer of real numbers.
+    """Gradients of K tasks in the shared parameters, in one flat (K, P) buffer of real numbers.
 
-    The buffer is allocated once, on the device of the parameters, in their precision but in float32 at least. A complex
-    parameter is held as real and imaginary parts, two numbers each, so that the inner product of two rows is the real
-    one, Re <g, h>. Sparse gradients (``nn.Embedding(sparse=True)``) are held dense; the update of a parameter whose
-    gradients are all sparse is sparse.
+    The buffer is allocated once, on the device of the parameters, in their precision but in float32
+    at least. A complex parameter takes two numbers for each of its own, the real and the imaginary
+    part, so that rows have the real inner product Re <g, h>. Sparse gradients
+    (``nn.Embedding(sparse=True)``) become dense here; the update of a parameter is sparse if all
+    its gradients are.
 
     Args:
-        layers: Layer name -> parameters, as :func:`shared_layers` gives them; none if all is frozen.
+        layers: Layer name -> parameters, as :func:`shared_layers` gives them; none if all is
+            frozen.
         tasks: K, the number of rows.
 
     Raises:
         ValueError: The parameters are on several devices.
+
+    Example:
+        >>> network = nn.Linear(2, 1, bias=False)
+        >>> gradients = TaskGradients({"fc": [network.weight]}, tasks=2)
+        >>> for row, batch in enumerate([torch.tensor([[1.0, 0.0]]), torch.tensor([[-2.0, 3.0]])]):
+        ...     network(batch).sum().backward()
+        ...     gradients.fill_row(row)
+        >>> gradients.jacobian
+        tensor([[ 1.,  0.],
+                [-2.,  3.]])
+        >>> gradients.layer_gramians()
+        tensor([[[ 1., -2.],
+                 [-2., 13.]]])
+        >>> gradients.add_to_grad(gradients.jacobian.sum(0))
+        >>> network.weight.grad
+        tensor([[-1.,  3.]])
     """
 
     def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], tasks: int) -> None:
@@ -44,9 +62,9 @@ class TaskGradients:
         self.jacobian = torch.zeros(tasks, sum(counts), dtype=_buffer_dtype(self.parameters), device=device)
         """(K, P): one row a task, zero where a loss does not reach."""
         self.precision = _coarsest_dtype(self.parameters)
-        """That of the gradients, which are as coarse as the coarsest parameters, whatever the buffer holds."""
+        """The dtype of the coarsest parameters; gradients in a finer buffer are no finer."""
         self._views = [self._real_views(row) for row in self.jacobian]
-        # Which slices of the buffer hold a gradient: the others are known to be zero and need no work.
+        # The slices of the buffer that hold a gradient: the others are zero and need no work.
         self._reached = [[False] * len(self.parameters) for _ in range(tasks)]
         self._sparse = [[False] * len(self.parameters) for _ in range(tasks)]
         ends = torch.tensor([0, *counts]).cumsum(0).tolist()
@@ -54,7 +72,7 @@ class TaskGradients:
         """Layer name -> its columns of the Jacobian."""
 
     def is_for(self, layers: Mapping[str, Sequence[nn.Parameter]]) -> bool:
-        """Whether the buffer still is that of these layers; a network may be moved, cast or unfrozen in between."""
+        """Whether the buffer still is that of these layers, not moved, cast or unfrozen since."""
         parameters = [p for own in layers.values() for p in own]
         if len(parameters) != len(self.parameters) or not all(map(operator.is_, parameters, self.parameters)):
             return False
@@ -63,15 +81,15 @@ class TaskGradients:
         return (device, _buffer_dtype(parameters), _coarsest_dtype(parameters)) == held
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
-        """A flat (P,) tensor in the shapes, and where dense the memory layouts, of the parameters.
+        """Views of a flat (P,) tensor in the shapes of the parameters, for complex ones copies.
 
-        They are views of it, those of complex parameters copies.
+        Where a parameter is dense in memory, its view has its strides.
         """
         views = zip(self._real_views(flat), self.parameters, strict=True)
         return [torch.view_as_complex(view.clone()) if p.is_complex() else view for view, p in views]
 
     def _real_views(self, flat: Tensor) -> list[Tensor]:
-        """As :meth:`like_parameters`, with complex parameters as real ones with a last dimension of 2."""
+        """Views as of :meth:`like_parameters`; complex parameters have a last dimension of 2."""
         views = []
         for piece, parameter in zip(flat.split([_numbers(p) for p in self.parameters]), self.parameters, strict=True):
             p = _as_real(parameter)  # for its shape and strides alone
@@ -80,7 +98,7 @@ class TaskGradients:
         return views
 
     def fill_row(self, task: int) -> None:
-        """Move what a backward left in ``.grad`` of the shared parameters into the row of a task."""
+        """Move ``.grad`` of the shared parameters into the row of a task."""
         sources, targets, stale = [], [], []
         reached, sparse = self._reached[task], self._sparse[task]
         for index, (parameter, view) in enumerate(zip(self.parameters, self._views[task], strict=True)):
@@ -99,16 +117,16 @@ class TaskGradients:
             torch._foreach_zero_(stale)
 
     def fill_row_with_change(self, task: int) -> None:
-        """As :meth:`fill_row`, less what the row of the task held before."""
+        """Move ``.grad``, less the row's value so far, into the row of a task."""
         before, reached = self.jacobian[task].clone(), self._reached[task].copy()
         self.fill_row(task)
         self.jacobian[task].sub_(before)
         self._reached[task] = list(map(operator.or_, reached, self._reached[task]))
 
     def layer_gramians(self) -> Tensor:
-        """Inner products of the task gradients, layer by layer: (L, K, K), on the device, symmetric.
+        """Inner products of the task gradients by layer: (L, K, K), symmetric, on the device.
 
-        In the buffer's precision: in float32, norms between 1e-19 and 1e19 have a square.
+        They are in the buffer's precision: in float32, norms between 1e-19 and 1e19 have a square.
         """
         rows = self.jacobian
         gramians = rows.new_empty(len(self.layers), len(rows), len(rows))
@@ -118,7 +136,7 @@ class TaskGradients:
         return gramians
 
     def add_to_grad(self, update: Tensor) -> None:
-        """Add an update (P,) to ``.grad`` of the parameters that a task reached, as ``loss.backward()`` does."""
+        """Add an update (P,) to ``.grad`` of the parameters that a task reached."""
         reached = [any(task) for task in zip(*self._reached, strict=True)]
         some_sparse = any(map(any, self._sparse))
         for index, (parameter, piece) in enumerate(zip(self.parameters, self.like_parameters(update), strict=True)):
@@ -128,7 +146,7 @@ class TaskGradients:
                 add_to_grad(parameter, gradient.to_sparse(1) if sparse else gradient)
 
     def _is_sparse(self, index: int) -> bool:
-        """Whether all gradients of a parameter came sparse; autograd too sums sparse and dense ones to a dense one."""
+        """Whether all gradients of a parameter came sparse; sparse and dense sum to dense."""
         tasks = zip(self._reached, self._sparse, strict=True)
         return all(sparse[index] for reached, sparse in tasks if reached[index])
 

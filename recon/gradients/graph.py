@@ -1,4 +1,4 @@
-"""What a loss reaches, read from autograd's graph without a backward; and what a backward does to a leaf."""
+"""Autograd's graph: the leaves that a loss reaches, and the effect of a backward on a leaf."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,18 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
 
     Args:
         loss: A tensor with a graph.
-        short_of: A tensor within that graph; what the loss reaches only through it is left out.
+        short_of: A tensor within that graph; leaves that the loss reaches only through it are left
+            out.
 
     Raises:
-        ValueError: A part of the network is checkpointed in a way that hides its parameters from the graph.
+        ValueError: The network is checkpointed in a way that hides parameters from the graph.
+
+    Example:
+        >>> weight, bias = torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+        >>> features = weight * 3
+        >>> loss = (features + bias).sum()
+        >>> len(reached_leaves(loss)), reached_leaves(loss, short_of=features)[0] is bias
+        (2, True)
     """
     leaves = []
     for node in _nodes(loss, short_of):
@@ -31,9 +39,10 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
 
 
 def leaves_in_common(losses: Sequence[Tensor]) -> dict[Tensor, list[int]]:
-    """The leaves that several losses are seen to reach, with the indices of these losses.
+    """The leaves that several losses reach, with the indices of these losses.
 
-    What a compiled function holds is left out: it is one node of the graph, from which every loss reaches all.
+    Leaves of a compiled function are left out: it is one node of the graph, from which every loss
+    reaches them all.
     """
     reached: dict[Tensor, list[int]] = {}
     for index, loss in enumerate(losses):
@@ -68,7 +77,7 @@ def _is_compiled(node: Any) -> bool:
 
 
 def accumulate(leaf: Tensor, gradient: Tensor | None) -> None:
-    """What ``backward`` does to ``.grad`` of a leaf; the memory of an ``autograd.grad`` may not be its own."""
+    """Add a gradient to ``.grad`` of a leaf, as ``backward`` does; its memory is not taken over."""
     if gradient is None:
         return
     if leaf.grad is None and not gradient.is_sparse:
@@ -78,7 +87,7 @@ def accumulate(leaf: Tensor, gradient: Tensor | None) -> None:
 
 
 def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
-    """As :func:`accumulate`, for a gradient whose memory is the caller's to give away."""
+    """Add a gradient to ``.grad`` of a leaf, which takes its memory over."""
     if leaf.grad is None:
         leaf.grad = gradient
     elif leaf.grad.is_sparse and not gradient.is_sparse:
@@ -89,7 +98,7 @@ def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
 
 @contextmanager
 def without_grad(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Set ``.grad`` aside for a ``with`` block."""
+    """Set ``.grad`` of parameters aside for a ``with`` block; at its end it is as before."""
     held = [parameter.grad for parameter in parameters]
     try:
         for parameter in parameters:

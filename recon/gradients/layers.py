@@ -1,4 +1,4 @@
-"""The layers that tasks share: the modules that own trainable parameters directly, by name."""
+"""The layers that tasks share: modules that own trainable parameters directly, by name."""
 
 from torch import nn
 
@@ -6,14 +6,23 @@ from recon.gradients.wrappers import shared_modules, shared_part
 
 
 def network_name(module: nn.Module) -> str:
-    """Class name of a network, of a branched one that of its backbone."""
+    """Class name of a network; of a branched one the name of its backbone.
+
+    Example:
+        >>> network_name(nn.Linear(2, 1))
+        'Linear'
+    """
     return type(shared_part(module)).__name__
 
 
 def root_name(network: nn.Module) -> str:
-    """The name of the layer of parameters that a network itself holds, whose path is empty: that of its class.
+    """Name of the layer of a network's own parameters, whose path is empty: its class name.
 
-    If a child of the network is called so, ``_root`` is put after it.
+    ``_root`` is added if a child of the network has that name.
+
+    Example:
+        >>> root_name(nn.Linear(2, 1))
+        'Linear'
     """
     name = network_name(network)
     while name in shared_part(network)._modules:
@@ -22,7 +31,13 @@ def root_name(network: nn.Module) -> str:
 
 
 def all_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """As :func:`shared_layers`, with the parameters that are frozen."""
+    """Layers of a module as :func:`shared_layers` names them, with frozen parameters too.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+        >>> all_layers(network.requires_grad_(False)).keys(), shared_layers(network).keys()
+        (dict_keys(['0', '2']), dict_keys([]))
+    """
     layers: dict[str, list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for path, layer in shared_modules(module):
@@ -37,12 +52,19 @@ def shared_layers(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Layers of a module: the modules that own trainable parameters directly, by name.
 
     Args:
-        module: The shared part of the network. Of a network made by :func:`recon.branch` only what its tasks still
-            share counts. Wrappers such as ``torch.compile`` and ``DataParallel`` are looked through.
+        module: The shared part of the network. Of a network made by :func:`recon.branch` only the
+            layers that its tasks still share count. Wrappers such as ``torch.compile`` and
+            ``DataParallel`` are looked through.
 
     Returns:
-        Layer name -> its trainable parameters, in the order of ``named_modules()``. A tied parameter belongs to the
-        first layer that holds it. The root module's own parameters stand under its :func:`root_name`.
+        Layer name -> its trainable parameters, in the order of ``named_modules()``. A tied
+        parameter belongs to the first layer that holds it. The root module's own parameters stand
+        under its :func:`root_name`.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+        >>> {name: [tuple(p.shape) for p in own] for name, own in shared_layers(network).items()}
+        {'0': [(3, 2), (3,)], '2': [(1, 3), (1,)]}
     """
     layers = {name: [p for p in own if p.requires_grad] for name, own in all_layers(module).items()}
     return {name: own for name, own in layers.items() if own}

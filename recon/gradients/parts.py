@@ -6,15 +6,22 @@ from typing import Any
 from torch import Tensor, nn
 
 Shared = nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module]
-"""One module; several, whose layers are then named ``0.conv1``; or several by keys, as in ``encoder.conv1``."""
+"""One module; several (layers are named ``0.conv1``); or several by keys (``encoder.conv1``)."""
 
 
 def as_one_module(shared: Shared) -> nn.Module:
-    """The module that the tasks share; several become an ``nn.ModuleList`` or ``nn.ModuleDict`` of the very modules.
+    """The module that the tasks share; several become one ``nn.ModuleList`` or ``nn.ModuleDict``.
 
     Raises:
-        TypeError: Something in it is no module, such as its parameters.
-        ValueError: There is none, or a key is one that ``nn.ModuleDict`` does not take.
+        TypeError: Something in it is no module, such as a parameter.
+        ValueError: There is none, or ``nn.ModuleDict`` does not take one of the keys.
+
+    Example:
+        >>> as_one_module({"encoder": nn.Linear(2, 3), "neck": nn.Linear(3, 1)})
+        ModuleDict(
+          (encoder): Linear(in_features=2, out_features=3, bias=True)
+          (neck): Linear(in_features=3, out_features=1, bias=True)
+        )
     """
     if isinstance(shared, nn.Module):
         return shared

@@ -1,4 +1,4 @@
-"""In which precision small numbers beside the network are computed: float64, where the device has it."""
+"""Precision of small numbers beside the network: float64, where the device has it."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,20 @@ _HAVE_DOUBLE = ("cpu", "cuda")
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:
-    """float64 if the device has it, else float32."""
+    """float64 if the device has it, else float32.
+
+    Example:
+        >>> widest_dtype(torch.device("cpu")), widest_dtype(torch.device("mps"))
+        (torch.float64, torch.float32)
+    """
     return torch.float64 if device.type in _HAVE_DOUBLE else torch.float32
 
 
 def in_double(tensor: Tensor) -> Tensor:
-    """The tensor in float64, on its device if that has such numbers, else on the host."""
+    """The tensor in float64, on its device if that has float64, else on the host.
+
+    Example:
+        >>> in_double(torch.ones(1))
+        tensor([1.], dtype=torch.float64)
+    """
     return (tensor if tensor.device.type in _HAVE_DOUBLE else tensor.cpu()).double()

@@ -1,31 +1,37 @@
-"""Networks without what is wrapped around them: ``torch.compile``, ``DataParallel``, Lightning Fabric, ...
+"""Networks without their wrappers: ``torch.compile``, ``DataParallel``, Lightning Fabric, ...
 
-A wrapper runs another module and puts a prefix of its own before the names of everything in it (``module.conv1``,
-``_orig_mod.conv1``). Layers are named as in the network itself, so that a conflict map does not depend on how the
-network was run.
+A wrapper runs another module and prefixes the names of everything in it (``module.conv1``,
+``_orig_mod.conv1``). Layers keep their names in the network itself, so that a conflict map does not
+depend on how the network was run.
 """
 
 from collections.abc import Iterator
 
 from torch import nn
 
-# Where torch.compile, Fabric, activation checkpoints and fully sharded training keep the module that they wrap. Looked
-# for by name, since to import the wrappers' classes would load a compiler and Lightning.
+# Where torch.compile, Fabric, activation checkpoints and fully sharded training keep the module
+# that they wrap. The search goes by name: the classes would import a compiler and Lightning.
 _WRAPPED = ("_orig_mod", "_forward_module", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 
 
 class PartlyShared:
-    """Base of networks of which the tasks share a part; what :func:`recon.branch` makes is one.
+    """Base of networks with a part of each task's own, such as those of :func:`recon.branch`.
 
     Attributes:
-        shared: The network without what is each task's own; layers in it have the names that they have in the network.
+        shared: The part that all tasks share; its layers have their names in the network.
     """
 
     shared: nn.Module
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that a wrapper runs, however often it is wrapped; any other module itself."""
+    """The module inside all wrappers; any other module itself.
+
+    Example:
+        >>> network = nn.Linear(2, 1)
+        >>> unwrapped(nn.DataParallel(network)) is network
+        True
+    """
     while (inner := _wrapped(module)) is not None:
         module = inner
     return module
@@ -48,13 +54,13 @@ def is_partly_shared(network: nn.Module) -> bool:
 
 
 def shared_part(module: nn.Module) -> nn.Module:
-    """The module without wrappers, and of a partly shared one what is shared."""
+    """The module without wrappers; of a partly shared one its shared part."""
     module = unwrapped(module)
     return shared_part(module.shared) if isinstance(module, PartlyShared) else module
 
 
 def shared_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """As ``network.named_modules()``, without wrappers, their prefixes, and what is a task's own."""
+    """``network.named_modules()`` without wrappers, their prefixes, and each task's own modules."""
     seen: set[nn.Module] = set()
     waiting = [("", network)]
     while waiting:

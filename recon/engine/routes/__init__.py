@@ -1,7 +1,7 @@
-"""The ways through a step, one file for each kind; imports the engine's parts, methods and gradients.
+"""The ways through a step, a file for each kind; imports the engine's parts, methods and gradients.
 
-:data:`ROUTES` lists them from the most special to the general one. A step takes the first that it
-belongs to. A new way through a step is one more object in this list.
+:data:`ROUTES` lists them from the most special to the general one, and a step takes the first that
+it belongs to. A new way through a step is one more object in this list.
 """
 
 from recon.engine.routes.head_backwards import HeadBackwards

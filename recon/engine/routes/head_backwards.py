@@ -1,7 +1,8 @@
-"""Gradients at the representation, the features that all heads take, in place of the shared parameters.
+"""Route with the task gradients in the representation, the features that all heads take.
 
-Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, section 3.3 (MGDA-UB): K backwards
-through the heads give the task gradients in the features; weighted, they go through the shared part in one backward.
+Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, section 3.3
+(MGDA-UB): K backwards through the heads give the task gradients in the features. Weighted, they go
+through the shared part in one backward.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from recon.methods import GramianMethod
 class HeadBackwards:
     """K backwards through the heads, and one of their weighted gradients through the shared part.
 
-    An analyzer of the step asks for the gradients in the parameters: K more backwards.
+    An observed step needs the gradients in the parameters too: K more backwards.
     """
 
     def backward(self, step: Step) -> bool:
@@ -42,9 +43,10 @@ class HeadBackwards:
 
 
 def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: AbstractSet[Tensor]) -> Tensor:
-    """Task gradients in the representation, by one backward through each head; the shared part keeps its graph.
+    """Task gradients in the representation, by one backward through each head.
 
-    Each task's own parameters receive their gradient in ``.grad``, as from ``loss.backward()``.
+    Each task's own parameters receive their gradient in ``.grad``, as from ``loss.backward()``. The
+    shared part keeps its graph.
 
     Args:
         losses: K scalar losses with a graph.
@@ -52,11 +54,18 @@ def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: Abs
         shared: The shared parameters.
 
     Returns:
-        (K, N), real, in float32 at least; zero for a task that does not reach the representation. A complex number of
-        the representation is two of N, so that inner products of rows are the real ones.
+        (K, N), real, in float32 at least; zero for a task that does not reach the representation. A
+        complex number of the representation is two of N, so that rows have real inner products.
 
     Raises:
         ValueError: No loss reaches the representation, or one reaches shared parameters past it.
+
+    Example:
+        >>> features = torch.ones(1, 2, requires_grad=True) * 3
+        >>> losses = [features.sum(), (2 * features[0, 0]).square()]
+        >>> head_gradients(losses, features, shared=set())
+        tensor([[ 1.,  1.],
+                [24.,  0.]])
     """
     rows: list[Tensor | None] = []
     for loss in losses:
@@ -80,14 +89,14 @@ def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: Abs
 
 
 def like_representation(flat: Tensor, representation: Tensor) -> Tensor:
-    """A row (N,) of :func:`head_gradients` in the representation's shape and dtype."""
+    """A row (N,) of :func:`head_gradients` in the shape and dtype of the representation."""
     if representation.is_complex():
         flat = torch.view_as_complex(flat.view(*representation.shape, 2))
     return flat.view(representation.shape).to(representation.dtype)
 
 
 def _parameter_gramians(gradients: TaskGradients, losses: Sequence[Tensor]) -> Tensor:
-    """Layer Gramians (L, K, K) for the analyzer alone; leaves every ``.grad`` as it was, and the graph."""
+    """Layer Gramians (L, K, K) for the analyzer alone; every ``.grad`` and the graph stay."""
     with without_grad(gradients.parameters):
         for row, loss in enumerate(losses):
             loss.backward(retain_graph=True, inputs=gradients.parameters)

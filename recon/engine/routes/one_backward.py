@@ -1,4 +1,4 @@
-"""The routes with one backward through the shared part, for steps that need no gradient of a task alone."""
+"""Routes with one backward through the shared part, where no task's own gradient is needed."""
 
 from itertools import chain
 
@@ -24,7 +24,7 @@ class SingleTask:
 
 
 class LossObjective:
-    """A loss method is differentiated as the one objective that it is, unless an analyzer asks for task gradients."""
+    """A loss method is one objective to differentiate, unless an analyzer needs task gradients."""
 
     def backward(self, step: Step) -> bool:
         method = step.method
@@ -50,7 +50,7 @@ class FrozenSharedPart:
 class KnownWeights:
     """A method that knows its weights beforehand takes one backward of the weighted losses.
 
-    Each task's own parameters receive their unweighted gradient, by a backward that runs no further.
+    Each task's own parameters receive their unweighted gradient, by a backward that ends there.
     """
 
     def backward(self, step: Step) -> bool:
@@ -72,7 +72,8 @@ class KnownWeights:
 def _known_weights(step: Step) -> Tensor | None:
     """The method's weights (K,), if it knows them and the knowledge saves a backward.
 
-    Where early layers are branched, a task's own parameters take a backward through all of the network anyway.
+    Where early layers are branched it does not: a task's own parameters take a backward through the
+    whole network anyway.
     """
     if not isinstance(step.method, KnowsWeights) or is_partly_shared(step.shared.module):
         return None

@@ -1,4 +1,4 @@
-"""A route is one way through a step; every step takes exactly one."""
+"""One way through a step, and the step that it is asked about."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,12 +16,13 @@ from recon.methods import Method
 
 @dataclass
 class Step:
-    """A step whose input is checked and whose gradients are still to be computed.
+    """A step with checked input and no gradients yet.
 
     Attributes:
         info: The record of the step; its route adds weights and layer Gramians.
         losses: K scalars with a graph, in the order of the tasks.
-        features: The representation at which the method weights gradients; ``None`` for the parameters.
+        features: The representation at which the method weights gradients; ``None`` for the
+            parameters.
         observed: Whether an analyzer waits for the layer Gramians.
         method: The multi-task optimizer.
         shared: The shared part of the network.
@@ -47,7 +48,7 @@ class Step:
         return naming_step(self.info.step, tuple(self.info.losses))
 
     def watch_sum(self) -> None:
-        """Note the norm of the gradient that one backward has left in the shared parameters."""
+        """Note the norm of the gradient that one backward left in the shared parameters."""
         self.watches.watch_sum(self.info.step, self.shared.parameters)
 
 

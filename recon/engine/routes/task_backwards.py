@@ -1,4 +1,4 @@
-"""The routes with one backward a task through the whole network, into the buffer of task gradients."""
+"""Routes with one backward a task through the whole network, into the buffer of task gradients."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from recon.methods import GramianMethod, JacobianMethod, LossMethod
 
 
 class ObservedLosses:
-    """A loss method in an observed step: plain task gradients for the analyzer, weighted ones for the update."""
+    """A loss method in an observed step: an analyzer needs the gradients of each task."""
 
     def backward(self, step: Step) -> bool:
         method = step.method
@@ -29,7 +29,7 @@ class ObservedLosses:
 
 
 class TaskBackwards:
-    """The general way: one backward a task into the buffer, then the method's update into ``.grad``."""
+    """The general way: one backward a task, then the method's update into ``.grad``."""
 
     def backward(self, step: Step) -> bool:
         gradients = step.shared.gradients
@@ -49,7 +49,7 @@ def _add_update(step: Step, gradients: TaskGradients, update: Tensor) -> None:
 
 
 def _combined(step: Step, jacobian: Tensor, layer_gramians: Tensor) -> Tensor:
-    """The method's update (P,) from the Jacobian (K, P); weights are noted in the record of the step."""
+    """The method's update (P,) from the Jacobian (K, P); the step's record notes the weights."""
     method = step.method
     if isinstance(method, GramianMethod):
         step.info.weights = solved_weights(step, method, layer_gramians, jacobian)
@@ -64,7 +64,7 @@ def _combined(step: Step, jacobian: Tensor, layer_gramians: Tensor) -> Tensor:
 
 
 def _loss_weights(step: Step, method: LossMethod) -> Tensor:
-    """Slopes of the method's objective in the losses, (K,); its own parameters receive their gradient too."""
+    """Slopes (K,) of the method's objective in the losses; the method's parameters get theirs."""
     leaves = step.detached_losses().requires_grad_()
     with step.naming():
         objective = method.objective(leaves)
@@ -74,7 +74,7 @@ def _loss_weights(step: Step, method: LossMethod) -> Tensor:
 
 
 def _fill_rows_weighting_own(gradients: TaskGradients, losses: list[Tensor], weights: Tensor) -> None:
-    """Plain task gradients into the buffer, and each task's own parameters their weighted one."""
+    """Plain task gradients into the buffer, weighted ones into each task's own parameters."""
     shared = set(gradients.parameters)
     for row, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
         own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]

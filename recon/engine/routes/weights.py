@@ -1,4 +1,4 @@
-"""The weights of a Gramian method in a step, solved on the host."""
+"""Weights of a Gramian method in a step, solved on the host."""
 
 import torch
 from torch import Tensor

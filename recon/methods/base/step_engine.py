@@ -10,7 +10,7 @@ from recon.gradients.buffer import TaskGradients
 
 
 class StepRecord(Protocol):
-    """The knowledge of the engine after a backward (:class:`recon.StepInfo`).
+    """The record of one backward (:class:`recon.StepInfo`), as far as methods read it.
 
     Attributes:
         losses: Task -> detached loss.
@@ -23,14 +23,33 @@ Info = TypeVar("Info", bound=StepRecord)
 InfoOut = TypeVar("InfoOut", bound=StepRecord, covariant=True)
 
 Closure = Callable[..., Mapping[str, Tensor]]
-"""``closure(batch=None) -> {task: loss}`` evaluates the batch at hand, or another one."""
+"""``closure(batch=None) -> {task: loss}``: evaluates the batch at hand, or another one."""
 
 
 class StepEngine(Protocol[InfoOut]):
-    """The engine within a step, which turns losses into gradients as often as the method evaluates.
+    """The engine within a step: gradients for every evaluation that a method asks for.
 
-    Losses are passed on as the closure returned them, because they may carry the features with
-    them.
+    Hand over the losses as the closure returned them: they may carry the features that a method at
+    the representation needs.
+
+    Example:
+        A method that looks at the losses after each step. :meth:`loss_values` refuses values that
+        are not finite.
+
+        >>> import torch, recon
+        >>> class Watchful(recon.methods.Constant):
+        ...     evaluates_again = True
+        ...     def step(self, engine, closure, optimizer):
+        ...         info = super().step(engine, closure, optimizer)
+        ...         self.after = engine.loss_values(closure())
+        ...         return info
+        >>> shared, method = torch.nn.Linear(2, 1), Watchful()
+        >>> def closure(batch=torch.ones(1, 2)):
+        ...     return {"a": shared(batch).square().sum(), "b": (shared(batch) - 1).square().sum()}
+        >>> engine = recon.Engine(shared, ["a", "b"], method)
+        >>> info = engine.step(closure, torch.optim.SGD(shared.parameters(), lr=0.01))
+        >>> bool(method.after.sum() < sum(info.losses.values()))
+        True
     """
 
     @property
@@ -49,19 +68,25 @@ class StepEngine(Protocol[InfoOut]):
         Args:
             losses: Task -> scalar loss with a graph, which is freed.
             representation: The features that all heads took, if the losses do not carry them.
+
+        Returns:
+            The record of the step.
         """
 
     def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
-        """The parameters of a task's head and branches, found from the task's loss."""
+        """The parameters outside the shared layers that a loss reaches: a task's head and branches."""
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
-        """For each task its :meth:`own_parameters` and their gradients; the graph is kept."""
+        """For each task its :meth:`own_parameters` and the gradients of its loss in them.
+
+        The graph is kept, and ``.grad`` stays as it is.
+        """
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
-        """Replace a task's row of the Jacobian by the change of its gradient since then.
+        """Replace a task's row of the Jacobian by the change of its gradient, in one backward.
 
-        It takes one backward. The task's own parameters receive their gradient in ``.grad``;
-        ``.grad`` of the shared parameters stays.
+        The task's own parameters receive their gradient in ``.grad``; ``.grad`` of the shared
+        parameters stays.
 
         Args:
             task: Name of the task.
@@ -76,17 +101,19 @@ class StepEngine(Protocol[InfoOut]):
         """
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
-        """A (P,) row of the Jacobian as views in the shapes of ``gradients.parameters``."""
+        """Views of a (P,) row of the Jacobian in the shapes of ``gradients.parameters``."""
 
     def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """Move parameters by steps of their shapes for a ``with`` block.
+        """Move parameters for a ``with`` block; running statistics do not see it.
 
-        Buffers of the network do not change with the block.
+        Args:
+            parameters: The parameters to move.
+            steps: One for each parameter, in its shape.
         """
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
         """Add ``combine(jacobian)``, (K, P) -> (P,), to ``.grad`` of the shared parameters.
 
-        The sum is scaled as the engine scales updates. The Jacobian is the one that
-        :meth:`backward` and :meth:`task_gradient_change` left.
+        The engine's scale multiplies it. The Jacobian is the one that :meth:`backward` and
+        :meth:`task_gradient_change` left.
         """
