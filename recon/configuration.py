@@ -1,4 +1,4 @@
-"""Command lines and configurations: read, checked and built, with short errors that suggest the nearest name."""
+"""Command lines and configurations, read and built; short errors suggest the nearest name."""
 
 import argparse
 import inspect
@@ -20,7 +20,7 @@ _UNKNOWN = re.compile(
     r"(?:Group '(?P<group>.+?)' does not accept|Subcommand '.+?' does not accept|)"
     r"(?: option|Option) '(?P<key>.+?)'(?: is not accepted)?|unrecognized arguments: --?(?P<flag>[\w.-]+)"
 )
-# ... and, among all the types that it tried a value against, what it says of the class that was asked for.
+# ... and, among all types that it tried a value against, its words about the requested class.
 _PROBLEM = re.compile(
     r'Parser key "(?P<key>.+?)":.*?given class_path \'(?P<cls>.+?)\':\s*'
     r'(?:Parser key "(?P<inner>.+?)":\s*)?(?P<what>(?!Does not validate)[^\n]+)',
@@ -34,7 +34,7 @@ _BESIDE_THE_POINT = re.compile(r"- (Expected a path but|Does not validate agains
 
 
 def read_yaml(path: str | Path, what: str) -> Any:
-    """Return the content of a YAML file, read as ``recon fit`` reads it; plain PyYAML takes 1e-2 for text.
+    """Return the content of a YAML file, read as ``recon fit`` does: to PyYAML 1e-2 is text.
 
     Args:
         path: The file.
@@ -77,7 +77,7 @@ def build_object(kind: type[T], configuration: Any, key: str) -> T:
 
 
 class Parser(ArgumentParser):
-    """A parser that names the nearest when a key or flag is unknown; an abbreviated one is unknown."""
+    """A parser that suggests the nearest for an unknown key or flag; it takes no abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -108,7 +108,8 @@ class Parser(ArgumentParser):
 class CommandParser(Parser):
     """A parser of a function's arguments, as command lines have them.
 
-    Required ones are positional, unless the function takes them by keyword only; flags have no value.
+    Required arguments are positional, unless the function takes them by keyword only. Flags have no
+    value.
     """
 
     _by_keyword: frozenset[str] = frozenset()
@@ -129,7 +130,7 @@ class CommandParser(Parser):
 
 
 def _unworded(error: BaseException, text: str) -> str:
-    """The kind of an error's cause that has just this text, if the text says little by itself, as a missing key's."""
+    """The kind of the error's cause with this text, if the text alone says little (missing key)."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, LookupError | ArithmeticError | AssertionError | AttributeError) and str(cause) == text:
@@ -139,7 +140,7 @@ def _unworded(error: BaseException, text: str) -> str:
 
 
 def _shortened(message: str) -> str:
-    """A message of several lines in one: of all that a value was tried against, what could have been meant."""
+    """A message of several lines in one, with only the types that could have been meant."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if len(lines) <= 1:
         return message
@@ -152,11 +153,11 @@ def _shortened(message: str) -> str:
 
 
 def _names(parser: argparse.ArgumentParser) -> list[str]:
-    """The keys that a parser accepts, those of its subcommands included, each once."""
+    """The keys that a parser and its subcommands accept, each once."""
     names: list[str] = []
     for action in parser._actions:
         if isinstance(action.choices, dict):
             names += [name for subparser in action.choices.values() for name in _names(subparser)]
-        elif not action.dest.endswith("help") and action.dest != "print_shtab":  # of which help says nothing
+        elif not action.dest.endswith("help") and action.dest != "print_shtab":  # help omits it
             names.append(action.dest)
     return list(dict.fromkeys(names))

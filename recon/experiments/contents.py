@@ -1,8 +1,8 @@
-"""What data are, by content: changed labels are other data, and a copy elsewhere is the same.
+"""The identity of data by content: changed labels make other data, a copy elsewhere is the same.
 
-A data module that reads files says which by a method ``files_read() -> {name: path}``; a name stands for the file
-wherever its folder is. Checksums are kept in the user's cache, under each file's path, size, times and inode: only what
-has changed since is read again.
+A data module that reads files lists them by a method ``files_read() -> {name: path}``. The name
+stands for the file wherever its folder is. Checksums are kept in the user's cache with each file's
+path, size, times and inode, so only changed files are read again.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _FORMAT = 1
 
 
 def content_of(data: LightningDataModule) -> str | None:
-    """The SHA-256 of all that a data module reads; ``None`` if it does not say what that is.
+    """The SHA-256 of all files that a data module reads; ``None`` if it does not list them.
 
     The data must have been prepared.
     """
@@ -55,13 +55,13 @@ def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _state(path: Path) -> list[int]:
-    """What differs once a file was written to, also by a program that restores the time of modification."""
+    """Values that change when a file is written, even if its modification time is set back."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _known(kept: Path) -> dict[str, Any]:
-    """The checksums that are kept, by path; none if their file is absent or damaged."""
+    """The kept checksums by path; empty if their file is absent or damaged."""
     try:
         record = read_object(kept)
         return record["files"] if check_seal(record) and record.get("format") == _FORMAT else {}

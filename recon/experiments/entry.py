@@ -19,17 +19,23 @@ VARIANTS: tuple[str, ...] = get_args(Variant)
 class MethodEntry:
     """A method and how it is run.
 
+    >>> MethodEntry("cagrad", options={"c": 0.2}, name="cagrad-mild").label
+    'cagrad-mild'
+
     Attributes:
         method: Registered name.
         options: Its hyperparameters.
-        variants: ``plain``; ``recon``: the top-k layers of the conflict map branched; controls ``random``, ``first``,
-            ``last``: k other layers branched.
+        variants: ``plain``; ``recon``: the top-k layers of the conflict map branched; controls
+            ``random``, ``first``, ``last``: k other layers branched.
         seeds: One run each.
-        name: Stands for the method in ids and tables, when a plan has it twice with different options or maps.
+        name: Stands for the method in ids and tables, for plans that have it twice with different
+            options, maps or models.
         map: File of a conflict map for these +Recon runs, instead of the plan's.
-        at: Where a Gramian method takes the task gradients; ``representation`` is for plain training only.
-        model: Keys of ``fit.model`` that stand for the plan's own in these runs, such as another backbone. Needs a
-            ``name``. Its +Recon runs take their layers from a joint entry with the same ``model``, or from a map.
+        at: Where a Gramian method takes the task gradients; ``representation`` needs
+            ``variants: [plain]``.
+        model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
+            ``name``. The +Recon runs take their layers from a joint entry with the same ``model``,
+            or from a map.
     """
 
     method: str
@@ -57,7 +63,11 @@ class MethodEntry:
         return json.dumps(self.model, sort_keys=True)
 
     def check(self) -> None:
-        """Check what :meth:`Plan.check` says of each entry."""
+        """Check one entry for :meth:`Plan.check`.
+
+        Raises:
+            ValueError: A name or a value is refused.
+        """
         method = create_method(self.method, **self.options)
         check_folder_name(self.label, f"name of the entry {self.method}")
         if self.label == "joint" and not self.is_joint:

@@ -1,4 +1,4 @@
-"""The ``fit`` section of a plan with the folder of its data: everything that a run is built from."""
+"""The ``fit`` section of a plan with the folder of its data: all that a run is built from."""
 
 import inspect
 from argparse import ArgumentError
@@ -35,12 +35,12 @@ _NO_RESULTS = {
     "barebones": "keeps neither checkpoints nor metrics",
     "max_time": "ends each run after other numbers of steps; give max_epochs",
 }
-"""Options of the trainer with which a run would come to nothing that can be compared."""
+"""Options of the trainer that leave no result to compare."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A configuration of ``recon fit`` and the folder of its data; makes data, backbone and network.
+    """A configuration of ``recon fit`` and the folder of its data; makes data and networks.
 
     It holds plain values only, so that it can be sent to another process.
 
@@ -76,7 +76,7 @@ class Fit:
         return Fit({**section, "model": {**section.get("model", {}), **values}}, self.root)
 
     def without_files(self) -> "Fit":
-        """The fit without data folder and pretrained weights, for networks that are only looked at."""
+        """The configuration without data folder and pretrained weights."""
         section = self.configuration
         data, backbone = section["data"], section["model"].get("backbone")
         parameters = inspect.signature(_class(data.get("class_path"), "fit.data")).parameters
@@ -111,7 +111,7 @@ class Fit:
         return build_object(nn.Module, self.configuration["model"]["backbone"], "fit.model.backbone")
 
     def command(self) -> TrainingCLI:
-        """Network, data and trainer, built as ``recon fit`` builds them; the trainer keeps nothing on disk.
+        """Network, data and trainer as ``recon fit`` builds them; the trainer writes no files.
 
         Raises:
             ValueError: A key or a value of the configuration is refused.
@@ -125,11 +125,13 @@ class Fit:
 
 
 def check_section(fit: Mapping[str, Any]) -> None:
-    """Check the values of ``fit`` that the runner reads or writes, and those that would leave no result.
+    """Check the values of a plan's ``fit`` that every run reads or sets.
+
+    The keys of trainer, network and data are checked by ``recon fit`` itself.
 
     Raises:
-        ValueError: Trainer, backbone or data are missing, a key is the benchmark's to set, or nothing would be trained
-            or tested.
+        ValueError: Trainer, backbone or data are missing, the benchmark sets a key itself, or
+            nothing would be trained or tested.
     """
     for section, key in (("trainer", "max_epochs"), ("model", "backbone"), ("data", "class_path")):
         if not isinstance(fit.get(section), dict) or key not in fit[section]:

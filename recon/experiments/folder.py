@@ -1,4 +1,4 @@
-"""The folder of a benchmark: whose results it holds, the files of its runs, and the lock of who writes there."""
+"""The folder of a benchmark: the identity of its results, the files of its runs, and its lock."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ from recon.tasks.task import Task
 
 @dataclass(frozen=True)
 class Identity:
-    """What a folder's results are of: the plan, what its data hold, and what its conflict maps say.
+    """The origin of a folder's results: the plan, the content of its data and conflict maps.
 
     Args:
-        record: As ``plan.json`` holds it.
-        by_path: As versions wrote it that knew data by their folder; the same as ``record`` where data do not tell
-            what they read (:mod:`recon.experiments.contents`).
+        record: The content of ``plan.json``.
+        by_path: The same as earlier versions wrote it, with the data by their folder. Equal to
+            ``record`` for data that do not list their files (:mod:`recon.experiments.contents`).
     """
 
     record: dict[str, Any]
@@ -122,10 +122,11 @@ class ResultsFolder:
 
     @contextmanager
     def held(self, identity: Identity) -> Iterator[None]:
-        """Hold the folder for one plan on its data; remove files that killed processes left half-written.
+        """Hold the folder for one plan on its data, and remove half-written files.
 
         Raises:
-            ValueError: Another process holds it, or it has the results of another plan or of other data.
+            ValueError: Another process holds it, or it has the results of another plan or of other
+                data.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
@@ -147,7 +148,7 @@ class ResultsFolder:
         return self.run(run_id) / "result.json"
 
     def _claim(self, identity: Identity) -> None:
-        """Write down whose results the folder holds, or refuse if they are another plan's."""
+        """Write the identity into the folder, or refuse if it holds another."""
         path = self.path / "plan.json"
         if not path.exists():
             if (self.path / "runs").exists():
@@ -165,7 +166,7 @@ class ResultsFolder:
 
 
 def _completed(identity: dict[str, Any]) -> dict[str, Any]:
-    """An identity that an earlier version wrote, with what was not to be chosen then, and under new names."""
+    """An identity of an earlier version with the defaults of newer keys, and under new names."""
     identity = with_new_names(identity)
     plan = {key: value for key, value in identity.items() if key in {each.name for each in fields(Plan)}}
     try:

@@ -27,7 +27,7 @@ class Job:
     folder: ResultsFolder
 
     def own_fit(self) -> Fit:
-        """The fit that repeats this run by ``recon fit``; branched layers are named, not looked up again."""
+        """The fit that repeats this run by ``recon fit``; its branched layers are named."""
         return self._network().with_model(self._model(), seed_everything=self.run.seed)
 
     def _network(self) -> Fit:
@@ -40,7 +40,7 @@ class Job:
         values: dict[str, Any] = {"method": entry.method, "method_options": dict(entry.options)}
         if self.run.task is not None:
             return values | {"only": [self.run.task]}
-        # Plain training has a branch section too: the backbone may have task-specific layers of its own.
+        # Plain training branches too: the backbone may have task-specific layers of its own.
         branch = {"layers": self._layers(), "init": self.plan.init, "statistics": self.plan.statistics}
         return values | {"branch": branch, "at": entry.at}
 
@@ -55,7 +55,7 @@ class Job:
         if variant == "last":
             return last_layers(layers, plan.top)
         selected = self._selected_by_map(layers)
-        if variant == "random":  # others than the map's, or the run would be the same twice where there are few layers
+        if variant == "random":  # must differ from the map's: with few layers chance may repeat it
             return random_layers(layers, plan.top, self.run.seed, other_than=selected)
         return selected
 

@@ -20,11 +20,13 @@ from recon.plugins import import_by_name
 def benchmark(
     plan: Plan, out: Path, root: str | None = None, jobs: int | None = None, executor: Executor | None = None
 ) -> Report:
-    """Carry out a plan. Finished runs are never repeated, interrupted ones resume from their last epoch.
+    """Carry out a plan. Finished runs are never repeated, interrupted ones resume.
+
+    A run resumes from its last finished epoch.
 
     Args:
-        plan: What to run.
-        out: Folder of the results; made if absent. It may hold unfinished results of this same plan.
+        plan: The plan.
+        out: Folder of the results; made if absent. It may hold unfinished results of the same plan.
         root: Folder of the data set, for data modules that read one.
         jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
         executor: Carries out the runs; by default as many processes of this machine as ``jobs``.
@@ -33,7 +35,8 @@ def benchmark(
         The table, and the paths of results, tables and figures.
 
     Raises:
-        ValueError: The plan or the data are wrong, or ``out`` holds the results of another plan or is in use.
+        ValueError: The plan or the data are wrong, or ``out`` is in use or holds the results of
+            another plan.
         RunsFailed: Some runs failed; called again, only those are tried once more.
     """
     executor = LocalExecutor(jobs, plan.imports) if executor is None else executor

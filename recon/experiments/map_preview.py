@@ -76,12 +76,13 @@ def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) 
     of the ranking.
 
     >>> fit = Fit({
-    ...     "model": {"backbone": {"class_path": "recon.models.ResNet18", "init_args": {"width": 8}}},
+    ...     "model": {"backbone": {"class_path": "recon.models.ResNet18"}},
     ...     "data": {"class_path": "recon.data.Glyphs"},
     ... })
-    >>> preview = preview_map(ConflictMap.load("multi-fashion-mnist-resnet18"), fit, 25, severity=-0.1)
+    >>> found = ConflictMap.load("multi-fashion-mnist-resnet18")
+    >>> preview = preview_map(found, fit, top=25, severity=-0.1)
     >>> print(f"{preview.parameters.ratio:.2f} times the parameters")
-    1.02 times the parameters
+    1.01 times the parameters
 
     Args:
         conflict_map: The map.

@@ -1,4 +1,4 @@
-"""A benchmark plan: methods x variants x seeds, and the runs it comes to."""
+"""A benchmark plan: methods x variants x seeds, and the runs that follow from it."""
 
 import json
 from collections.abc import Iterable
@@ -41,22 +41,37 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """A benchmark: what to train, with which methods, how often.
+    """A benchmark: a configuration to train, and the methods, variants and seeds to compare.
+
+    >>> plan = Plan.from_dict({
+    ...     "name": "tiny",
+    ...     "fit": {
+    ...         "trainer": {"max_epochs": 2},
+    ...         "model": {"backbone": {"class_path": "recon.models.LeNet"}},
+    ...         "data": {"class_path": "recon.data.Glyphs"},
+    ...     },
+    ...     "methods": [{"method": "joint", "variants": ["plain", "recon"], "seeds": [0, 1]}],
+    ...     "single": False,
+    ... })
+    >>> [run.id for run in plan.runs(["digit", "letter"])]
+    ['joint-plain-seed0', 'joint-plain-seed1', 'joint-recon-seed0', 'joint-recon-seed1']
 
     Attributes:
-        name: Names the benchmark.
-        fit: Configuration that ``recon fit`` would take; each run is one such fit.
-        methods: The methods and their variants and seeds.
+        name: Name of the benchmark.
+        fit: Configuration of ``recon fit``; each run is one such fit.
+        methods: The methods and their variants and seeds; an entry may replace keys of
+            ``fit.model``, so that one plan compares networks (:class:`MethodEntry`).
         top: k, the number of layers branched.
         severity: Severity S at which the conflict map ranks.
         init: How branched copies start; see :func:`recon.branch`.
-        statistics: Whether norms that stay shared behind a branch keep one set of running statistics, or one per task;
-            see :func:`recon.branch`.
+        statistics: Whether norms that stay shared behind a branch keep one set of running
+            statistics, or one per task; see :func:`recon.branch`.
         every: Observe conflicts in each n-th step.
-        map: File of a conflict map for all +Recon runs, or the name of a published ranking, found on any data or
-            width: layer names are the key. By default each seed's plain joint run finds its own. Random
-            layers are never just those that a map selects.
-        single: Whether to train the single-task networks that delta-m compares with.
+        map: File of a conflict map for all +Recon runs, or the name of a published ranking. It may
+            come from other data or another width, as layers are matched by name. By default each
+            seed's plain joint run finds its own. Random layers always differ from a map's.
+        single: Whether to train the single-task networks that delta-m compares with. They have the
+            plan's own network.
         imports: Modules to import first, for methods of your own.
     """
 
@@ -77,7 +92,8 @@ class Plan:
         """Read a plan.
 
         Raises:
-            ValueError: The file is not a plan: a key is unknown (the nearest is named), missing or of another type.
+            ValueError: The file is not a plan: a key is unknown (the error suggests the nearest),
+                missing or of another type.
         """
         content = read_yaml(path, "plan")
         try:
@@ -87,31 +103,31 @@ class Plan:
 
     @classmethod
     def from_dict(cls, content: Any) -> "Plan":
-        """Build a plan from what its YAML says; the errors are those of :meth:`load`."""
+        """Build a plan from the content of its YAML; the errors are those of :meth:`load`."""
         plan = read_dataclass(cls, content, "a plan")
         check_section(plan.fit)
         return plan
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The plan as JSON."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
     def map_of(self, entry: MethodEntry) -> str | None:
-        """File of the conflict map that an entry's +Recon runs take their layers from, if it is there beforehand."""
+        """File of the conflict map that an entry's +Recon runs use; ``None`` if a run finds it."""
         return entry.map or self.map
 
     @property
     def maps(self) -> list[str]:
-        """The conflict maps that are there beforehand, each once."""
+        """The files of conflict maps that the plan names, each once."""
         return sorted({path for entry in self.methods if (path := self.map_of(entry)) is not None})
 
     def check(self) -> None:
         """Check names, values and dependencies; call it once the plan's ``imports`` are imported.
 
         Raises:
-            ValueError: An unknown method, hyperparameter or variant, a value out of range, no runs or two of one id,
-                or +Recon without a map to take layers from.
+            ValueError: A method, hyperparameter or variant is unknown, a value is out of range,
+                there are no runs or two of one id, or +Recon has no map to take layers from.
         """
         check_folder_name(self.name, "name of the plan")
         severity_in_hundredths(self.severity)
@@ -131,10 +147,10 @@ class Plan:
         """Check that the runs for these tasks have ids of their own, and maps to take layers from.
 
         Raises:
-            ValueError: They have not, or there are none.
+            ValueError: They have not, or there is no run.
         """
         runs = self.runs(tasks)
-        ids = [run.id.casefold() for run in runs]  # folders "A" and "a" are one on some file systems
+        ids = [run.id.casefold() for run in runs]  # some file systems take "A" and "a" for one
         if not runs:
             raise ValueError("there is nothing to run; give methods, each with variants and seeds")
         for run in runs:
@@ -147,7 +163,7 @@ class Plan:
                 )
 
     def runs(self, tasks: Iterable[str]) -> list[Run]:
-        """All runs, in the order of the tables: single tasks first, then the methods as the plan has them."""
+        """All runs in the order of the tables: single tasks first, then the methods in order."""
         seeds = sorted({seed for entry in self.methods for seed in entry.seeds})
         runs = []
         if self.single:
@@ -171,13 +187,13 @@ class Plan:
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
 
     def _finder(self, entry: MethodEntry) -> str | None:
-        """Label of the joint entry whose plain runs find the conflict maps of an entry's network."""
+        """Label of the joint entry that finds the conflict maps of an entry's network."""
         if not entry.model:
             return "joint"
         return next((one.label for one in self.methods if one.network == entry.network and one.is_joint), None)
 
     def _searches(self, entry: MethodEntry, seed: int) -> bool:
-        """Whether an entry's network has +Recon runs of this seed by a map of its own; random layers must differ."""
+        """Whether an entry's network has +Recon runs of a seed, from which random runs differ."""
         return any(
             "recon" in one.variants and self.map_of(one) is None and seed in one.seeds
             for one in self.methods

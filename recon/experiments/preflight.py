@@ -1,4 +1,4 @@
-"""Everything that is refused before any training: configuration, data, network, methods and conflict maps."""
+"""All checks before any training: configuration, data, network, methods and conflict maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from recon.training.refusals import refuse_unsupported
 
 
 def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
-    """Find out before any training what can be wrong with a plan, and prepare the data.
+    """Check all that can be known before any training, and prepare the data.
 
     Args:
         plan: The plan; its names have been checked (:meth:`Plan.check`).
@@ -32,7 +32,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
         The tasks. The data have been downloaded, if they can be.
 
     Raises:
-        ValueError: Something is wrong.
+        ValueError: Configuration, data, network, a method or a conflict map is refused.
     """
     data = fit.data()
     tasks = tasks_of(data)
@@ -60,7 +60,7 @@ def _by_network(entries: Sequence[MethodEntry]) -> list[list[MethodEntry]]:
 
 
 def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[str]) -> None:
-    """Refuse to branch more layers than the entries' network has, and maps of other networks or severities."""
+    """Refuse too many layers for the entries' network, and maps of other networks or severities."""
     variants = {variant for entry in entries for variant in entry.variants}
     if variants != {"plain"} and plan.top >= len(layers):
         raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
@@ -71,7 +71,7 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[s
 
 
 def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
-    """Build the first run of each network, and the first whose gradients are taken elsewhere, up to the first step."""
+    """Build the first run of each network and place of the gradients, up to the first step."""
     firsts: dict[tuple[str, str], Run] = {}
     for run in runs:
         if run.needs is None:
@@ -88,7 +88,7 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
 
 
 def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
-    """Refuse data, or limits to them, that come to no batch; Lightning would train or test nothing, and not fail."""
+    """Refuse data, or limits to them, without any batch; Lightning would silently do nothing."""
     data.trainer = trainer
     data.setup("fit")
     loaders = [("limit_train_batches", data.train_dataloader())]

@@ -1,4 +1,4 @@
-"""How far a benchmark is: a bar on a terminal, lines elsewhere."""
+"""The progress of a benchmark: a bar on a terminal, lines elsewhere."""
 
 import sys
 import time
@@ -14,8 +14,8 @@ from recon.progress import SILENCE, clock
 class Progress:
     """Counts the epochs of all runs on standard error. Use as a context.
 
-    A bar redraws its line, which fills a log with copies: without a terminal there is a line for each run that ends,
-    and at most one a minute for the epochs between.
+    A bar redraws its line, which would fill a log with copies. Without a terminal each run that
+    ends prints a line, and the epochs between print one a minute at most.
 
     Args:
         plan: The plan.
@@ -42,18 +42,18 @@ class Progress:
             self._bar.close()
 
     def epochs(self, run: Run, number: int) -> None:
-        """So many epochs of a run are finished."""
+        """Count the finished epochs of a run."""
         self._done[run.id] = number
         self._show(run, time.monotonic() - self._told > SILENCE)
 
     def finished(self, run: Run) -> None:
-        """A run is finished."""
+        """Count a finished run."""
         self._ended.add(run.id)
         self._done[run.id] = self._epochs
         self._show(run, True)
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Print a line of its own."""
         tqdm.write(text, file=sys.stderr)
 
     def _show(self, run: Run, line: bool) -> None:

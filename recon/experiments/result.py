@@ -1,4 +1,4 @@
-"""The result of a run: its keys, and the values that they can have; ``results.json`` adds delta-m."""
+"""The result of a run: its keys and their possible values; ``results.json`` adds delta-m."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def _check_metrics(result: dict[str, Any], tasks: Sequence[Task]) -> None:
 
 
 def _check_bounds(metrics: dict[str, Any], tasks: Sequence[Task]) -> None:
-    """Check metrics against what torchmetrics knows of their range: approximately, for it is meant for plots."""
+    """Check metrics against torchmetrics' ranges, approximately: these are made for plots."""
     for task in tasks:
         for name, metric in task.metrics().items() if task.name in metrics else ():
             low, high = metric.plot_lower_bound, metric.plot_upper_bound
@@ -105,6 +105,6 @@ def _check_conflict(result: dict[str, Any]) -> None:
 
 
 def _number(value: Any, what: str, low: float, high: float) -> None:
-    # Held against type(value) and not by isinstance, which takes true for an integer.
+    # By type and not by isinstance, which takes true for an integer.
     if type(value) not in (int, float) or not low <= value <= high or math.isinf(value):
         raise ValueError(f"{what} is {value!r}, not a number from {low:g} to {high:g}")

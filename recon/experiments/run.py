@@ -109,7 +109,7 @@ def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Cal
     return pl.Trainer(
         **{
             "devices": 1,
-            "limit_val_batches": 0,  # nothing is selected; the test after the last epoch is what is reported
+            "limit_val_batches": 0,  # nothing is selected: the test after the last epoch counts
             **options,
             "default_root_dir": str(directory),
             "logger": CSVLogger(directory, name="logs"),
@@ -124,7 +124,7 @@ def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Cal
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning, which comments every run; its warnings concern choices that the plan has made."""
+    """Silence Lightning, whose comments and warnings concern choices that the plan has made."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

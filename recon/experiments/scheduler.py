@@ -8,7 +8,7 @@ from recon.experiments.job import Job
 from recon.experiments.plan import Run
 
 _TRIES = 2
-"""A process may die of what others do (memory runs out, and the kernel kills one); so once more, with no other."""
+"""A process may die because of others (memory runs out), so a run gets a second try alone."""
 
 
 class Scheduler:
@@ -32,7 +32,7 @@ class Scheduler:
         self.deaths: dict[str, str] = {}
 
     def carry_out(self, executor: Executor) -> Iterator[tuple[Run, Epochs | Finished | Failed]]:
-        """Carry out the jobs that are left; yield the epochs of each run, and in the end its result or its error."""
+        """Carry out the remaining jobs; yield each run's epochs, then its result or its error."""
         while self._waiting or self._suspects or executor.busy:
             for job in self._ready()[: executor.free]:
                 self._waiting.remove(job)

@@ -1,16 +1,17 @@
 """Two conflicting objectives in the plane: where each method ends, from five starts.
 
-The toy problem of Liu et al., "Conflict-Averse Gradient Descent for Multi-Task Learning" (CAGrad), NeurIPS 2021, with
-the starts and the small first objective of Navon et al., "Multi-Task Learning as a Bargaining Game" (Nash-MTL), ICML
-2022. Each method trains a network of two parameters x, y, with :class:`recon.Engine` and Adam, as it would any other.
+The toy problem of Liu et al., "Conflict-Averse Gradient Descent for Multi-Task Learning" (CAGrad),
+NeurIPS 2021, with the starts and the small first objective of Navon et al., "Multi-Task Learning as
+a Bargaining Game" (Nash-MTL), ICML 2022. Each method trains a network of two parameters x, y with
+:class:`recon.Engine` and Adam, like any other network.
 
-    f_1 = tanh(-y/2) (((x - 7)² + (y + 8)²/10) / 10 - 20)            for y <= 0: a bowl around (7, -8)
-    f_1 = tanh(y/2) (log max(|x + 7 - 2 tanh y| / 2, 5e-6) + 6)      for y > 0: a valley, in which methods stick
+    f_1 = tanh(-y/2) (((x - 7)² + (y + 8)²/10) / 10 - 20)         y <= 0: a bowl around (7, -8)
+    f_1 = tanh(y/2) (log max(|x + 7 - 2 tanh y| / 2, 5e-6) + 6)   y > 0: a valley, methods stick
     f_2(x, y) = f_1(-x, y);   L_1 = (f_1 + 20) / 10,   L_2 = f_2 + 20
 
-The 20, which no gradient sees, is ours: several methods ask for positive losses. The papers take 35,000 to 100,000
-steps at rate 0.001; a twentieth of that at twenty times the rate, with a second moment that forgets twenty times
-sooner, ends near the same places.
+The 20 is ours, as several methods need positive losses; it has no gradient. The papers take 35,000
+to 100,000 steps at rate 0.001. A twentieth of the steps at twenty times the rate, with a second
+moment that forgets twenty times sooner, ends near the same places.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def objectives(points: Tensor) -> Tensor:
 def pareto_front(points: int = 4001) -> Array:
     """Points (N, 2) of the Pareto front, evenly in x from -7 to 7.
 
-    There w f_1 + (1 - w) f_2 is stationary: in x where w = (x + 7) / 14, in y at the fixed point below.
+    There w f_1 + (1 - w) f_2 is stationary: in x where w = (x + 7) / 14, in y at a fixed point.
     """
     x = np.linspace(-7, 7, points)
     y = np.full_like(x, -8.4)
@@ -69,9 +70,13 @@ def pareto_front(points: int = 4001) -> Array:
 
 
 def gap(points: Array) -> Array:
-    """By how much some Pareto point is better in both objectives at once than each of the points (N, 2): (N,).
+    """Distance (N,) of points (N, 2) from the Pareto front, in the objectives.
 
-    In units of the range of an objective over the front; 0 on the front.
+    The largest amount by which one Pareto point is better in both objectives at once, in units of
+    an objective's range over the front; 0 on the front.
+
+    >>> gap(np.array([[0.0, 0.0], [-7.0, -8.4]])).round(2).tolist()
+    [0.77, 0.0]
     """
     front = objectives(torch.from_numpy(pareto_front())).T.numpy()
     values = objectives(torch.from_numpy(points)).T.numpy()
@@ -93,7 +98,7 @@ class Point(nn.Module):
 
 
 def path(method: Method, start: tuple[float, float], steps: int = STEPS) -> Array:
-    """The way that a fresh method takes: points (steps + 1, 2).
+    """The path of a fresh method: points (steps + 1, 2).
 
     Raises:
         ValueError: It refuses two tasks.
@@ -112,7 +117,7 @@ def path(method: Method, start: tuple[float, float], steps: int = STEPS) -> Arra
 
 @dataclass
 class Paths:
-    """What came of the methods.
+    """The paths of methods, and the reasons of those that have none.
 
     Attributes:
         taken: Method -> its paths (starts, steps + 1, 2).
@@ -124,7 +129,7 @@ class Paths:
 
 
 def walk(methods: Sequence[str], steps: int = STEPS) -> Paths:
-    """Take the paths of methods, with their default hyperparameters, from all starts, and tell how far that is."""
+    """Take the paths of methods with default hyperparameters from all starts; show progress."""
     paths = Paths({}, {})
     for name in counted(methods, "toy", "method"):
         try:
@@ -135,7 +140,7 @@ def walk(methods: Sequence[str], steps: int = STEPS) -> Paths:
 
 
 def ends_table(paths: Paths, steps: int) -> str:
-    """Where the paths end, as a Markdown page: for each method and start x, y and the gap in percent."""
+    """The ends of the paths as a Markdown page: for each method and start x, y and the gap."""
     starts = [f"from ({x:g}, {y:g})" for x, y in STARTS]
     rows = [_ends(name, taken) for name, taken in paths.taken.items()]
     alignment = ["left", *("right" for _ in ("reached", *starts))]
@@ -195,11 +200,11 @@ def _draw(axes: Axes, paths: Array) -> None:
 
 
 def toy(out: Path, methods: Sequence[str] | None = None, steps: int = STEPS) -> list[Path]:
-    """Write ``ends.md`` and ``paths.png``.
+    """Write the ends of paths as ``ends.md``, and the paths as ``paths.png``.
 
     Args:
         out: Folder for them.
-        methods: Names of methods, as ``create_method`` takes them; by default all that are registered.
+        methods: Names of methods, as ``create_method`` takes them; by default all registered ones.
         steps: Steps from each start.
 
     Returns:

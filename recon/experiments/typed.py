@@ -1,7 +1,7 @@
 """Values of YAML as the types that a dataclass declares.
 
-jsonargparse reads dataclasses too, but more loosely: it takes quoted text for numbers, builds every
-``class_path`` that it finds inside a plain dictionary, and does not say which item of a list is wrong.
+jsonargparse reads dataclasses too, but more loosely. It takes quoted text for numbers, builds every
+``class_path`` inside a plain dictionary, and does not say which item of a list is wrong.
 """
 
 from dataclasses import MISSING, fields, is_dataclass
@@ -46,7 +46,7 @@ def read_dataclass(kind: type[T], content: Any, what: str) -> T:
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
-    """A value of YAML as the type ``kind``; ``where`` is the key it stands under."""
+    """A value of YAML as the type ``kind``; ``where`` is its key."""
     if isinstance(kind, UnionType):  # X | None
         return None if value is None else _read(get_args(kind)[0], value, where)
     if is_dataclass(kind):
@@ -60,7 +60,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             raise unknown_name(where, str(value), get_args(kind))
         return value
     kind = get_origin(kind) or kind
-    # Held against type(value) and not by isinstance, which takes true for an integer.
+    # By type and not by isinstance, which takes true for an integer.
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise ValueError(f"{where} must be {_TYPES[kind]}, got {value!r}")
     return value

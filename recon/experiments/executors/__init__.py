@@ -1,1 +1,1 @@
-"""How the runs of a plan are carried out: in processes of this machine; imports run, folder and plan."""
+"""Executors, which carry out the runs of a plan; they import job, run and plan."""

@@ -1,7 +1,8 @@
-"""The executor of this machine: processes that carry out one job at a time; the death of one leaves the others alone.
+"""The executor of this machine: processes that carry out one job at a time.
 
-Every process has a pipe of its own to the parent. A queue that all share has a lock, and a process that is killed while
-it holds the lock would stop the others too.
+The death of one leaves the others alone. For that, every process has a pipe of its own to the
+parent: a shared queue has a lock, and a process that is killed while it holds the lock would stop
+the others too.
 """
 
 import faulthandler
@@ -30,12 +31,15 @@ _PATIENCE = 1.0  # seconds until processes are looked at that say nothing
 
 
 def default_jobs() -> int:
-    """Jobs at a time: one on an accelerator, otherwise one a core, at most four (each holds its own data)."""
+    """Jobs at a time: one on an accelerator, otherwise one a core, at most four.
+
+    Each job holds its own data, hence the limit.
+    """
     return 1 if torch.cuda.is_available() else min(_cores(), MAX_DEFAULT_JOBS)
 
 
 class LocalExecutor:
-    """Up to ``jobs`` processes of this machine, started when they are needed; see :class:`Executor`.
+    """Up to ``jobs`` processes, started when they are needed; an :class:`Executor`.
 
     Args:
         jobs: How many processes; by default :func:`default_jobs`.
@@ -85,7 +89,7 @@ class LocalExecutor:
         """Wait a second at most; yield the messages that have come from the jobs."""
         ready = wait([worker.connection for worker in self._busy], _PATIENCE)
         for worker in list(self._busy):
-            # A process that a dead one has started may hold its pipe open, so the pipe alone does not tell of a death.
+            # The child of a dead process may hold its pipe open, so the pipe alone tells no death.
             if worker.connection not in ready and worker.process.is_alive():
                 continue
             message = worker.receive()
@@ -105,8 +109,9 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, threads, imports))
-        with safe_path():  # a process that starts here inherits it, this one too:
-            resource_tracker.ensure_running()  # or the first start would start it, and let Ctrl-C through again
+        with safe_path():  # the tracker and the process inherit it
+            # A process would start the tracker too, and let Ctrl-C through again.
+            resource_tracker.ensure_running()
             with _without_interrupts():
                 self.process.start()
         theirs.close()
@@ -142,19 +147,19 @@ class _Worker:
 
 
 def _cores() -> int:
-    """Cores that this process may use, where the system tells; a container or a scheduler may allow fewer than all."""
+    """Cores that this process may use; a container may allow fewer than the machine has."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _threads(jobs: int) -> int:
-    """Threads of a job: its share of the cores, or fewer where OMP_NUM_THREADS has said so to torch."""
+    """Threads of a job: its share of the cores, or fewer if OMP_NUM_THREADS limits torch."""
     return max(1, min(_cores() // jobs, torch.get_num_threads()))
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C. It reaches every process of the group; what becomes of the workers is for the parent to say."""
+    """Hold back Ctrl-C, which reaches every process of the group; the parent ends the workers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -162,7 +167,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# In the process -------------------------------------------------------------------------------------------------------
+# In the process -----------------------------------------------------------------------------------
 
 
 def _serve(connection: "Connection[Any, Any]", threads: int, imports: Sequence[str]) -> None:
@@ -176,7 +181,7 @@ def _serve(connection: "Connection[Any, Any]", threads: int, imports: Sequence[s
 
 
 def _end_with_parent() -> None:
-    """A killed benchmark must not leave workers that go on writing into its folder."""
+    """End with the parent: a killed benchmark must leave no workers that write into its folder."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""From finished runs to delta-m, tables, figures and sheets of predictions; imports plan, conflict and tasks."""
+"""Delta-m, tables, figures and sheets of predictions; imports plan, folder, conflict and tasks."""
 
 from recon.experiments.report.report import Report
 

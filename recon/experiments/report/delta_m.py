@@ -1,4 +1,4 @@
-"""Delta-m: the gain of multi-task networks over single-task networks, averaged by task or by metric."""
+"""Delta-m: the gain of multi-task over single-task networks, averaged by task or by metric."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -88,9 +88,10 @@ def single_task_baseline(
 
 
 def with_delta_m(runs: Iterable[Mapping[str, Any]], tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """Add both kinds of delta-m to the runs; ``None`` for single-task runs, and for all while there is no baseline.
+    """Add both kinds of delta-m to the runs.
 
-    No gain is relative to a single-task metric of zero. Such a baseline leaves ``None``, with a warning.
+    It is ``None`` for single-task runs, and for all runs while there is no baseline. A single-task
+    metric of zero is no baseline either, as no gain is relative to it; a warning says so.
     """
     runs = list(runs)
     baseline = single_task_baseline(runs, tasks)

@@ -1,4 +1,4 @@
-"""The figures of a benchmark: where the conflict is, what Recon does to it, and what is gained."""
+"""The figures of a benchmark: conflict per layer, cosines with and without Recon, delta-m."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from recon.tasks.colours import OKABE_ITO
 
 MERGED_BINS = 2
 """Histogram bins of 0.01 drawn as one bar."""
-_VISIBLE = 0.005  # of the highest bar; what is lower is outside the figure
+_VISIBLE = 0.005  # of the highest bar; the figure ends at lower bars
 
 _GREY = "#7f7f7f"
 # Told apart by form as well as by colour.
@@ -35,7 +35,7 @@ def conflict_by_layer(maps: Sequence[MeasuredMap], branched: Sequence[Sequence[s
 
     Args:
         maps: One map a seed, of the same layers.
-        branched: The layers that Recon branches, one list a seed that it runs with; they may differ.
+        branched: The layers that Recon branches, one list for each seed of its runs.
         severity: Severity S.
     """
     layers = maps[0].layers
@@ -95,7 +95,7 @@ def cosine_histograms(before: Sequence[MeasuredMap], after: Sequence[MeasuredMap
 
 
 def delta_m_dots(summary: Sequence[Mapping[str, Any]]) -> Figure:
-    """Delta-m of each method and variant, with the standard deviation over seeds where there are several."""
+    """Delta-m of each method and variant, with the standard deviation over several seeds."""
     rows = [row for row in summary if row["delta_m"] is not None]
     figure = Figure(figsize=(7, 1.4 + 0.26 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -130,7 +130,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
         The two files.
     """
     paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
-    with matplotlib.rc_context({"pdf.fonttype": 42}):  # letters as letters, which many publishers ask for
+    with matplotlib.rc_context({"pdf.fonttype": 42}):  # publishers ask for letters as letters
         for each in paths:
             with atomic_path(each) as temporary:
                 figure.savefig(temporary, dpi=150, format=each.suffix[1:])

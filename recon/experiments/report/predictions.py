@@ -28,8 +28,8 @@ def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
         batch: ``(images, {task: target})``; images ``(B, 3, H, W)`` in [0, 1].
 
     Returns:
-        One row a sample: the image, and for each task the truth and the prediction, with what their colours mean.
-        ``None`` if no task can be drawn.
+        One row per sample: the image, and for each task the truth and the prediction, with a legend
+        of their colours. ``None`` if no task can be drawn.
     """
     tasks = [task for task in module.tasks if task.paint is not None]
     if not tasks:
@@ -71,7 +71,7 @@ def _sheet(columns: dict[str, list[Tensor]]) -> tuple[Figure, np.ndarray]:
 
 
 def _explain(figure: Figure, grid: np.ndarray, tasks: list[Task], targets: dict[str, Tensor]) -> None:
-    """Say what the colours mean: a scale beside each row, whose range is its own, and one legend below all."""
+    """Add a scale beside each row, whose range is its own, and one legend below all."""
     lines = []
     for number, task in enumerate(tasks):
         for row, truth in enumerate(targets[task.name]):
@@ -88,7 +88,7 @@ def _explain(figure: Figure, grid: np.ndarray, tasks: list[Task], targets: dict[
 
 
 def _legend_lines(task: str, legend: Legend) -> list[list[Patch]]:
-    """The entries of a task's legend, line by line; the first of each names the task, or nothing."""
+    """The entries of a task's legend, line by line; the first line begins with the task's name."""
     patches = [
         Patch(facecolor=colour.tolist(), edgecolor="black", linewidth=0.3, label=name)
         for name, colour in zip(legend.names, legend.colours, strict=True)

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: results.json, the tables and the figures."""
+"""The report of a benchmark: ``results.json``, the tables and the figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The paths of what was written, and the table as text."""
+    """The table of a benchmark as text, and the paths of all written files."""
 
     table: str
     paths: tuple[Path, ...]
 
 
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
-    """Write ``results.json``, ``table.md`` and ``table.csv`` of the runs finished so far, each atomically."""
+    """Write ``results.json``, ``table.md`` and ``table.csv`` of finished runs, each atomically."""
     completed = with_delta_m(runs, tasks)
     summary = summarise(completed)
     table = markdown_table(summary)
@@ -40,7 +40,7 @@ def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fol
 
 
 def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> list[Path]:
-    """Draw the figures that the finished runs allow: conflict per layer, cosines before and after Recon, delta-m."""
+    """Draw conflict per layer, cosines before and after Recon, and delta-m, where runs allow it."""
     paths = []
     out = folder.path
     plain, recon = _joint_maps(runs, folder, "plain"), _joint_maps(runs, folder, "recon")

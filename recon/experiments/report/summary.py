@@ -1,4 +1,4 @@
-"""The summary of a benchmark: means and deviations over seeds, growth and conflict, one row per method and variant."""
+"""The summary of a benchmark: means and deviations over seeds, growth and conflict."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -6,11 +6,13 @@ from typing import Any
 
 
 def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per (method, variant), over seeds; the single-task networks of all tasks make one row.
+    """Summarise runs over seeds, one row per method and variant.
 
-    Every measured value is ``{"mean", "std"}``; the deviation is the sample's, ``None`` for one seed. ``over_tasks``
-    has the mean over tasks of each metric, and in how many tasks it is. ``flops_growth`` is against a plain
-    run of the same network. ``seconds`` tell how long a run took, whatever else the machine did: they compare nothing.
+    The single-task networks of all tasks make one row. Every measured value is ``{"mean", "std"}``
+    with the deviation of the sample, ``None`` for one seed. ``over_tasks`` holds the mean of each
+    metric over tasks, and their number. ``flops_growth`` is over a plain run of the same network.
+
+    ``seconds`` are the time of a run beside others on the same machine, so they compare nothing.
     """
     runs = list(runs)
     plain = {run["parameters_base"]: run["flops"] for run in reversed(runs) if run["variant"] == "plain"}
@@ -61,7 +63,7 @@ def _row(
 
 
 def _over_tasks(group: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Of each metric the mean over the tasks that have it, seed by seed; a seed's tasks may be in runs of their own."""
+    """Mean of each metric over the tasks that have it; a seed's tasks may be in several runs."""
     by_seed: dict[int, dict[str, list[float]]] = {seed: {} for seed in seeds}
     for run in group:
         for values in run["metrics"].values():
@@ -75,7 +77,7 @@ def _over_tasks(group: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dic
 
 
 def _plain_conflict_rate(group: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]) -> float | None:
-    """Conflict rate of the plain runs over the layers that the group's run of the same seed still shares; the mean."""
+    """Mean conflict rate of the plain runs, in the layers that the group's runs still share."""
     by_seed = {run["seed"]: run["conflict_by_layer"] for run in plain}
     rates = [
         fmean(by_seed[run["seed"]][layer] for layer in run["conflict_by_layer"])

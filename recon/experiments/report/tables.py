@@ -29,21 +29,26 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def row_name(row: Row) -> str:
-    """How a row is called in tables and figures, e.g. ``cagrad + Recon``."""
+    """Name of a row in tables and figures.
+
+    >>> row_name({"method": "cagrad", "variant": "recon"})
+    'cagrad + Recon'
+    """
     if row["variant"] == "single":
         return "single-task"
     return f"{row['method']} {VARIANT_NAMES[row['variant']]}".strip()
 
 
 def markdown_table(summary: Sequence[Row]) -> str:
-    """The summary as a Markdown table: metrics, delta-m, parameters, FLOPs and their growth, conflict rate.
+    """The summary as a Markdown table.
 
+    Its columns are metrics, delta-m, parameters, FLOPs and their growth, and the conflict rate.
     Delta-m has two columns where tasks differ in their numbers of metrics: ours, over each task's
     metrics first (higher is better), and CAGrad's, over all metrics at once (lower is better).
     Elsewhere one is the other's negative, and one column is shown.
 
     More metrics than fit on a page are averaged over tasks; ``table.csv`` and ``results.json`` have
-    them all. Times stand in ``results.json`` only: runs share the machine, so times compare nothing.
+    them all. Times stand in ``results.json`` only: runs share the machine, so they compare nothing.
     """
     metrics = _metric_columns(summary)
     columns = [
@@ -119,7 +124,7 @@ def _growth(growth: float | None) -> str:
 
 
 def _conflict(row: Row) -> str:
-    """The conflict rate; where layers are branched, after that of plain training over the layers that stay shared."""
+    """The conflict rate; in branched networks after plain training's in the shared layers."""
     rate = _spread(row["conflict_rate"], "{:.3f}")
     before = row["conflict_rate_plain"]
     return rate if before is None else f"{before:.3f} -> {rate}"
