@@ -145,16 +145,3 @@ def test_what_is_done_without_an_error_stays() -> None:
     with kept_if_refused(method):
         method.combine(torch.eye(2), torch.ones(2))
     assert method.get_buffer("steps") == 1
-
-
-def test_on_an_accelerator_the_late_report_names_the_step_and_is_made_once() -> None:
-    """A watch looks now and then where a look would stall; its report must not come again."""
-    from recon.engine.nonfinite import FiniteWatch
-
-    watch = FiniteWatch(["the loss"])
-    watch._first = torch.tensor([-1])
-    watch._first.masked_fill_(torch.tensor([True]), 7)  # as noted on the device in step 7
-    with pytest.raises(ValueError, match="the loss is not finite in step 7"):
-        watch.check()
-    watch.check()
-    watch.watch(8, torch.zeros(1))
