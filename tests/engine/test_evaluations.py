@@ -1,9 +1,11 @@
 """The engine within a step, for methods that evaluate the losses several times."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
-from two_heads import TwoHeads, flat_grad, task_gradients
+from two_heads import TwoHeads, flat_grad, losses_and_features, task_gradients
 
 import recon
 
@@ -63,3 +65,22 @@ def test_own_parameters_are_those_of_head_and_branches(x: Tensor) -> None:
     for task, head in net.heads.items():
         expected = {*head.parameters(), *backbone.branch_parameters(task)}
         assert set(engine.own_parameters(head(features[task]).sum())) == expected
+
+
+def test_the_features_of_an_evaluation_stay_with_its_losses(x: Tensor) -> None:
+    class First(recon.methods.MGDA):
+        """Takes the gradients of the first of two evaluations."""
+
+        def step(self, engine: Any, closure: Any, optimizer: torch.optim.Optimizer) -> Any:
+            optimizer.zero_grad()
+            first = closure()
+            closure(2 * x)
+            return engine.backward(first)
+
+    net = TwoHeads()
+    losses, features = losses_and_features(net, x)
+    recon.backward(losses, net.backbone, recon.methods.MGDA(), at="representation", representation=features)
+    expected = flat_grad(net)
+    engine = recon.Engine(net.backbone, ["a", "b"], First(), at="representation")
+    engine.step(lambda batch=x: losses_and_features(net, batch), torch.optim.SGD(net.parameters(), lr=0.1))
+    torch.testing.assert_close(flat_grad(net), expected)
