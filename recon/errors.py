@@ -1,4 +1,4 @@
-"""Errors for names that do not exist, which suggest the nearest."""
+"""Errors for unknown names, which suggest the nearest name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,13 +8,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     """Build the error for a name that is not among the known ones.
 
     Args:
-        kind: What the name stands for, e.g. ``"layer"``.
+        kind: The kind of thing that the name stands for, e.g. ``"layer"``.
         name: The name that was given.
         known: The names that exist.
-        where: Where it was looked for, e.g. ``"ResNet"``; left out of the message when empty.
+        where: The place that was searched, e.g. ``"ResNet"``; left out of the message when empty.
+
+    Example:
+        >>> unknown_name("layer", "layer1.0.con1", ["layer1.0.conv1", "fc"], where="ResNet")
+        ValueError("unknown layer 'layer1.0.con1' in ResNet; nearest: 'layer1.0.conv1'")
     """
     known = list(known)
-    # Names with a prefix too many or too few ("backbone.conv1") are common, and difflib's ratio alone misses them.
+    # Names with an extra or missing prefix ("backbone.conv1") are common, and difflib's ratio alone
+    # misses them.
     parts = [other for other in known if other and (other in name or name in other)]
     nearest = get_close_matches(name, known, n=3) or parts[:3]
     place = f" in {where}" if where else ""

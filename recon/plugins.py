@@ -1,4 +1,4 @@
-"""Code that is imported when it is first asked for: optional packages, and modules of the user's own."""
+"""Code that is imported on demand: optional packages, and the user's own modules."""
 
 import os
 import sys
@@ -8,22 +8,26 @@ from importlib import import_module
 
 
 class PackageMissingError(ImportError, ValueError):
-    """An optional package is not installed; a ValueError too, because the command line says these in one line."""
+    """An optional package is not installed.
+
+    It is a ValueError too, because the command line prints these in one line.
+    """
 
 
 @contextmanager
 def needs(package: str, extra: str) -> Iterator[None]:
     """Run imports of an optional package.
 
-    >>> with needs("h5py", extra="data"):
-    ...     import h5py
-
     Args:
         package: The package.
-        extra: The extra of `setup.cfg` that has it.
+        extra: The extra of ``setup.cfg`` that installs it.
 
     Raises:
-        PackageMissingError: It is not installed.
+        PackageMissingError: The package is not installed.
+
+    Example:
+        >>> with needs("h5py", extra="data"):
+        ...     import h5py
     """
     try:
         yield
@@ -34,10 +38,14 @@ def needs(package: str, extra: str) -> Iterator[None]:
 
 
 def import_by_name(name: str) -> None:
-    """Import a module of the user's own, such as one that registers methods.
+    """Import a user's own module, such as one that registers methods.
+
+    Args:
+        name: Name of the module.
 
     Raises:
-        ValueError: There is no such module, a module that it imports is missing, or it raises an error of its own.
+        ValueError: There is no such module, a module that it imports is missing, or it raises an
+            error of its own.
     """
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"cannot import {name!r}; give a module's name, as after Python's import")
@@ -52,14 +60,14 @@ def import_by_name(name: str) -> None:
 
 
 def append_working_folder() -> None:
-    """Let modules of the working folder be imported, when nothing else is of that name."""
+    """Make modules of the working folder importable, after all others of the same name."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Have the processes that begin in this context look for modules where this one does, not in their folder first."""
+    """Keep the working folder off the module search path of child processes in this context."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

@@ -1,4 +1,7 @@
-"""How far some work is: a bar on a terminal, a line a minute elsewhere, where a bar would be drawn again and again."""
+"""Progress of long work: a bar on a terminal, one line per minute elsewhere.
+
+A bar would be drawn again and again in a file.
+"""
 
 import sys
 import time
@@ -10,19 +13,23 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 SILENCE = 60.0
-"""Seconds without a line after which what is done is worth one."""
+"""Seconds without a line after which progress is worth one."""
 
 DELAY = 1.0
-"""Seconds that work takes before it is worth a bar."""
+"""Seconds of work before a bar appears."""
 
 
 class Advance:
-    """Tells on standard error how far some work is. Use as a context.
+    """Reports progress on standard error; a context manager.
 
     Args:
         what: The work, in a word or two.
-        unit: What is counted, in the singular.
-        done: How many were done before.
+        unit: The unit that is counted, in the singular.
+        done: The number of units done before.
+
+    Example:
+        >>> with Advance("search", unit="step") as advance:
+        ...     advance.reach(5, total=10)
     """
 
     def __init__(self, what: str, unit: str, done: int = 0) -> None:
@@ -42,7 +49,7 @@ class Advance:
             self._bar.close()
 
     def reach(self, done: int, total: int) -> None:
-        """So many of all are done, those before included."""
+        """Report that ``done`` of ``total`` units are done, earlier ones included."""
         if self._bar is not None:
             self._bar.total = total
             self._bar.update(done - self._bar.n)
@@ -53,7 +60,12 @@ class Advance:
 
 
 def counted(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
-    """The items one after the other, while an :class:`Advance` tells how many the caller is done with."""
+    """Yield the items one after another, and report how many the caller has finished.
+
+    Example:
+        >>> [item.upper() for item in counted(["a", "b"], what="letters", unit="letter")]
+        ['A', 'B']
+    """
     with Advance(what, unit) as advance:
         for done, item in enumerate(items, 1):
             yield item
@@ -61,9 +73,10 @@ def counted(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds.
+    """Format seconds as minutes and seconds.
 
-    >>> clock(61.5)
-    '1:01'
+    Example:
+        >>> clock(61.5)
+        '1:01'
     """
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,4 +1,7 @@
-"""Where the tasks fight: streaming statistics of a search, the conflict map they make, and the layers it selects."""
+"""Conflict between tasks: statistics of a search, the conflict map, and the layers that it selects.
+
+It imports gradients and tasks.
+"""
 
 from recon.conflict.analyzer import ConflictAnalyzer
 from recon.conflict.comparison import MapComparison, compare

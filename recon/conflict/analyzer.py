@@ -1,11 +1,13 @@
-"""The conflict analyzer: streaming statistics of the cosines between task gradients, on the device they are born on.
+"""The conflict analyzer: streaming statistics of the cosines between task gradients.
 
-A step's per-layer Gramians hold all that is needed: with g_i the gradient of task i in one layer,
+The Gramians of a step hold all that the statistics need. With g_i the gradient of task i in one
+layer,
 
     cosine(i, j) = <g_i, g_j> / sqrt(<g_i, g_i> <g_j, g_j>)
 
-A pair with a zero, missing or non-finite gradient has no cosine and is not counted. An observation costs about twenty
-small kernels and no transfer to the host; the statistics leave the device when a map or a checkpoint is made of them.
+A pair with a zero, missing or non-finite gradient has no cosine and is not counted. An observation
+costs about twenty small kernels on the gradients' device and no transfer to the host. Statistics
+leave the device when a map or a checkpoint is made of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,28 +28,36 @@ from recon.version import __version__
 
 
 class ConflictAnalyzer:
-    """Watches the task gradients of the shared layers in training, and makes a conflict map of what it saw.
+    """Observes the task gradients of shared layers in training, and makes a conflict map of them.
 
-    Example:
-        >>> from torch import nn
-        >>> backbone = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-        >>> analyzer = ConflictAnalyzer(backbone, tasks=["seg", "depth"])
-        >>> analyzer.layers
-        ('0', '2')
+    Frozen layers are not observed. Layers that thaw while the engine trains are observed from then
+    on.
 
     Args:
-        shared: The module that the tasks share, or several, as :class:`recon.Engine` takes them; its layers are those
-            of `recon.gradients.shared_layers`.
+        shared: The module that the tasks share, or several, as :class:`recon.Engine` takes them.
+            Its layers are those of ``recon.gradients.shared_layers``.
         tasks: The names of the K >= 2 tasks, in the order of the Gramians' rows.
         every: Observe each ``every``-th step, the first included.
-
-    Layers that are frozen are not observed; those that thaw while the engine trains are, from then on.
 
     Attributes:
         tasks: The task names.
 
     Raises:
-        ValueError: Fewer than two tasks, a task name that is not allowed, no parameters, or ``every`` below 1.
+        ValueError: Fewer than two tasks, a task name that is not allowed, no parameters, or
+            ``every`` below 1.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> import recon
+        >>> backbone = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+        >>> analyzer = recon.ConflictAnalyzer(backbone, tasks=["seg", "depth"])
+        >>> output = backbone(torch.ones(1, 2)).sum()
+        >>> losses = {"seg": output, "depth": -2 * output}  # opposed in every layer
+        >>> engine = recon.Engine(backbone, ["seg", "depth"], method="joint", analyzer=analyzer)
+        >>> _ = engine.backward(losses)
+        >>> analyzer.conflict_map().scores(severity=-0.1)
+        {'0': 1, '2': 1}
     """
 
     def __init__(self, shared: Shared, tasks: Sequence[str], every: int = 1) -> None:
@@ -77,7 +87,7 @@ class ConflictAnalyzer:
 
     @property
     def observed_steps(self) -> int:
-        """How many steps have been observed."""
+        """The number of observed steps."""
         return self._observed_steps
 
     def __repr__(self) -> str:
@@ -93,9 +103,10 @@ class ConflictAnalyzer:
         self._statistics = CosineStatistics(len(self.layers), len(self.tasks))
 
     def follow(self, shared: nn.Module) -> None:
-        """Learn which layers the Gramians to come are of: the trainable ones of the shared part.
+        """Record which layers of the shared part are trained, for the Gramians to come.
 
-        Layers that have thawed since are observed from now on; those that have frozen keep what was seen of them.
+        Layers that have thawed since the last call are observed from now on. Layers that have
+        frozen keep their statistics.
 
         Raises:
             ValueError: The analyzer was made for another network.
@@ -105,17 +116,17 @@ class ConflictAnalyzer:
         self._make_room(before)
 
     def _make_room(self, before: Sequence[str]) -> None:
-        """Statistics of the layers that there are now, from those of the layers before."""
+        """Extend the statistics of the layers before to the layers of now."""
         if self.layers != tuple(before):
             self._statistics.make_room(len(self.layers), [self.layers.index(name) for name in before])
 
     def observes(self) -> bool:
-        """Count a step, and return whether it is one to observe."""
+        """Count a step, and return whether it is to be observed."""
         self._steps += 1
         return (self._steps - 1) % self.every == 0
 
     def retract(self) -> None:
-        """Uncount the step that has begun: it was refused, and another takes its place."""
+        """Uncount the present step, which was refused and will be repeated."""
         self._steps -= 1
 
     @torch.no_grad()
@@ -123,9 +134,9 @@ class ConflictAnalyzer:
         """Add the Gramians of one step to the statistics, which move to their device.
 
         Args:
-            layer_gramians: (L, K, K), real inner products of the task gradients in each of `layers`, or of those that
-                :meth:`follow` found trainable; any device and precision. A zero on the diagonal is a gradient that is
-                zero or missing.
+            layer_gramians: (L, K, K), real inner products of the task gradients in each of
+                ``layers``, or in each layer that :meth:`follow` found trainable; any device and
+                precision. A zero on the diagonal means that the gradient is zero or missing.
         """
         expected = (len(self._followed.trained), len(self.tasks), len(self.tasks))
         if layer_gramians.shape != expected:
@@ -140,12 +151,20 @@ class ConflictAnalyzer:
 
         Args:
             network: The network's name; its class by default.
-            **provenance: What else to keep with the map: ``dataset``, ``seed``, ... Text, numbers, lists, dictionaries.
+            **provenance: Additional provenance to keep with the map, such as ``dataset`` or
+                ``seed``: text, numbers, lists, dictionaries.
 
         Raises:
             RuntimeError: No step has been observed.
-            ValueError: A provenance key that the analyzer fills in itself.
-            TypeError: A provenance value that JSON cannot hold.
+            ValueError: The analyzer itself fills in this provenance key.
+            TypeError: JSON cannot hold a provenance value.
+
+        Example:
+            >>> import torch
+            >>> analyzer = ConflictAnalyzer(torch.nn.Linear(2, 2), tasks=["seg", "depth"])
+            >>> analyzer.observe(torch.tensor([[[1.0, -0.5], [-0.5, 1.0]]]))  # cosine -0.5
+            >>> analyzer.conflict_map(dataset="NYUv2")
+            MeasuredMap(Linear: 1 layers, tasks seg, depth, 1 observed steps)
         """
         if not self._observed_steps:
             raise RuntimeError("no step observed, so no conflict map; pass the analyzer to the engine and train first")
@@ -164,14 +183,14 @@ class ConflictAnalyzer:
             self.parameters,
             self.tasks,
             statistics["histogram"].to("cpu", torch.int64, copy=True),
-            # Rounding takes parallel gradients beyond 1, and their mean must not follow.
+            # Rounding takes cosines of parallel gradients beyond 1; their mean must not be.
             (statistics["cosine_sums"] / statistics["histogram"].sum(dim=2)).clamp(-1, 1),
             statistics["norm_sums"] / statistics["norm_counts"],
             {"network": network or self.network, **provenance, **measured},
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the statistics, on the CPU, with the names they belong to: tensors, numbers and lists of names."""
+        """Return the statistics on the CPU, by name: tensors, numbers and lists of names."""
         return {
             "layers": list(self.layers),
             "tasks": list(self.tasks),
@@ -182,10 +201,11 @@ class ConflictAnalyzer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`.
+        """Continue from a ``state_dict``.
 
         Raises:
-            ValueError: The state is of other layers, tasks or ``every``, or its tensors do not fit them.
+            ValueError: The state has other layers, tasks or ``every``, or its tensors do not fit
+                them.
         """
         missing = {"layers", "tasks", "every", "steps", "observed_steps", *self._statistics.tensors} - state.keys()
         if missing:
@@ -202,7 +222,7 @@ class ConflictAnalyzer:
         self._observed_steps = state["observed_steps"]
 
     def _of_all_layers(self, gramians: Tensor) -> Tensor:
-        """Gramians of the layers that are trained now as those of all, zero where a layer is frozen."""
+        """Gramians of all layers from those of the trained layers; zero where a layer is frozen."""
         if self._followed.trained == self.layers:
             return gramians
         every = gramians.new_zeros(len(self.layers), *gramians.shape[1:])

@@ -1,4 +1,4 @@
-"""Two conflict maps compared."""
+"""The agreement of two conflict maps."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,25 @@ from recon.conflict.severity import first_severity
 
 @dataclass(frozen=True)
 class MapComparison:
-    """How far two maps agree on where the conflict is.
+    """The agreement of two maps on the layers that conflict.
 
     Attributes:
         severities: The severity at which each map was asked.
-        spearman: Rank correlation of the scores over the common layers; NaN where a map scores them all the same.
-        k: How many top layers of each map were compared.
+        spearman: Rank correlation of the scores over the common layers; NaN if all scores of a map
+            are equal.
+        k: The number of top layers of each map that were compared.
         common: The layers in both maps, in the order of the first.
         top_common: The layers in the top k of both, in the order of the first's ranking.
         top_only_first, top_only_second: The layers in the top k of one map and not of the other.
         only_first, only_second: The layers that the other map does not have.
+
+    Example:
+        >>> nyuv2 = ConflictMap.load("nyuv2-mtan")
+        >>> print(compare(nyuv2, nyuv2, severity=None, k=15))
+        severity              -0.02
+        common layers         72
+        Spearman of scores    1.000
+        common to the top 15  15
     """
 
     severities: tuple[float, float]
@@ -48,18 +57,24 @@ class MapComparison:
 
 
 def compare(first: ConflictMap, second: ConflictMap, severity: float | None, k: int) -> MapComparison:
-    """Return how far two maps agree.
+    """Compare the scores and the top layers of two maps.
 
     Args:
         first: A map.
-        second: Another; they need not have all layers in common.
-        severity: The severity at which both are asked. None asks an imported map at its own, and a measured map at
-            that of the imported one beside it.
-        k: How many top layers of each to compare.
+        second: Another map; some layers may be in one map only.
+        severity: The severity at which both maps are asked. None asks an imported map at its own
+            severity, and a measured map at that of the imported one beside it.
+        k: The number of top layers of each map to compare.
 
     Raises:
-        ValueError: The maps have fewer than two layers in common; no severity for two measured maps; a severity that
-            an imported map does not know; k larger than a map.
+        ValueError: The maps have fewer than two layers in common; two measured maps come without a
+            severity; an imported map does not know the severity; or k is larger than a map.
+
+    Example:
+        >>> first = ConflictMap.load("multi-fashion-mnist-resnet18")
+        >>> comparison = compare(first, first, severity=None, k=3)
+        >>> comparison.top_common
+        ('bn1', 'layer1.0.bn1', 'layer1.1.bn1')
     """
     common = _shared(first.layers, second.layers)
     if len(common) < 2:

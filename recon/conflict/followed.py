@@ -9,7 +9,7 @@ from recon.gradients.layers import all_layers, network_name, shared_layers
 
 
 class FollowedLayers:
-    """The layers of a shared part that have been trained so far, among all that it has.
+    """The layers of a shared part that have been trained so far.
 
     Args:
         shared: The module that the tasks share.
@@ -29,7 +29,7 @@ class FollowedLayers:
         self.trained = tuple(self.parameters)
 
     def update(self, shared: nn.Module) -> None:
-        """Look again which layers are trained.
+        """Find again which layers are trained.
 
         Raises:
             ValueError: The module has other layers.

@@ -11,7 +11,15 @@ from recon.files.reading import NUMBER, require, require_count
 
 
 class ImportedMap(ConflictMap, kind="imported"):
-    """A published map: the scores at one severity, and nothing else."""
+    """A published map: the scores at one severity, without the number of observations.
+
+    Example:
+        >>> cmap = ConflictMap.load("multi-fashion-mnist-resnet18")
+        >>> cmap
+        ImportedMap(multi-fashion-mnist-resnet18: 41 layers, severity -0.1)
+        >>> cmap.top(2, severity=-0.1)
+        ['bn1', 'layer1.0.bn1']
+    """
 
     severity: float
 
@@ -39,7 +47,7 @@ class ImportedMap(ConflictMap, kind="imported"):
 
     @property
     def severity_is_assumed(self) -> bool:
-        """Whether nobody said at which severity the scores were counted."""
+        """Whether the severity of the scores is assumed, because it was not given."""
         return self.provenance.get("severity") == ASSUMED
 
     def __repr__(self) -> str:

@@ -22,9 +22,21 @@ class MeasuredMap(ConflictMap, kind="measured"):
 
     Attributes:
         pairs: The P task pairs, in the order of ``itertools.combinations(tasks, 2)``.
-        histogram: (L, P, 200) int64, the observed steps by cosine, see `BIN_EDGES`.
+        histogram: (L, P, 200) int64, the observed steps by cosine, see ``BIN_EDGES``.
         mean_cosine: (L, P) float64, NaN where a pair was never observed.
-        gradient_norms: (L, K) float64, mean norm of each task's gradient over the steps in which it had one, else NaN.
+        gradient_norms: (L, K) float64, the mean norm of each task's gradient over the steps in
+            which it had one, else NaN.
+
+    Example:
+        >>> import torch
+        >>> from recon import ConflictAnalyzer
+        >>> analyzer = ConflictAnalyzer(torch.nn.Linear(2, 2), tasks=["seg", "depth"])
+        >>> analyzer.observe(torch.tensor([[[1.0, -0.5], [-0.5, 1.0]]]))  # cosine -0.5
+        >>> cmap = analyzer.conflict_map()
+        >>> cmap.scores(severity=-0.49), cmap.scores(severity=-0.5)
+        ({'Linear': 1}, {'Linear': 0})
+        >>> cmap.layer_cosines
+        {'Linear': -0.5}
     """
 
     def __init__(
@@ -48,7 +60,10 @@ class MeasuredMap(ConflictMap, kind="measured"):
 
     @property
     def observations(self) -> dict[str, int]:
-        """The number of observed (step, pair) of each layer; a pair with a zero gradient in that layer is not one."""
+        """The number of observed (step, pair) of each layer.
+
+        A pair with a zero gradient in that layer is not observed.
+        """
         return dict(zip(self.layers, self.histogram.sum(dim=(1, 2)).tolist(), strict=True))
 
     @property
@@ -131,7 +146,10 @@ def _read_pairs(layer: dict[str, Any], tasks: int, where: str) -> Pairs:
 
 
 def _check_observations(pairs: Pairs, provenance: dict[str, Any], where: str) -> None:
-    """Raise if a pair was observed in more steps than there were; a map need not say how many there were."""
+    """Raise a ValueError if a pair was observed in more steps than the provenance states.
+
+    A map without that number passes.
+    """
     steps = provenance.get("observed_steps")
     if steps is None:
         return

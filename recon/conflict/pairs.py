@@ -1,16 +1,19 @@
 """The cosine histograms of one layer as JSON: readable for few task pairs, packed for many.
 
-128 tasks are 8,128 pairs a layer. Written out, they would be 390 MB for 41 layers. Readable, a list of pairs:
+128 tasks have 8,128 pairs in each layer. Written out for 41 layers, they would be 390 MB.
+
+The readable form is a list of pairs:
 
     [{"mean_cosine": null if never observed, "first_bin": i,
-      "counts": [of the bin i/100 <= cosine < (i+1)/100, and those above it]}]
+      "counts": [of the bin i/100 <= cosine < (i+1)/100, and of the bins above it]}]
 
-Packed, with all pairs of the layer in each base64 text, numbers little-endian:
+The packed form holds all pairs of the layer in each base64 text, numbers little-endian:
 
     {"mean_cosines": float64, NaN if never observed,
-     "filled": zlib of one bit a bin, 200 a pair, the highest bit of a byte first: whether it counted anything,
-     "counts": zlib of the counts of those bins, in this order,
-     "bytes": how many a count has: 1, 2, 4 or 8}
+     "filled": zlib of one bit per bin, 200 per pair, the highest bit of a byte first,
+               set where the bin counted anything,
+     "counts": zlib of the counts of the filled bins, in this order,
+     "bytes": the size of a count: 1, 2, 4 or 8}
 """
 
 import math
@@ -26,20 +29,20 @@ from recon.conflict.severity import BINS
 from recon.files.reading import NUMBER, require, require_count
 
 READABLE_PAIRS = 45
-"""The largest number of pairs that is written out, that of ten tasks."""
+"""The largest number of pairs that is written out: that of ten tasks."""
 
 _MOST = 2**53
-"""More observations than a search can make of a layer, and few enough that no sum of them overflows."""
+"""More observations of a layer than a search can make, and few enough that sums stay exact."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a layer's pairs were observed to do.
+    """The observations of a layer's pairs.
 
     Attributes:
         mean_cosines: (P,) float64, NaN where a pair was never observed.
-        filled: Positions in the flattened (P, 200) histogram of the bins that counted anything.
-        counts: Their counts, int64.
+        filled: Positions of the bins that counted anything, in the flattened (P, 200) histogram.
+        counts: Counts of these bins, int64.
     """
 
     mean_cosines: NDArray[np.float64]
@@ -48,16 +51,16 @@ class Pairs:
 
     @classmethod
     def of(cls, mean_cosines: NDArray[np.float64], histogram: NDArray[np.int64]) -> "Pairs":
-        """Take the mean cosines (P,) and the histograms (P, 200)."""
+        """Make pairs from their mean cosines (P,) and histograms (P, 200)."""
         filled = np.flatnonzero(histogram)
         return cls(mean_cosines, filled, histogram.reshape(-1)[filled])
 
     @classmethod
     def read(cls, record: list[Any] | dict[str, Any], number: int, where: str) -> "Pairs":
-        """Read what `record` returned for ``number`` pairs.
+        """Read the ``record`` of ``number`` pairs.
 
         Raises:
-            ValueError: It is not such a record, or its values cannot be true together.
+            ValueError: It is not such a record, or its values contradict each other.
         """
         pairs = _unpacked(record, number, where) if isinstance(record, dict) else _read(record, number, where)
         pairs._check(where)
@@ -65,11 +68,11 @@ class Pairs:
 
     @property
     def observations(self) -> NDArray[np.int64]:
-        """(P,), how often each pair was observed."""
+        """The number of observations of each pair, (P,)."""
         return self._sums(self.counts)
 
     def record(self) -> list[dict[str, Any]] | dict[str, Any]:
-        """Return what the file holds of the pairs."""
+        """Return the content of the file for these pairs."""
         return self._written_out() if len(self.mean_cosines) <= READABLE_PAIRS else self._packed()
 
     def _written_out(self) -> list[dict[str, Any]]:
@@ -89,7 +92,7 @@ class Pairs:
         }
 
     def _sums(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(P,), the sum of each pair's own of the values of the filled bins."""
+        """The sum over each pair's values of the filled bins, (P,)."""
         ends = np.searchsorted(self.filled, np.arange(len(self.mean_cosines) + 1) * BINS)
         return np.diff(np.concatenate(([0], np.cumsum(values)))[ends])
 
@@ -99,7 +102,8 @@ class Pairs:
         means, observations = self.mean_cosines, self.observations
         observed = observations > 0
         possible = np.where(observed, np.abs(means) <= 1, np.isnan(means))
-        # A bin is a hundredth wide; one more each way is for what rounding puts beyond -1 and 1, into the outermost.
+        # A bin is a hundredth wide. The outermost bins get one more each way, because rounding puts
+        # cosines beyond -1 and 1 there.
         beyond_edges = 100 * np.where(possible, means, 0) * observations - self._sums(
             self.counts * (self.filled % BINS - 100)
         )
@@ -175,7 +179,7 @@ def _bytes(record: dict[str, Any], key: str, where: str) -> bytes:
 
 
 def _decompressed(record: dict[str, Any], key: str, size: int, where: str) -> bytes:
-    """Return what must be ``size`` bytes; of more, no more than one is ever made."""
+    """Return a value that must have ``size`` bytes, decompressing at most one byte more."""
     decompressor = zlib.decompressobj()
     try:
         content = decompressor.decompress(_bytes(record, key, where), size + 1)

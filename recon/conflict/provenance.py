@@ -1,4 +1,4 @@
-"""Provenance: where a conflict map came from, as JSON can hold it."""
+"""Provenance: the origin of a conflict map, as JSON can hold it."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 ASSUMED = "assumed"
-"""Stands under ``severity`` when neither a ranking nor the user said at which severity its scores were counted."""
+"""The ``severity`` of scores whose severity neither a ranking nor the user stated."""
 
 
 def now() -> str:
@@ -15,7 +15,7 @@ def now() -> str:
 
 
 def as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return provenance as it will be read back, or raise now rather than when the map is saved."""
+    """Return provenance as it will be read back; raise now rather than when the map is saved."""
     read_back = {}
     for key, value in provenance.items():
         try:

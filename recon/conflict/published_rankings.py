@@ -1,4 +1,4 @@
-"""The layer rankings published with the paper, which can be given by name wherever a map's file can."""
+"""The layer rankings published with the paper; their names stand wherever a map's file can."""
 
 from os import PathLike
 from pathlib import Path
@@ -11,19 +11,24 @@ _FOLDER = Path(__file__).parent / "published"
 def published_rankings() -> list[str]:
     """Return the names of the rankings that were published with the paper.
 
-    >>> published_rankings()
-    ['cityscapes-segnet', 'multi-fashion-mnist-resnet18', 'nyuv2-mtan']
+    Example:
+        >>> published_rankings()
+        ['cityscapes-segnet', 'multi-fashion-mnist-resnet18', 'nyuv2-mtan']
     """
     return sorted(path.stem for path in _FOLDER.glob("*.json"))
 
 
 def map_file(path: str | PathLike[str]) -> Path:
-    """Return the file of a map that is given by its path, or of a published ranking that is given by its name.
+    """Return the file of a map, given by its path or by the name of a published ranking.
 
     A file of that name comes first; a folder of that name does not count.
 
     Raises:
-        FileNotFoundError: It is neither.
+        FileNotFoundError: There is neither.
+
+    Example:
+        >>> map_file("nyuv2-mtan").name
+        'nyuv2-mtan.json'
     """
     given = Path(path)
     if given.exists() and not given.is_dir():

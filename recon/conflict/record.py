@@ -1,16 +1,16 @@
-"""The JSON file of a conflict map: one layer a line, with a checksum.
+"""The JSON file of a conflict map: one layer per line, with a checksum.
 
     {"format": "recon-conflict-map", "version": 2,
-     "provenance": {"network", "steps", "observed_steps", "every", "recon", "torch", "created", ...},
+     "provenance": {"network", "steps", "observed_steps", "every", "recon", "torch", ...},
      "kind": "measured",
      "tasks": [K names],
-     "checksum": see `recon.files.checksum`,
+     "checksum": see ``recon.files.checksum``,
      "layers": [{"name", "parameters",
                  "gradient_norms": [K means; null where the task had no gradient],
-                 "pairs": see `recon.conflict.pairs`}]}
+                 "pairs": see ``recon.conflict.pairs``}]}
 
-    {"format": "recon-conflict-map", "version": 2, "provenance": {"source", ...}, "kind": "imported",
-     "severity": S, "checksum", "layers": [{"name", "score"}]}
+    {"format": "recon-conflict-map", "version": 2, "provenance": {"source", ...},
+     "kind": "imported", "severity": S, "checksum", "layers": [{"name", "score"}]}
 
 Measured layers stand in forward order, imported layers in the order of the file they came from.
 Pairs stand in the order of ``itertools.combinations(tasks, 2)``. The outermost bins include the
@@ -31,7 +31,7 @@ VERSION = 2
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a map's record atomically, with format, version and checksum, one layer a line."""
+    """Write a map's record atomically, with format, version and checksum, one layer per line."""
     head = {"format": FORMAT, "version": VERSION, **record}
     head[KEY] = checksum(head)
     layers = head.pop("layers")
@@ -62,7 +62,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def check_sealed(record: dict[str, Any]) -> None:
-    """Raise a ValueError if the checksum is wrong, or missing from a record of version 2 or later."""
+    """Raise a ValueError if the checksum is wrong, or if version 2 or later has none."""
     if not check_seal(record) and record["version"] > 1:
         raise ValueError(f"the map has no {KEY!r}")
 

@@ -1,29 +1,36 @@
-"""Layers selected without a conflict map: the controls that a selection by conflict is held against."""
+"""Layers selected without a conflict map, as controls of a selection by conflict."""
 
 from collections.abc import Collection, Sequence
 from random import Random
 
 DEFAULT_TOP = 25
-"""How many layers the paper's first experiment branches, used where no number is asked for."""
+"""The number of layers that the paper's first experiment branches, the default everywhere."""
 
 
 def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
-    """Raise unless ``k`` of the layers can be selected."""
+    """Raise a ValueError unless ``k`` of the layers can be selected."""
     if not 1 <= k <= len(layers):
         raise ValueError(f"k={k} layers of {len(layers)}; give a number from 1 to {len(layers)}")
 
 
 def random_layers(layers: Sequence[str], k: int, seed: int, other_than: Collection[str] = ()) -> list[str]:
-    """Return ``k`` of the layers, each set equally likely, in forward order; the same ones for the same seed.
+    """Return ``k`` of the layers at random, in forward order.
+
+    Each set is equally likely, and the same seed gives the same set.
 
     Args:
         layers: The layers to draw from.
-        k: How many to draw.
+        k: The number of layers to draw.
         seed: Seed of the drawing.
-        other_than: A set of layers that is no control of itself: when it is drawn, another one is drawn instead.
+        other_than: A set of layers that is no control of itself; if it is drawn, another set is
+            drawn instead.
 
     Raises:
         ValueError: ``k`` is out of range, or there is no other set.
+
+    Example:
+        >>> random_layers(["conv1", "conv2", "conv3", "fc"], k=2, seed=0)
+        ['conv2', 'fc']
     """
     check_number_of_layers(k, layers)
     if k == len(layers) and set(layers) == set(other_than):
@@ -36,12 +43,22 @@ def random_layers(layers: Sequence[str], k: int, seed: int, other_than: Collecti
 
 
 def first_layers(layers: Sequence[str], k: int) -> list[str]:
-    """Return the ``k`` layers that come first in forward order."""
+    """Return the ``k`` layers that come first in forward order.
+
+    Example:
+        >>> first_layers(["conv1", "conv2", "fc"], k=2)
+        ['conv1', 'conv2']
+    """
     check_number_of_layers(k, layers)
     return list(layers[:k])
 
 
 def last_layers(layers: Sequence[str], k: int) -> list[str]:
-    """Return the ``k`` layers that come last in forward order."""
+    """Return the ``k`` layers that come last in forward order.
+
+    Example:
+        >>> last_layers(["conv1", "conv2", "fc"], k=2)
+        ['conv2', 'fc']
+    """
     check_number_of_layers(k, layers)
     return list(layers[-k:])

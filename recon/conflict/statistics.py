@@ -1,4 +1,4 @@
-"""Sums over the observed steps: of cosines, their histogram, and gradient norms, on the device where these are born."""
+"""Sums over the observed steps, on the Gramians' device: cosines, histograms, gradient norms."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -9,27 +9,29 @@ from torch import Tensor
 
 from recon.conflict.severity import BIN_EDGES, BINS
 
-# Squared norms from here up (infinity, overflow of a product of two) and NaN count as a missing gradient.
+# Squared norms from this value up and NaN count as a missing gradient; products of two of them
+# would overflow.
 LARGEST_SQUARE = 1e150
 
-# The histogram of 128 tasks has 8,128 pairs x 200 bins a layer; no run has 2^31 steps.
+# The histogram of 128 tasks has 8,128 pairs x 200 bins per layer; no run has 2^31 steps.
 _COUNTS = torch.int32
 
 
 class CosineStatistics:
-    """What is summed of L layers and K tasks.
+    """The sums for L layers and K tasks.
 
     Args:
         layers: L.
         tasks: K.
 
     Attributes:
-        tensors: By name: ``histogram`` (L, P, 200), ``cosine_sums`` (L, P), ``norm_sums`` and ``norm_counts`` (L, K).
+        tensors: By name: ``histogram`` (L, P, 200), ``cosine_sums`` (L, P), ``norm_sums`` and
+            ``norm_counts`` (L, K).
     """
 
     def __init__(self, layers: int, tasks: int) -> None:
         pairs = list(combinations(range(tasks), 2))
-        # Made on the host: i / 100 on a GPU is a multiplication by a reciprocal there, and off the grid by an ulp.
+        # Made on the host: for i / 100 a GPU multiplies by a reciprocal, an ulp off the grid.
         self._edges = torch.tensor(BIN_EDGES[1:-1], dtype=torch.float64)
         self._first, self._second = torch.tensor(pairs).T.contiguous()
         self._inner = self._first * tasks + self._second
@@ -47,24 +49,25 @@ class CosineStatistics:
         squares = torch.where(squares < LARGEST_SQUARE, squares, 0.0)
         self._add_norms(squares)
         products = squares.index_select(1, self._first) * squares.index_select(1, self._second)
-        # One root of the product: exact for every rational cosine, which a product of two rounded roots is not.
+        # One root of the product is exact for every rational cosine; a product of two rounded roots
+        # is not.
         self._add_cosines(gramians.flatten(1).index_select(1, self._inner) / products.sqrt())
 
     def make_room(self, layers: int, places: Sequence[int]) -> None:
-        """Become the sums of more layers, of which these are at the given places."""
+        """Extend the sums to more layers; the present layers move to the given places."""
         for name, tensor in self.tensors.items():
             self.tensors[name] = tensor.new_zeros(layers, *tensor.shape[1:])
             self.tensors[name][list(places)] = tensor
 
     def on_host(self) -> dict[str, Tensor]:
-        """Copies of the tensors on the host."""
+        """Return copies of the tensors on the host."""
         return {name: tensor.to("cpu", copy=True) for name, tensor in self.tensors.items()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from such copies.
+        """Continue from such copies.
 
         Raises:
-            ValueError: One has another shape.
+            ValueError: A tensor has another shape.
         """
         for name, own in self.tensors.items():
             if state[name].shape != own.shape:

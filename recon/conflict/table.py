@@ -35,7 +35,7 @@ def describe(cmap: ConflictMap, severity: float | None = None) -> str:
 
     severity = first_severity((severity, cmap.severity), cmap)
     columns = _columns(cmap, severity)
-    # The titles are a row among the others: tabulate would pad headers.
+    # Titles are an ordinary row, because tabulate pads headers.
     rows = [list(columns), *zip(*columns.values(), strict=True)]
     alignment = [_ALIGNMENT.get(title, "right") for title in columns]
     table = tabulate(rows, tablefmt="plain", colalign=alignment, disable_numparse=True)

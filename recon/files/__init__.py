@@ -1,1 +1,1 @@
-"""Files that matter: written whole, sealed, and read with suspicion; imports nothing of Recon."""
+"""Whole and unaltered files: writing, checksums and reading; imports nothing of Recon."""

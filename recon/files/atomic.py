@@ -1,4 +1,4 @@
-"""Files that matter are written whole or not at all."""
+"""Atomic writes: a file is written whole or not at all."""
 
 import errno
 import json
@@ -20,10 +20,19 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path to write to, beside ``path`` (whose folder is made), that takes its place once it is written.
+    """Give a path to write to, which replaces ``path`` when the ``with`` block ends.
 
-    After a crash at any moment ``path`` holds the old content or the new, never a part. The file to write to is new and
-    of a name that nobody can foresee: where others may write too, a link laid in wait would send the content elsewhere.
+    The new file lies beside ``path``, whose folder is made. After a crash at any moment ``path``
+    holds the old content or the new, never a part. The name of the new file cannot be foreseen:
+    where others may write too, a prepared link would send the content elsewhere.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with atomic_path(Path(folder) / "notes.txt") as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     (Path(folder) / "notes.txt").read_text()
+        'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
@@ -40,7 +49,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, below: str = "") -> None:
-    """Remove what killed processes have left half-written in a folder, or in those below it: ``*/``, ``**/``."""
+    """Remove the half-written files of killed processes in a folder.
+
+    Args:
+        folder: The folder.
+        below: ``"*/"`` for the folders in it, ``"**/"`` for all folders below it.
+    """
     for path in folder.glob(f"{below}.*.tmp"):
         if _LEFTOVER.fullmatch(path.name) and _abandoned(path):
             path.unlink(missing_ok=True)
@@ -53,19 +67,19 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; what JSON has no number for (NaN, infinity) is refused."""
+    """Write indented JSON atomically; NaN and infinity, which JSON lacks, raise a ValueError."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def check_writable(path: Path, name: str) -> None:
-    """Find out before any work whether a file can be written, or a folder made, in the end.
+    """Check before any work that a file can be written, or a folder made.
 
     Args:
         path: The file or folder.
-        name: What names it, for the error, e.g. ``--out``.
+        name: Name of the path in the error, e.g. ``--out``.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: It cannot be written.
     """
     nearest = next((folder for folder in (path, *path.parents) if os.path.lexists(folder)), Path())
     if nearest != path and not nearest.is_dir():
@@ -81,7 +95,7 @@ def check_writable(path: Path, name: str) -> None:
 
 
 def _hold(owner: int) -> None:
-    """Lock an open file for as long as this process lives, which tells that it is not abandoned."""
+    """Lock an open file while this process lives, which shows that it is not abandoned."""
     if fcntl is not None:
         fcntl.flock(owner, fcntl.LOCK_EX)
 

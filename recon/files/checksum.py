@@ -1,4 +1,4 @@
-"""JSON records that know when they were altered: a SHA-256 of what they hold stands in them."""
+"""JSON records that hold their own SHA-256, so that changes show."""
 
 import hashlib
 import json
@@ -9,16 +9,17 @@ KEY = "checksum"
 
 
 def checksum(record: Mapping[str, Any]) -> str:
-    """The SHA-256 of a JSON object, as its ``checksum`` states it.
+    """Return the SHA-256 of a JSON object, as its ``checksum`` states it.
 
-    It is of the values and not of the text: indentation, and the order of keys, may change. The key ``checksum``
-    itself does not count.
+    It depends on the values and not on the text: indentation and the order of keys may change. The
+    key ``checksum`` itself does not count.
 
-    >>> checksum({"a": 1, "b": [0.5]}) == checksum({"b": [0.5], "a": 1, "checksum": "?"})
-    True
+    Example:
+        >>> checksum({"a": 1, "b": [0.5]}) == checksum({"b": [0.5], "a": 1, "checksum": "?"})
+        True
 
     Raises:
-        ValueError: A value that JSON has no number for (NaN, infinity).
+        ValueError: A value is NaN or infinity, which JSON lacks.
     """
     content = {key: value for key, value in record.items() if key != KEY}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -26,15 +27,17 @@ def checksum(record: Mapping[str, Any]) -> str:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with its checksum, as the last key."""
+    """Return the record with its checksum as the last key."""
     return {**{key: value for key, value in record.items() if key != KEY}, KEY: checksum(record)}
 
 
 def check_seal(record: Mapping[str, Any]) -> bool:
-    """Whether a record has a checksum, which must be that of what it holds; records of earlier versions have none.
+    """Return whether a record has a checksum, which must be right.
+
+    Records of earlier versions have none.
 
     Raises:
-        ValueError: It holds something else than when it was sealed.
+        ValueError: The content has changed since the record was sealed.
     """
     if KEY not in record:
         return False

@@ -1,4 +1,4 @@
-"""Names that every common file system takes for one folder."""
+"""Names that every common file system accepts for one folder."""
 
 _LONGEST_NAME = 150  # bytes; file systems take 255, and more is added to it
 
@@ -7,14 +7,15 @@ _NO_FOLDER = set('/\\<>:"|?*')
 
 
 def check_folder_name(name: str, what: str) -> None:
-    """Check that every common file system takes a name for one folder, and for no other place.
+    """Check that every common file system accepts a name for one folder, and for no other place.
 
     Args:
         name: The name.
-        what: What it is, for the error.
+        what: The thing that is named, for the error.
 
     Raises:
-        ValueError: It is empty or long, leads elsewhere (``../x``), or has characters that some file system refuses.
+        ValueError: The name is empty or long, leads elsewhere (``../x``), or has characters that
+            some file system refuses.
     """
     strange = sorted(letter for letter in set(name) if letter in _NO_FOLDER or not letter.isprintable())
     if strange:

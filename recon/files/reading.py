@@ -1,4 +1,4 @@
-"""JSON files of unknown origin, read with suspicion: every error says what was found where."""
+"""Strict reading of JSON files of unknown origin: every error says what was found where."""
 
 import errno
 import json
@@ -8,7 +8,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-# Held against type(value) and not by isinstance, which takes true and false for integers.
+# Compared with type(value), because isinstance takes true and false for integers.
 NUMBER = (int, float)
 
 
@@ -16,7 +16,8 @@ def open_regular(path: str | Path) -> BufferedReader:
     """Open a file to be read.
 
     Raises:
-        OSError: It cannot be opened, or is no regular file; a pipe or a device might keep us waiting for ever.
+        OSError: The file cannot be opened, or is not a regular file; a pipe or a device could make
+            the reader wait for ever.
     """
     file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -29,8 +30,9 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in ``path``.
 
     Raises:
-        ValueError: The file is truncated or not JSON, holds no object, names a key twice, or holds NaN.
-        OSError: It cannot be read.
+        ValueError: The file is truncated or not JSON, holds no object, names a key twice, or holds
+            NaN.
+        OSError: The file cannot be read.
     """
     with open_regular(path) as file:
         content = file.read()
@@ -46,7 +48,18 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def require(record: Any, key: str, types: tuple[type, ...], where: str) -> Any:
-    """Return ``record[key]``, which must be of one of the JSON ``types``; ``where`` names the record in errors."""
+    """Return ``record[key]``, or raise a ValueError unless it is of one of the JSON ``types``.
+
+    Args:
+        record: The record.
+        key: The key.
+        types: Types that the value may have; ``bool`` is no ``int`` here.
+        where: Name of the record, for the error.
+
+    Example:
+        >>> require({"layers": 3}, "layers", (int,), "the file")
+        3
+    """
     if type(record) is not dict:
         raise ValueError(f"{where} is {_short(record)}, not an object")
     if key not in record:
@@ -58,7 +71,12 @@ def require(record: Any, key: str, types: tuple[type, ...], where: str) -> Any:
 
 
 def require_count(value: Any, what: str) -> int:
-    """Return ``value``, which must be a whole number from 0 up that fits into 64 bits."""
+    """Return ``value``, which must be a whole number from 0 up that fits into 64 bits.
+
+    Args:
+        value: The value.
+        what: Name of the value, for the error.
+    """
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError(f"{what} is {_short(value)}, not a count")
     return value
