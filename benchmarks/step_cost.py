@@ -1,11 +1,11 @@
-"""What a training step costs beside its floor: one forward, K backwards and the optimizer step.
+"""Cost of a training step, relative to one forward, K backwards and the optimizer step.
 
     python benchmarks/step_cost.py                       # width-64 ResNet-18, batch 64, K = 2
     python benchmarks/step_cost.py --width 16 --rounds 10
 
-Each kind of step is timed right after the floor, round after round, so that a machine whose speed drifts slows both
-alike; what is printed is the median over rounds of their ratio. The floor is measured with plain
-PyTorch: one forward, K backwards (the graph kept for all but the last), and the optimizer step.
+The floor is plain PyTorch: one forward, K backwards (the graph is kept for all but the last), and
+the optimizer step. Each kind of step is timed right after the floor, round after round, so that a
+drift of the machine's speed slows both alike. The table shows the median ratio over the rounds.
 """
 
 from collections.abc import Callable

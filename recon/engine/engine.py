@@ -43,7 +43,8 @@ class Engine(Evaluations):
         update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled
             methods by K, so that all match the summed loss at one learning rate; ``"mean"`` divides
             sum-scaled methods by K.
-        at: Place of the gradients that the method weights.
+        at: Where the method takes the task gradients: in the ``"parameters"`` of the shared part, or
+            in its ``"representation"``, the features.
 
     Raises:
         ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers,
@@ -98,7 +99,7 @@ class Engine(Evaluations):
 
     @property
     def at(self) -> At:
-        """The place of the gradients that the method weights."""
+        """Where the method takes the task gradients."""
         return self._setting.at
 
     @property
@@ -112,7 +113,7 @@ class Engine(Evaluations):
 
     @property
     def analyzer(self) -> Analyzer | None:
-        """The observer of conflicts. Set between steps, it learns the shared layers.
+        """The observer of conflicts, or ``None``; it may be set between steps.
 
         Raises:
             ValueError: It was made for other tasks or another network.
@@ -170,7 +171,9 @@ class Engine(Evaluations):
             return self.method.step(Evaluations(self._setting), evaluate, optimizer)
 
     def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
-        """Add the method's update to ``.grad`` of the shared parameters, each task's to its own.
+        """Add the method's update to ``.grad`` of the shared parameters.
+
+        Each task's gradient is added to ``.grad`` of its own parameters: its head and branches.
 
         Args:
             losses: Task -> scalar loss with a graph. The graph is freed.

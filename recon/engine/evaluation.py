@@ -30,7 +30,7 @@ class Evaluation(dict[str, Tensor]):
 
         Args:
             value: The losses; at the representation ``(losses, features)``.
-            at: Place of the gradients that the method weights.
+            at: Where the method takes the task gradients.
         """
         # Not by unpacking alone: a dict of two losses unpacks into its keys.
         losses, features = value if at == "representation" and isinstance(value, tuple) else (value, None)

@@ -24,7 +24,7 @@ class Setting:
         method: The multi-task optimizer.
         shared: The shared part of the network.
         update_scale: The scale asked for; see :class:`recon.Engine`.
-        at: Place of the gradients that the method weights.
+        at: Where the method takes the task gradients.
         watches: The values that have to be finite.
         step_count: Number of the next step, from 0.
     """
