@@ -27,15 +27,16 @@ def overview(before: ConflictMap, after: ConflictMap) -> Figure:
         before: The map of joint training.
         after: The map of joint training with branches, over the layers that stay shared.
     """
-    rates, still_shared = before.rates(SEVERITY), set(after.layers)
-    own = [place for place, layer in enumerate(rates) if layer not in still_shared]
+    rates, kept = before.rates(SEVERITY), after.rates(SEVERITY)
+    places = {layer: place for place, layer in enumerate(rates)}
+    own = [place for layer, place in places.items() if layer not in kept]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, sharey=True)
-    colours = [INK if layer in still_shared else BRANCHED for layer in rates]
-    upper.bar(range(len(rates)), list(rates.values()), color=colours)
+    upper.bar(
+        list(places.values()), list(rates.values()), color=[INK if layer in kept else BRANCHED for layer in rates]
+    )
     _title(upper, f"Joint training: all {len(rates)} layers are shared")
-    kept = [place for place, layer in enumerate(rates) if layer in still_shared]
-    lower.bar(kept, [after.rates(SEVERITY)[layer] for layer in rates if layer in still_shared], color=INK)
+    lower.bar([places[layer] for layer in kept], list(kept.values()), color=INK)
     lower.plot(own, [0.012] * len(own), "s", color=BRANCHED, markersize=4)
     _title(lower, f"With Recon: {len(own)} layers have one copy per task (squares), {len(kept)} stay shared")
     lower.set_xlabel("layer, from input to output", color=INK)
