@@ -1,9 +1,12 @@
-"""Layers of any network, one copy per task, by name, without rewriting the network; imports gradients and tasks.
+"""Copies of layers of any network, one copy per task; the network's code does not change.
+
+It imports gradients and tasks.
 
 ``branched``  the module that holds the network, its branches and its programs
+``summary``   the text that a branched network prints as
 ``layers``    the tensors that a layer owns, and the modules that must be copied for it
-``state``     a backbone's tensors: the shared ones and one branch per task, parted and joined
-``init``      the values from which the copies start
+``state``     a backbone's tensors: the shared ones, and one branch per task
+``init``      the start values of the copies
 ``growth``    the cost of branching in parameters, FLOPs and time
 ``copying``   deep copies of networks that were in use
 ``call``      one way of calling a backbone
@@ -11,8 +14,8 @@
 ``leaves``    modules that a trace does not enter
 ``running_statistics``  statistics of shared norms that every task needs for itself
 
-Three folders say how a branched network runs: ``graph`` if it can be traced, ``untraced`` if not, and ``reads`` whether
-a trace still holds.
+Three folders hold the ways to run a branched network. ``graph`` traces it, ``untraced`` runs
+networks that cannot be traced, and ``reads`` decides whether a trace still holds.
 """
 
 from recon.branching.branched import BranchedModule, branch

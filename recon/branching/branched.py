@@ -1,7 +1,7 @@
-"""Layers of any network, one copy per task."""
+"""Networks with one copy of some layers per task."""
 
-import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self, cast, get_args
 
 import torch
@@ -9,11 +9,11 @@ from torch import nn
 
 from recon.branching.call import Call, plain_call, variables
 from recon.branching.copying import copy_network, without_wrappers
-from recon.branching.graph.program import Program, Refusal, write_program
+from recon.branching.graph.program import Program, Refusal, warn_untraceable, write_program
 from recon.branching.graph.programs import Programs
 from recon.branching.graph.trace import in_mode
 from recon.branching.init import Init, initialise
-from recon.branching.layers import cut, layer_paths
+from recon.branching.layers import check_has_forward, cut, layer_paths
 from recon.branching.running_statistics import Statistics, per_task_statistics
 from recon.branching.state import part, tie
 from recon.branching.summary import summary
@@ -34,25 +34,41 @@ def branch(
     """Give layers of a network one copy per task.
 
     Args:
-        backbone: Any module with a forward; it is copied, not altered. Wrappers around it or in it, such as those of
-            ``torch.compile``, are left out of the copy: compile what this function returns.
-        layers: The layers to branch, by their paths in ``backbone.named_modules()`` without wrappers; the root by its
-            :func:`recon.gradients.root_name`, which is that of its class.
+        backbone: Any module with a forward; it is copied, not altered. The copy leaves out wrappers
+            around the backbone or in it, such as those of ``torch.compile``: compile the returned
+            module instead.
+        layers: The layers to branch, by their paths in ``backbone.named_modules()`` without
+            wrappers. The root is named by :func:`recon.gradients.root_name`, which is the name of
+            its class.
         tasks: Two tasks or more.
-        init: Where the copies start: ``"copy"``, from the backbone's weights and statistics; ``"reset"``, from each
-            layer's own ``reset_parameters`` (a layer without one is copied, with a warning); or a function without
-            arguments that makes a fresh backbone, called once per task.
-        statistics: Where running statistics are kept of norms that stay shared but run once per task: ``"shared"``, in
-            one place, as published: they mix the tasks, and evaluation normalises every task by the mix;
-            ``"per_task"``, in one set of buffers per task that start from the backbone's, beside parameters that stay
-            shared. It costs no operations. All norms of a backbone that cannot be traced then have a set per task.
+        init: Start of the copies. ``"copy"`` takes the backbone's weights and statistics.
+            ``"reset"`` calls each layer's own ``reset_parameters``; a layer without one is copied,
+            with a warning. A function without arguments makes a fresh backbone and is called once
+            per task.
+        statistics: Place of the running statistics of norms that stay shared but run once per task.
+            ``"shared"`` keeps one set, as published: it mixes the tasks, and evaluation normalises
+            every task by the mix. ``"per_task"`` keeps one set of buffers per task, which start
+            from the backbone's, beside shared parameters. It costs no operations. In a backbone
+            that cannot be traced, all norms then have a set per task.
 
     Returns:
-        A module whose forward takes the backbone's arguments and returns ``{task: the backbone's output}``.
+        A module whose forward takes the backbone's arguments and returns ``{task: the backbone's
+        output}``.
 
     Raises:
-        ValueError: For unknown or repeated layers, modules without parameters, task names that cannot be used, an
-            unknown `init` or `statistics`, or a container of modules, which has no forward.
+        ValueError: A layer is unknown, repeated or without parameters, a task name cannot be used,
+            ``init`` or ``statistics`` is unknown, or the backbone is a container of modules, which
+            has no forward.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> import recon
+        >>> backbone = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> network = recon.branch(backbone, layers=["2"], tasks=["seg", "depth"])
+        >>> features = network(torch.zeros(3, 4))
+        >>> {task: tuple(output.shape) for task, output in features.items()}
+        {'seg': (3, 2), 'depth': (3, 2)}
     """
     return BranchedModule(backbone, layers, tasks, init, statistics)
 
@@ -60,31 +76,40 @@ def branch(
 class BranchedModule(nn.Module, PartlyShared):
     """A network in which some layers have one copy per task; made by :func:`branch`.
 
-    Operations that depend on no branched layer run once. From the first branched one on there is one activation per
-    task, and layers that are still shared run on each of them, in task order: their running statistics are updated
-    once per task, or there is a set for each.
+    Operations that depend on no branched layer run once. From the first branched layer on there is
+    one activation per task. Layers that are still shared run on each of them in task order, and
+    update their running statistics once per task, or a separate set for each task.
 
-    A backbone that torch.fx cannot trace runs once per task, with a warning; but a module in it that no branch touches
-    and that all tasks call with the very same tensors runs once, its output remembered until the call is over. Its
-    hooks run for every task. Run for every task are also modules that set attributes of theirs, what is computed
-    between modules, and all inside of activation checkpoints.
+    A backbone that torch.fx cannot trace runs once per task, with a warning. In it, a module that
+    no branch touches still runs once if all tasks call it with the very same tensors (see
+    ``untraced``).
 
-    Which trace runs follows this module's own ``training`` flag, and all that the forward reads in Python: flags and
-    other attributes of the modules in `shared`, what lists, dictionaries and objects among them hold, modules, hooks,
-    and plain values that methods read from globals and closures. What has changed is seen at the next call, which
-    traces again if need be; a number that keeps changing becomes an input. Activation checkpoints in a traced backbone
-    are traced through: the results are the same, but no memory is saved. Backward hooks of blocks that the trace enters
-    do not run.
+    The module's ``training`` flag and the Python state that the forward reads select the trace (see
+    ``reads``). The next call notices a change and traces again if it must; a number that keeps
+    changing becomes an input. Activation checkpoints in a traced backbone are traced through: the
+    results are the same, but no memory is saved. Backward hooks of blocks that the trace enters do
+    not run.
 
-    State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``. A norm with running
-    statistics per task has them under the second name, and its parameters, the same tensors, under both.
+    State is named ``shared.<path in the backbone>`` and ``branches.<task>.<path in the backbone>``.
+    A norm with running statistics per task has them under the second name, and its parameters, the
+    same tensors, under both.
 
     Attributes:
         layers: The branched layers.
         tasks: The tasks.
-        statistics: Whether norms that stay shared keep running statistics per task.
+        statistics: ``"per_task"`` if norms that stay shared keep running statistics per task.
         shared: The backbone without the branched layers. It cannot run alone.
         branches: Task -> the task's copies of the branched layers.
+
+    Example:
+        >>> backbone = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> branch(backbone, layers=["2"], tasks=["seg", "depth"])
+        BranchedModule(Sequential, tasks: seg, depth
+          branched: 2
+          branches: 1 layers, 18 parameters for each task
+          shared:   1 layers, 40 parameters
+          trunk:    2 operations, run once; the other 1, from '2' on, run once per task
+        )
     """
 
     shared: nn.Module
@@ -105,7 +130,7 @@ class BranchedModule(nn.Module, PartlyShared):
         self.tasks = check_task_names(tasks)
         if len(self.tasks) < 2:
             raise ValueError(f"tasks is {tasks!r}; branch needs at least two tasks")
-        _refuse_containers(backbone)
+        check_has_forward(backbone)
         paths = layer_paths(backbone, layers)
         self.layers = tuple(layers)
         self.statistics = statistics
@@ -130,8 +155,8 @@ class BranchedModule(nn.Module, PartlyShared):
             **kwargs: Its keyword arguments.
 
         Returns:
-            Task -> what the backbone returns, whatever its structure. What does not depend on a branched layer is the
-            same tensor for every task.
+            Task -> the backbone's output, of any structure. A tensor that depends on no branched
+            layer is the same for every task.
         """
         call = Call.of(self.training, args, kwargs)
         program = self._programs.find(call) or self._trace(call)
@@ -140,9 +165,10 @@ class BranchedModule(nn.Module, PartlyShared):
         return program.forward(self, *program.constants, *variables(args, kwargs))
 
     def run(self, task: str, *args: Any, **kwargs: Any) -> Any:
-        """Run one task's path alone, for tasks that have data of their own.
+        """Run the path of one task alone, for tasks that have data of their own.
 
-        The task's branch sees this input and no other. Running statistics that tasks share are updated by it.
+        The task's branch sees only this input. Running statistics that tasks share are updated by
+        it.
 
         Args:
             task: The task.
@@ -150,10 +176,10 @@ class BranchedModule(nn.Module, PartlyShared):
             **kwargs: Its keyword arguments.
 
         Returns:
-            What the backbone returns: the task's entry of the whole forward.
+            The backbone's output: the task's entry of the whole forward.
 
         Raises:
-            ValueError: If there is no such task.
+            ValueError: There is no such task.
 
         Example:
             >>> backbone = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -164,22 +190,28 @@ class BranchedModule(nn.Module, PartlyShared):
         return self._network(task)(*args, **kwargs)
 
     def extract(self, task: str) -> nn.Module:
-        """An unbranched copy of the backbone, of its own class, with the weights and statistics of one task."""
+        """Return an unbranched copy of the backbone with the weights and statistics of one task.
+
+        The copy has the backbone's own class.
+        """
         return copy_network(self._network(task))
 
     def shared_layers(self) -> dict[str, list[nn.Parameter]]:
-        """Layer -> the trainable parameters of it that all tasks share, named as in the backbone."""
+        """Layer -> its trainable parameters that all tasks share, named as in the backbone."""
         return shared_layers(self.shared)
 
     def branch_parameters(self, task: str) -> list[nn.Parameter]:
-        """The parameters of one task's copies, without those that stay tied to shared ones."""
+        """The parameters of one task's copies, without parameters that are tied to shared ones."""
         if task not in self.tasks:
             raise unknown_name("task", task, self.tasks)
         shared = set(self.shared.parameters())
         return [parameter for parameter in self.branches[task].parameters() if parameter not in shared]
 
     def train(self, mode: bool = True) -> "BranchedModule":
-        """Set training or evaluation as the backbone itself does it: many keep their norm layers in evaluation."""
+        """Set training or evaluation as the backbone's own ``train`` does.
+
+        Many backbones keep their norm layers in evaluation.
+        """
         for module in self.modules():
             module.training = mode
         self._networks.train(mode)
@@ -197,14 +229,14 @@ class BranchedModule(nn.Module, PartlyShared):
         return f"{type(self).__name__}({type(self.shared).__name__}, {text}\n)"
 
     def _network(self, task: str) -> nn.Module:
-        """One task's network, on the tensors of this one."""
+        """The network of one task, on the tensors of this one."""
         if task not in self.tasks:
             raise unknown_name("task", task, self.tasks)
         return self._networks.follow()[task]
 
     def _trace(self, call: Call) -> Program | Refusal:
         """Write the program for one way of calling the backbone, outside of compiled code."""
-        # Not as a decorator, which would make `import recon` load the compiler.
+        # A decorator would make ``import recon`` load the compiler.
         return cast("Program | Refusal", torch.compiler.disable(self._write_program)(call))
 
     def _write_program(self, call: Call) -> Program | Refusal:
@@ -212,28 +244,23 @@ class BranchedModule(nn.Module, PartlyShared):
         if call.training != self.training:
             network = in_mode(network, call.training)
         written = self._programs.add(
-            call, lambda opened: write_program(network, call, self._cut, self.tasks, self._homes, opened)
+            call, lambda opened: write_program(network, call, self._cut, self.tasks, partial(_homes, self), opened)
         )
         if isinstance(written, Refusal) and not self._reason:
             self._reason = written.reason
-            _warn_untraceable(type(self.shared).__name__, written.reason, len(self.tasks))
+            warn_untraceable(type(self.shared).__name__, written.reason, len(self.tasks))
         return written
-
-    def _homes(self, path: str) -> list[nn.Module]:
-        """The modules that stand for one of the backbone: a shared one, or one for each task."""
-        if any(path == leaf or path.startswith(f"{leaf}.") for leaf in self._cut.leaves):
-            return [self.branches[task].get_submodule(path) for task in self.tasks]
-        return [self.shared.get_submodule(path)]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         tie(self.shared, self.branches.values())
-        # Tensors that the forward makes were made for where the parameters were: trace again when needed.
+        # The forward made its tensors on the parameters' earlier device; the next call traces
+        # again.
         self._programs.drop_constants()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        # Generated functions do not pickle; they are made again from the calls that they are for.
+        # Generated functions do not pickle; they are made again from their calls.
         return {**self.__dict__, "_programs": self._programs.calls, "_modes": self._networks.modes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -244,21 +271,11 @@ class BranchedModule(nn.Module, PartlyShared):
             self._write_program(call)
 
 
-def _refuse_containers(backbone: nn.Module) -> None:
-    if type(backbone).forward is nn.Module.forward and "forward" not in vars(backbone):
-        raise ValueError(
-            f"{type(backbone).__name__} has no forward, so there is nothing to branch: put its parts into one module "
-            "whose forward runs them, and name layers by their paths in it; or branch the part that has the layers"
-        )
-
-
-def _warn_untraceable(kind: str, reason: str, tasks: int) -> None:
-    warnings.warn(
-        f"{kind} cannot be traced ({reason}). It runs once per task, with that task's "
-        f"copies: of what comes before the first branched layer, modules run once, but all between them "
-        f"{tasks} times.",
-        stacklevel=6,
-    )
+def _homes(network: BranchedModule, path: str) -> list[nn.Module]:
+    """The modules that stand for a module of the backbone: a shared one, or one per task."""
+    if any(path == leaf or path.startswith(f"{leaf}.") for leaf in network._cut.leaves):
+        return [network.branches[task].get_submodule(path) for task in network.tasks]
+    return [network.shared.get_submodule(path)]
 
 
 def _tie_again(network: BranchedModule, _: Any) -> None:

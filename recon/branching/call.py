@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 
 class Variable:
-    """Stands, as a class, in a :class:`Call` for an argument that is no tensor, and whose value differs between calls.
+    """The class that stands in a :class:`Call` for an argument whose value is left open.
 
-    :class:`torch.Tensor`, as a class, stands there for a tensor.
+    It stands for arguments that are no tensors; :class:`torch.Tensor`, as a class, stands for a
+    tensor.
     """
 
 
 @dataclass(frozen=True)
 class Call:
-    """One way of calling a backbone: the flags that its trace bakes in, with all other arguments left open.
+    """One way of calling a backbone: the flags that its trace bakes in; other arguments are open.
 
-    Flags are None, booleans and strings; those in dictionaries, lists and tuples too, whose keys and lengths are flags.
+    Flags are None, booleans and strings, also in dictionaries, lists and tuples, whose keys and
+    lengths are flags too.
     """
 
     training: bool
@@ -33,7 +35,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Nested:
-    """Stands in a :class:`Call` for a dictionary, a list or a tuple: its type, its keys, and a flag for each value."""
+    """Stands in a :class:`Call` for a container: its type, its keys, and a flag per value."""
 
     kind: type
     keys: tuple[Any, ...]
@@ -45,7 +47,7 @@ class Nested:
 
 
 def plain_call(backbone: nn.Module, training: bool) -> Call:
-    """A call with a tensor for every argument that has no default, or for the first if all have one."""
+    """A call with a tensor for every argument without a default, or else for the first."""
     parameters = inspect.signature(backbone.forward).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return Call(training, (Tensor,) * (len(needed) or min(len(parameters), 1)), ())

@@ -1,4 +1,4 @@
-"""Deep copies of networks that were in use: of modules that keep tensors of their last forward."""
+"""Deep copies of networks in use, whose modules may keep tensors of their last forward."""
 
 import copy
 from collections.abc import Mapping
@@ -15,14 +15,15 @@ _T = TypeVar("_T")
 
 
 def deep_copy(value: _T, memo: dict[int, Any] | None = None) -> _T:
-    """``copy.deepcopy`` that also copies tensors with a graph, which PyTorch refuses: their values, without it.
+    """Copy a value deeply, including tensors with a graph, which ``copy.deepcopy`` refuses.
 
-    Modules keep such tensors after a forward in training: a loss of their own, the weight that weight norm, spectral
-    norm or pruning computed. A graph of before the copy says nothing about the copy's parameters.
+    Of such a tensor the values are copied, without the graph. Modules keep such tensors after a
+    forward in training: a loss, or the weight that weight norm, spectral norm or pruning computed.
+    The old graph says nothing about the copy's parameters.
 
     Args:
-        value: What to copy.
-        memo: As for ``copy.deepcopy``.
+        value: The value to copy.
+        memo: As in ``copy.deepcopy``.
     """
     refuse = Tensor.__deepcopy__
 
@@ -38,13 +39,14 @@ def deep_copy(value: _T, memo: dict[int, Any] | None = None) -> _T:
 
 
 def copy_network(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A deep copy of a network in which every module is in training or evaluation as it was.
+    """Copy a network deeply, with every module in training or evaluation as it was.
 
-    Modules that torch.fx wrote, as of ``create_feature_extractor``, come out of ``copy.deepcopy`` in training.
+    ``copy.deepcopy`` sets modules that torch.fx wrote, such as those of
+    ``create_feature_extractor``, to training.
 
     Args:
-        network: What to copy.
-        memo: As for ``copy.deepcopy``.
+        network: The network to copy.
+        memo: As in ``copy.deepcopy``.
     """
     copied: nn.Module = deep_copy(network, memo)
     set_modes(copied, modes_of(network))
@@ -59,22 +61,23 @@ def modes_of(network: nn.Module) -> dict[str, bool]:
 def set_modes(network: nn.Module, modes: Mapping[str, bool]) -> None:
     """Set modules to training or evaluation, by path."""
     if network.training != modes[""]:
-        network.train(modes[""])  # which exchanges the graph where there is one for each
+        network.train(modes[""])  # some networks exchange their graph here
     for path, module in network.named_modules():
         module.training = modes.get(path, module.training)
 
 
 def without_wrappers(network: nn.Module) -> nn.Module:
-    """The network with neither itself nor any module in it wrapped.
+    """Return the network with neither itself nor any module in it wrapped.
 
     Returns:
-        The very network if nothing in it is wrapped; else a copy of its modules that holds the same tensors.
+        The network itself if nothing in it is wrapped; else a copy of its modules that holds the
+        same tensors.
     """
     network = unwrapped(network)
     wrappers = [module for module in network.modules() if unwrapped(module) is not module]
     if not wrappers:
         return network
     memo: dict[int, Any] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
-    for wrapper in reversed(wrappers):  # those inside others come after them
+    for wrapper in reversed(wrappers):  # a wrapper comes before those inside it
         memo[id(wrapper)] = deep_copy(unwrapped(wrapper), memo)
     return deep_copy(network, memo)

@@ -1,4 +1,4 @@
-"""What branching costs, beside the plain backbone."""
+"""The cost of branching, relative to the plain backbone."""
 
 import statistics
 import time
@@ -15,7 +15,10 @@ from recon.branching.copying import deep_copy
 
 @dataclass(frozen=True)
 class Measure:
-    """One quantity of a branched network and of its plain backbone, each for one forward that serves all tasks."""
+    """One quantity of a branched network and of its plain backbone.
+
+    Each is of one forward that serves all tasks.
+    """
 
     branched: float
     plain: float
@@ -28,12 +31,21 @@ class Measure:
 
 @dataclass(frozen=True)
 class Growth:
-    """How much larger and slower a branched network is than its backbone; prints as a table.
+    """The size and time of a branched network and of its backbone; prints as a table.
 
     Attributes:
         parameters: Parameters.
-        flops: Floating-point operations of a forward, multiplications and additions counted apart.
+        flops: Floating-point operations of a forward; multiplications and additions count
+            separately.
         seconds: Median time of a forward in evaluation, without gradients.
+
+    Example:
+        >>> growth = Growth(Measure(1.5e6, 1e6), Measure(3e9, 2e9), Measure(0.03, 0.02))
+        >>> print(growth)
+                          branched       plain   ratio
+        parameters           1.5 M         1 M   1.500
+        FLOPs                  3 G         2 G   1.500
+        forward time         30 ms       20 ms   1.500
     """
 
     parameters: Measure
@@ -59,7 +71,17 @@ def growth(branched: BranchedModule, *inputs: Any, repeats: int = 10) -> Growth:
     Args:
         branched: The network; neither its flags nor its statistics change.
         *inputs: An example of its inputs, on its device.
-        repeats: Forwards timed of each network, in turn.
+        repeats: The number of timed forwards of each network, in turn.
+
+    Example:
+        >>> from recon.branching import branch
+        >>> backbone = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> network = branch(backbone, ["2"], ["seg", "depth"])
+        >>> measured = growth(network, torch.zeros(1, 4))
+        >>> measured.parameters
+        Measure(branched=76, plain=58)
+        >>> measured.flops.ratio
+        1.3333333333333333
     """
     networks = (deep_copy(branched).eval(), branched.extract(branched.tasks[0]).eval())
     with torch.no_grad():
@@ -73,7 +95,7 @@ def growth(branched: BranchedModule, *inputs: Any, repeats: int = 10) -> Growth:
 
 
 def flops(network: nn.Module, *inputs: Any) -> int:
-    """Floating-point operations of a forward, as torch counts them: a multiply-add is two."""
+    """The floating-point operations of a forward, as torch counts them: a multiply-add is two."""
     with FlopCounterMode(display=False) as counter:
         network(*inputs)
     return counter.get_total_flops()

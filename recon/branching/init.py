@@ -1,4 +1,4 @@
-"""Where the copies of a branched layer start from."""
+"""The start values of the copies of a branched layer."""
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from recon.branching.layers import join, own_tensors
 from recon.gradients.layers import root_name
 
 NamedInit = Literal["copy", "reset"]
-"""How copies start, as far as a configuration can say it."""
+"""Starts of the copies that a configuration can name."""
 
 Init = NamedInit | Callable[[], nn.Module]
 
@@ -21,14 +21,15 @@ Init = NamedInit | Callable[[], nn.Module]
 def initialise(
     branches: Mapping[str, nn.Module], init: Init, backbone: nn.Module, paths: Sequence[str], tensors: Collection[str]
 ) -> None:
-    """Give the copies of every task, which hold the backbone's weights, the values to start from.
+    """Give the copies of every task, which hold the backbone's weights, their start values.
 
     Args:
         branches: Task -> its copies.
         init: See :func:`recon.branch`.
-        backbone: The network they are copies of.
+        backbone: The network of which they are copies.
         paths: The branched layers.
-        tensors: The tensors that are each task's own; what else is in the copies is tied to shared tensors.
+        tensors: The tensors that each task owns; all others in the copies are tied to shared
+            tensors.
     """
     if init == "copy":
         return
@@ -54,7 +55,8 @@ def _can_be_reset(backbone: nn.Module, path: str) -> bool:
 def _of_layers(backbone: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
     fresh: dict[str, Tensor] = {}
     for path in paths:
-        # A copy, because a layer may hold tensors that are not its own: tied ones, and those of modules inside it.
+        # A copy, because a layer may hold tensors that it does not own: tied ones, and those of
+        # modules in it.
         layer = deep_copy(backbone.get_submodule(path))
         layer.reset_parameters()  # type: ignore[operator]
         fresh |= {join(path, name): tensor for name, tensor in own_tensors(layer).items()}

@@ -1,7 +1,8 @@
-"""Which tensors a layer owns, and which modules must be copied to give every task its own.
+"""The tensors that a layer owns, and the modules to copy so that every task has its own.
 
-A layer is a module that owns parameters directly; it is named by its path in the backbone, the root by its `root_name`.
-A tensor that several modules hold (a tied parameter) belongs to the first of them, in the order of ``named_modules()``.
+A layer is a module that owns parameters directly. It is named by its path in the backbone, the root
+by its ``root_name``. A tensor that several modules hold (a tied parameter) belongs to the first of
+them, in the order of ``named_modules()``.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -15,7 +16,7 @@ from recon.gradients.layers import root_name
 
 
 def join(path: str, name: str) -> str:
-    """The dotted name of something in the module at `path`; the root's path is empty."""
+    """The dotted name of an item in the module at ``path``; the root's path is empty."""
     return f"{path}.{name}" if path else name
 
 
@@ -26,17 +27,26 @@ def own_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def all_tensors(module: nn.Module) -> Iterator[Tensor]:
-    """The parameters and buffers of a module and of all that is in it."""
+    """The parameters and buffers of a module and of the modules in it."""
     yield from module.parameters()
     yield from module.buffers()
+
+
+def check_has_forward(backbone: nn.Module) -> None:
+    """Raise a ValueError for a container of modules, such as ``nn.ModuleList``."""
+    if type(backbone).forward is nn.Module.forward and "forward" not in vars(backbone):
+        raise ValueError(
+            f"{type(backbone).__name__} has no forward, so there is nothing to branch: put its parts into one module "
+            "whose forward runs them, and name layers by their paths in it; or branch the part that has the layers"
+        )
 
 
 def layer_paths(backbone: nn.Module, layers: Sequence[str]) -> list[str]:
     """Check the names of layers to branch and turn them into module paths.
 
     Raises:
-        ValueError: If one string stands for the list, or a name is unknown, given twice, or names a module without
-            parameters of its own.
+        ValueError: One string stands for the list, or a name is unknown, repeated, or of a module
+            without parameters of its own.
     """
     if isinstance(layers, str):
         raise ValueError(f"layers is {layers!r}; give a list of names: [{layers!r}]")
@@ -79,18 +89,21 @@ def _without_parameters(name: str, module: nn.Module, path: str, owner: dict[int
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a backbone is cut into what tasks share and what each has for itself, all by path.
+    """The line through a backbone between the shared part and each task's own part, by path.
 
     Attributes:
-        tensors: The parameters and buffers that every task has its own copy of, by the name of their owner.
-        statistics: Those of `tensors` that are running statistics of modules which are not branched; others belong to
-            the branched layers, directly or in modules without parameters inside them.
+        tensors: The parameters and buffers of which every task has a copy, by the name of their
+            owner.
+        statistics: Running statistics in ``tensors`` of modules that are not branched. The other
+            tensors belong to the branched layers, directly or in modules without parameters inside
+            them.
         touched: The modules that hold such a tensor, directly or through modules inside them.
-        entered: Those of `touched` that the trace enters.
-        leaves: Those of `touched` that are copied whole, because the trace calls them as one operation. What is still
-            shared in them stays tied.
-        holders: Those of `entered` that own such a tensor directly; these tensors alone are copied.
-        absent: Those of `leaves` in which nothing is shared.
+        entered: Modules in ``touched`` that the trace enters.
+        leaves: Modules in ``touched`` that are copied whole, because the trace calls them as one
+            operation. Shared tensors in them stay tied.
+        holders: Modules in ``entered`` that own such a tensor directly; only these tensors are
+            copied.
+        absent: Modules in ``leaves`` that hold nothing shared.
     """
 
     tensors: frozenset[str]
@@ -107,16 +120,16 @@ class Cut:
         return target in self.touched or target in self.tensors or target.startswith(inside)
 
     def is_shared(self, path: str) -> bool:
-        """Whether the module at a path holds only tensors that tasks share, though modules inside it may not."""
+        """Whether the module at a path itself holds only shared tensors."""
         return path not in self.touched or (path in self.entered and path not in self.holders)
 
     def is_trunk(self, path: str) -> bool:
-        """Whether the module at a path, with all that is inside it, is the same for all tasks."""
+        """Whether the module at a path, with all modules in it, is the same for all tasks."""
         return path not in self.touched and not path.startswith(tuple(f"{leaf}." for leaf in self.leaves))
 
 
 def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] = frozenset()) -> Cut:
-    """Find what must be copied so that every task owns the layers at `paths`, and these running statistics."""
+    """Find what to copy so that every task owns the layers at ``paths`` and these statistics."""
     owner = _owners(backbone)
     belonging = {join(path, inside) for path in paths for inside in _belonging(backbone.get_submodule(path))}
     layers = {key for key, path in owner.items() if path in paths or path in belonging}
@@ -158,9 +171,9 @@ def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] =
 
 
 def _belonging(layer: nn.Module) -> list[str]:
-    """The modules inside a layer whose buffers are a part of it: all, where none of them has parameters.
+    """The modules in a layer whose buffers are a part of it: all, if none has parameters.
 
-    So the vectors of spectral norm, and the observers of a quantised layer.
+    Examples are the vectors of spectral norm and the observers of a quantised layer.
     """
     inside = [path for path, _ in layer.named_modules() if path]
     parameters = any(next(child.parameters(), None) is not None for child in layer.children())

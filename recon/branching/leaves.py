@@ -1,7 +1,8 @@
-"""What a trace does not enter: modules and functions that it records as one operation.
+"""Leaves: modules and functions that a trace records as one operation.
 
-torch.fx enters every module outside ``torch.nn``. Some it cannot get through; timm and torchvision list theirs. A
-module that owns tensors and has no children with parameters is not worth entering: it is a layer.
+torch.fx enters every module outside ``torch.nn`` and cannot get through some of them; timm and
+torchvision list theirs. A module that owns tensors and has no children with parameters is a layer
+and is not worth entering.
 """
 
 import math
@@ -28,14 +29,14 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 def wrapped_modules() -> tuple[ModuleType, ...]:
-    """Python modules whose functions are recorded as one operation each."""
+    """Python modules whose functions are each recorded as one operation."""
     torchvision = sys.modules.get("torchvision.ops")
     return (math, torchvision) if torchvision else (math,)
 
 
 def wrapped_functions() -> tuple[Callable[..., Any], ...]:
-    """Functions that are recorded as one operation each."""
-    # A network of timm's brings timm with it; without one there is no reason to import it.
+    """Functions that are each recorded as one operation."""
+    # A network of timm has imported timm; without one there is no need to.
     timm = sys.modules.get("timm.layers")
     return tuple(timm.get_notrace_functions()) if timm else ()
 

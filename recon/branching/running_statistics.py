@@ -1,8 +1,9 @@
-"""Which running statistics every task needs for itself.
+"""The running statistics of which every task needs its own set.
 
-A norm with running statistics normalises by its batch in training, and in evaluation by averages over the batches that
-it has seen. Behind a branched layer it sees one activation per task. With one set of averages they mix the tasks, and
-evaluation is wrong for all of them; with a set per task it is that of a network of each task's own.
+In training, a norm with running statistics normalises by its batch. In evaluation it uses averages
+over the batches that it has seen. Behind a branched layer it sees one activation per task. A single
+set of averages mixes the tasks, and evaluation is wrong for all of them. With one set per task,
+evaluation equals that of a separate network per task.
 """
 
 from collections import defaultdict
@@ -18,14 +19,14 @@ from recon.branching.graph.trace import Trace, in_mode, trace
 from recon.branching.layers import cut, join
 
 Statistics = Literal["shared", "per_task"]
-"""Where norms that stay shared keep their running statistics."""
+"""The place of the running statistics of norms that stay shared."""
 
 
 def running_statistics(backbone: nn.Module) -> frozenset[str]:
-    """The buffers that hold running statistics, by name.
+    """The names of the buffers that hold running statistics.
 
-    These are all buffers of a module that calls one of them ``running_...``, as PyTorch's norms and those made after
-    them do: the others count batches.
+    These are all buffers of a module that has a buffer named ``running_...``, as PyTorch's norms
+    and similar ones do; the others count batches.
     """
     return frozenset(
         join(path, name)
@@ -36,10 +37,11 @@ def running_statistics(backbone: nn.Module) -> frozenset[str]:
 
 
 def per_task_statistics(backbone: nn.Module, paths: Sequence[str], calls: Sequence[Call]) -> frozenset[str]:
-    """The running statistics, beside those in branched layers, that every task needs for itself.
+    """The running statistics outside branched layers that every task needs for itself.
 
-    That is all of which it is not known that they run only before the first branched layer: so also those of modules
-    that the calls do not reach, and all of them in a backbone that cannot be traced.
+    They are all statistics that are not known to run only before the first branched layer. They
+    include those of modules that the calls do not reach, and all of them in a backbone that cannot
+    be traced.
 
     Args:
         backbone: The network to branch.
@@ -51,7 +53,7 @@ def per_task_statistics(backbone: nn.Module, paths: Sequence[str], calls: Sequen
     try:
         touched = cut(backbone, paths).touched
         traces = [trace(in_mode(backbone, call.training), call, touched) for call in calls]
-        # A module that runs before a branch and again behind it moves the place where tasks part.
+        # A module that runs before and behind a branch moves the place where tasks part.
         while own != (more := statistics - _run_once(traces, statistics, cut(backbone, paths, own).is_own)):
             own = more
     except Exception:  # a forward may raise anything when it runs on traced values
@@ -60,7 +62,7 @@ def per_task_statistics(backbone: nn.Module, paths: Sequence[str], calls: Sequen
 
 
 def _run_once(traces: Sequence[Trace], statistics: Collection[str], is_own: Callable[[str], bool]) -> set[str]:
-    """Those that some trace uses, and none uses once per task."""
+    """The statistics that some trace uses, and that none uses once per task."""
     within = _by_target(statistics)
     once: set[str] = set()
     per_task: set[str] = set()
@@ -73,7 +75,7 @@ def _run_once(traces: Sequence[Trace], statistics: Collection[str], is_own: Call
 
 
 def _by_target(names: Collection[str]) -> Mapping[str, set[str]]:
-    """What a graph's node uses if it calls a module or reads a tensor: name of that -> the names at or below it."""
+    """Name of a module or tensor that a graph uses -> the given names at or below it."""
     within: dict[str, set[str]] = defaultdict(set)
     for name in names:
         for prefix in accumulate(name.split("."), join):

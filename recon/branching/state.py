@@ -1,10 +1,12 @@
-"""A backbone's tensors, parted into those that tasks share and one branch per task.
+"""A backbone's tensors, split into the shared ones and one branch per task.
 
-Every task has a network of its own, whose modules are copies, as separate copies of the backbone would be: what hooks,
-handles and lists refer to lies in the same network. Its tensors are those of the shared network and of the task's
-branch: where a module has no tensor of the task, the very dictionaries of tensors are shared, so that what replaces
-tensors later (``.to(device)`` replaces buffers) replaces them there too. Other modules hold the same tensors in their
-own dictionaries; :func:`tie` is called after such a replacement.
+Every task has a network of its own, whose modules are copies, as separate copies of the backbone
+would be. Hooks, handles and lists in it refer to the same network. Its tensors are those of the
+shared network and of the task's branch.
+
+A module without tensors of its task shares the very dictionaries of tensors, so that a later
+replacement (``.to(device)`` replaces buffers) reaches it too. Other modules hold the same tensors
+in dictionaries of their own, and :func:`tie` is called after a replacement.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,7 +20,10 @@ from recon.branching.layers import Cut, own_tensors
 
 
 class Absent(nn.Module):
-    """Stands in the shared network where every task has its own module; holds what tasks share of it."""
+    """Stands in the shared network for a module of which every task has its own.
+
+    It holds the shared part of that module.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -31,17 +36,18 @@ class Absent(nn.Module):
 def part(
     backbone: nn.Module, cut: Cut, tasks: tuple[str, ...]
 ) -> tuple[nn.Module, dict[str, nn.Module], nn.ModuleDict]:
-    """Copy a backbone into its shared network, and the network and branch of every task.
+    """Copy a backbone into its shared network, and into the network and branch of every task.
 
     Returns:
-        The backbone without what is branched; task -> its network, of the backbone's own class; and task -> a tree of
-        modules with just what is branched, under the same paths: the modules of its network, or only their tensors.
+        The backbone without its branched part; task -> its network, of the backbone's own class;
+        and task -> a tree of modules with only the branched part, under the same paths: the modules
+        of the task's network, or their tensors.
     """
     modules = dict(backbone.named_modules())
     own = {id(tensor) for name, tensor in _named_tensors(backbone) if name in cut.tensors}
     owning = {path for path, module in modules.items() if any(id(tensor) in own for tensor in _held(module))}
     memo: dict[int, Any] = dict.fromkeys(own)
-    for path, module in reversed(modules.items()):  # what is inside a module comes before it
+    for path, module in reversed(modules.items()):  # modules inside come before the module
         if path in cut.absent:
             memo[id(module)] = _standing_for(module, path, memo)
         elif path in owning.difference(cut.entered):
@@ -53,7 +59,7 @@ def part(
         if path in cut.touched and path not in owning:
             keep.append(module._buffers)  # a module may put new tensors there in its forward
         if isinstance(module, torch.jit.ScriptModule):
-            keep.append(module)  # it copies tensors that are to be shared
+            keep.append(module)  # deepcopy would copy tensors that are shared
         tied |= {id(part): memo[id(part)] for part in keep if id(part) in memo}
     networks = {task: copy_network(backbone, dict(tied)) for task in tasks}
     share_tensors(shared, networks.values(), cut)
@@ -61,7 +67,7 @@ def part(
 
 
 def share_tensors(shared: nn.Module, networks: Iterable[nn.Module], cut: Cut) -> None:
-    """Give the modules of task networks that hold no tensor of a task the dictionaries of the shared network."""
+    """Share the dictionaries of tensors with all task modules that hold no tensor of a task."""
     homes = {path: module for path, module in shared.named_modules() if cut.is_shared(path)}
     for network in networks:
         modules = dict(network.named_modules())
@@ -78,7 +84,7 @@ def share_dictionaries(home: nn.Module, module: nn.Module) -> None:
 
 
 def tie(shared: nn.Module, branches: Iterable[nn.Module]) -> None:
-    """Give the branches the very tensors of the shared network again, wherever both hold one."""
+    """Give the branches the tensors of the shared network again, wherever both hold one."""
     homes = dict(shared.named_modules())
     for branch in branches:
         for path, module in branch.named_modules():
@@ -101,7 +107,7 @@ def _held(module: nn.Module) -> Collection[Tensor]:
 
 
 def _standing_for(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
-    """What stands in the shared network for a module, and takes its place for the handles of its hooks."""
+    """Make the substitute of a module in the shared network, also for the handles of its hooks."""
     absent = Absent(path)
     for name, value in vars(absent).items():
         if isinstance(value, dict) and name in vars(module):
@@ -110,7 +116,7 @@ def _standing_for(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
 
 
 def _rest(module: nn.Module, path: str, memo: dict[int, Any]) -> Absent:
-    """What stays shared of a module that every task has for itself."""
+    """Make the shared part of a module of which every task has its own."""
     rest = Absent(path)
     rest._parameters = deep_copy(module._parameters, memo)
     rest._buffers = deep_copy(module._buffers, memo)

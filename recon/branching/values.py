@@ -10,17 +10,18 @@ from torch import fx, nn
 
 
 class Untraceable(Exception):
-    """The backbone's forward cannot be had as a graph that gives the same results; the message says why."""
+    """The backbone's forward has no graph that gives the same results; the message says why."""
 
 
 class Value(fx.Proxy):
-    """A traced value that also does what torch.fx misses.
+    """A traced value with the operations that torch.fx lacks.
 
-    ``x += y`` and ``x[i] = y`` write into ``x``. ``isinstance(x, Tensor)`` is answered as for the tensor that `x`
-    stands for; for torch.fx it is False, so that a forward which asks would take another path than with a tensor.
+    ``x += y`` and ``x[i] = y`` write into ``x``. ``isinstance(x, Tensor)`` is answered as for the
+    tensor that ``x`` stands for. For torch.fx it is False, and a forward that asks would take
+    another path than with a tensor.
     """
 
-    __array_ufunc__ = None  # a NumPy number on the left leaves the operation to this class
+    __array_ufunc__ = None  # leaves operations with a NumPy number on the left to this class
     _is_param = False
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -33,7 +34,7 @@ class Value(fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        # isinstance asks for this where the type itself does not answer.
+        # isinstance asks for this if the type itself does not answer.
         if str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0] in ("torch", "recon"):
             return type(self)
         if not self.node.meta.get("tensor"):
@@ -49,9 +50,10 @@ def _recorded(function: Callable[[Any, Any], Any]) -> Callable[[Value, Any], fx.
 
 
 def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The same function, but not the operator's own.
+    """Return the same function, but not the operator's own.
 
-    For that one torch.fx writes ``x += y``, which changes what `x` is further on: right for tensors, wrong for numbers.
+    For the operator's own torch.fx writes ``x += y``, which changes the later meaning of ``x``:
+    right for tensors, wrong for numbers.
     """
 
     def apply(target: Any, value: Any) -> Any:
@@ -66,7 +68,7 @@ AUGMENTED = tuple(map(_in_place, (
     operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow,
     operator.imatmul, operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift,
 )))
-# Of an operation with one of these names on a tensor, the result is one tensor.
+# Operations with these names return one tensor, if they take one.
 _TENSOR_RESULTS = frozenset({
     "abs", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "bmm", "cat", "clamp",
     "clone", "contiguous", "conv1d", "conv2d", "conv3d", "cumsum", "detach", "div", "dropout", "einsum", "elu",
@@ -83,7 +85,7 @@ for _function in AUGMENTED:
 
 
 def is_tensor(node: fx.Node, root: nn.Module) -> bool:
-    """Whether it is certain that the result of a traced operation is one tensor."""
+    """Whether the result of a traced operation is certainly one tensor."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         plain = type(module).__module__.startswith("torch.nn.") and not isinstance(

@@ -144,7 +144,7 @@ class ConflictAnalyzer:
         if layer_gramians.is_complex():
             raise ValueError("layer Gramians are complex; of complex gradients give the real inner products Re <g, h>")
         self._observed_steps += 1
-        self._statistics.add(self._of_all_layers(in_double(layer_gramians)))
+        self._statistics.add(self._followed.in_all_layers(in_double(layer_gramians)))
 
     def conflict_map(self, *, network: str | None = None, **provenance: Any) -> MeasuredMap:
         """Return the conflict map of the steps so far.
@@ -220,14 +220,6 @@ class ConflictAnalyzer:
         self._statistics.load(dict(state))
         self._steps = state["steps"]
         self._observed_steps = state["observed_steps"]
-
-    def _of_all_layers(self, gramians: Tensor) -> Tensor:
-        """Gramians of all layers from those of the trained layers; zero where a layer is frozen."""
-        if self._followed.trained == self.layers:
-            return gramians
-        every = gramians.new_zeros(len(self.layers), *gramians.shape[1:])
-        every[[self.layers.index(name) for name in self._followed.trained]] = gramians
-        return every
 
 
 def _check_same_names(kind: str, given: Sequence[str], own: Sequence[str], where: str) -> None:

@@ -53,6 +53,15 @@ class FollowedLayers:
                 raise unknown_name("layer", name, self._sizes, self.network)
         self._add({name: self._sizes[name] for name in names if name not in self.parameters})
 
+    def in_all_layers(self, gramians: Tensor) -> Tensor:
+        """Gramians of all layers from those of the trained layers; zero where a layer is frozen."""
+        if len(self.trained) == len(self.parameters):
+            return gramians
+        layers = tuple(self.parameters)
+        every = gramians.new_zeros(len(layers), *gramians.shape[1:])
+        every[[layers.index(name) for name in self.trained]] = gramians
+        return every
+
     def _add(self, parameters: Mapping[str, int]) -> None:
         known = self.parameters | dict(parameters)
         self.parameters = {name: known[name] for name in self._sizes if name in known}

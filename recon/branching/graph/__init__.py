@@ -1,9 +1,9 @@
-"""A backbone that torch.fx can trace, as a graph in which the shared part runs once.
+"""A backbone that torch.fx can trace, as a graph whose shared part runs once.
 
 ``trace``     a backbone's forward as a graph
 ``hooks``     hooks that a trace cannot hold
-``memory``    operations that write into, or hand on, the memory of their inputs
+``memory``    operations that write into, or pass on, the memory of their inputs
 ``split``     the graph with the shared part run once and the rest once per task
 ``program``   that graph as a function
-``programs``  the programs of a network: one for each way of calling it and each state it was called in
+``programs``  the programs of a network, one per way of calling it and per state
 """

@@ -1,7 +1,8 @@
 """Hooks that a trace cannot hold.
 
-A module that is recorded as one operation runs its hooks each time that it is called. In a module that is entered they
-run once, while tracing: that is the same only for a hook that computes with what it is given, and nothing else.
+A module that is recorded as one operation runs its hooks at each call. The hooks of a module that
+is entered run once, while tracing. That is the same only for a hook that computes with its
+arguments and nothing else.
 """
 
 import functools
@@ -15,12 +16,12 @@ from recon.branching.reads.python_state import attributes_of, is_constant
 
 
 def foreign_hooks(module: nn.Module, is_leaf: bool, root: nn.Module) -> str:
-    """Why the hooks of a module cannot be traced; empty if they can.
+    """The reason why the hooks of a module cannot be traced; empty if they can.
 
     Args:
         module: A module whose call is traced.
         is_leaf: Whether it is recorded as one operation.
-        root: The network that it is in.
+        root: The network that holds it.
     """
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     if not hooks:
@@ -37,7 +38,7 @@ def foreign_hooks(module: nn.Module, is_leaf: bool, root: nn.Module) -> str:
 
 
 def _held_by(hook: Callable[..., Any]) -> Iterator[Any]:
-    """The objects that come with a hook: of a bound method, a partial function, a closure, an object that is called."""
+    """The objects that a hook holds, as bound method, partial function, closure or object."""
     if isinstance(hook, MethodType):
         yield hook.__self__
     elif isinstance(hook, functools.partial):

@@ -1,7 +1,7 @@
-"""Which operations of a traced graph write into the memory of their inputs, and which hand it on as their own result.
+"""Operations of a traced graph that write into the memory of their inputs, or pass it on as result.
 
-A torch operation that is not listed makes new memory. So does every leaf module, but for those that say otherwise: an
-``inplace`` attribute, or dropout, which returns its very input in evaluation.
+A torch operation that is not listed makes new memory. So does every leaf module, unless it has an
+``inplace`` attribute, or is dropout, which returns its very input in evaluation.
 """
 
 import inspect
@@ -13,7 +13,8 @@ from torch import fx, nn
 
 from recon.branching.values import AUGMENTED
 
-# Where it depends on the values (reshape, contiguous, to), counting the result as a view costs nothing but a view.
+# Some operations (reshape, contiguous, to) return a view only for some values. Counting all their
+# results as views costs only views.
 # fmt: off
 _VIEWS = frozenset({
     "adjoint", "alias", "as_strided", "as_tensor", "asarray", "atleast_1d", "atleast_2d", "atleast_3d",
@@ -64,7 +65,7 @@ def written(node: fx.Node, root: nn.Module) -> list[fx.Node]:
 
 
 def handed_on(node: fx.Node, root: nn.Module) -> list[fx.Node]:
-    """The nodes whose memory the result of this operation may lie in."""
+    """The nodes in whose memory the result of this operation may lie."""
     views = False
     if node.op == "call_method":
         views = str(node.target) in _VIEWS
@@ -72,7 +73,7 @@ def handed_on(node: fx.Node, root: nn.Module) -> list[fx.Node]:
         module = _module(node, root)
         views = isinstance(module, _VIEW_MODULES) or _is_idle_dropout(type(module).__name__, vars(module))
     elif node.target is getattr:
-        views = node.args[1] not in _METADATA_ATTRIBUTES  # of an object that holds tensors, too
+        views = node.args[1] not in _METADATA_ATTRIBUTES  # also of objects that hold tensors
     elif node.op == "call_function":
         name = _function_name(node)
         permutes = name == "einsum" and len(node.all_input_nodes) == 1
@@ -81,7 +82,7 @@ def handed_on(node: fx.Node, root: nn.Module) -> list[fx.Node]:
 
 
 def memory_of(node: fx.Node, root: nn.Module, memory: Mapping[fx.Node, set[fx.Node]]) -> set[fx.Node]:
-    """The nodes that made the memory in which the result of this operation may lie; none for a number or a shape."""
+    """The nodes whose memory may hold an operation's result; none for a number or a shape."""
     if _is_metadata(node):
         return set()
     if sources := handed_on(node, root):
@@ -98,7 +99,7 @@ def _is_metadata(node: fx.Node) -> bool:
 
 
 def _is_in_place(name: str) -> bool:
-    """Whether an operation of this name writes into its first argument: ``add_``, ``__iadd__``, ``__setitem__``."""
+    """Whether an operation of this name writes into its first argument: ``add_``, ``__iadd__``."""
     if name.startswith("__"):
         return name.strip("_") in _IN_PLACE_OPERATORS
     return name.endswith("_") or name == "setitem"
@@ -123,7 +124,7 @@ def _function_name(node: fx.Node) -> str:
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
-    """The arguments of a function by name, as far as its signature is known: builtins have none."""
+    """The arguments of a function by name, if its signature is known; builtins have none."""
     try:
         bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -133,11 +134,11 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def _is_foreign(target: Any) -> bool:
-    """Whether this is someone's Python function that was recorded whole; it may well return what it was given."""
+    """Whether a Python function of the user was recorded whole; it may return its own arguments."""
     return inspect.isfunction(target) and not target.__module__.startswith(("torch.", "recon."))
 
 
 def _is_idle_dropout(name: str, arguments: dict[str, Any]) -> bool:
-    """Whether this is a kind of dropout that drops nothing, so that it returns its input itself."""
+    """Whether this is a dropout that drops nothing, and so returns its very input."""
     drops = "drop" in name.lower() or name == "StochasticDepth"
     return drops and (not arguments.get("training", True) or arguments.get("p") == 0)

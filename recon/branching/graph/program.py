@@ -2,6 +2,7 @@
 
 import itertools
 import linecache
+import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +22,20 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Program:
-    """A function of the branched network, of tensors that the backbone's forward makes, and of the call's variables.
+    """A function of the branched network that runs it in one way of calling it.
+
+    Its arguments are the network, the tensors that the backbone's forward makes, and the variables
+    of the call.
 
     Attributes:
-        guard: What of the network's Python state must be as it was for the function to be right.
-        forward: The function; it finds modules and tensors as ``shared.<path>`` and ``branches.<task>.<path>``.
+        guard: The Python state of the network for which the function is right.
+        forward: The function; it finds modules and tensors as ``shared.<path>`` and
+            ``branches.<task>.<path>``.
         constants: Its first arguments after the network.
         code: Its source.
-        trunk: How many operations run once.
-        per_task: How many operations run once per task.
-        first: The first of these.
+        trunk: The number of operations that run once.
+        per_task: The number of operations that run once per task.
+        first: The first operation that runs once per task.
     """
 
     guard: Guard
@@ -44,11 +49,11 @@ class Program:
 
 @dataclass(frozen=True)
 class Refusal:
-    """That there is no program.
+    """Says that there is no program.
 
     Attributes:
-        guard: What of the network's Python state must be as it was for that to be so.
-        reason: Why.
+        guard: The Python state of the network for which that is so.
+        reason: The reason.
     """
 
     guard: Guard
@@ -63,10 +68,10 @@ def write_program(
     Args:
         network: A network of the backbone's class with one task's copies.
         call: The way of calling it.
-        cut: What every task has for itself.
+        cut: The part that every task has for itself.
         tasks: The tasks.
         homes: Path in the backbone -> the modules that stand for it in the branched network.
-        opened: The numbers among the attributes to read at every call instead of baking them in.
+        opened: The numbers among the attributes that are read at every call instead of baked in.
     """
     try:
         traced = trace(network, call, cut.touched, opened)
@@ -78,10 +83,20 @@ def write_program(
         return _refuse(reason_of(error), traced.dependencies, homes)
 
 
+def warn_untraceable(kind: str, reason: str, tasks: int) -> None:
+    """Warn that a network of this class runs once per task."""
+    warnings.warn(
+        f"{kind} cannot be traced ({reason}). It runs once per task, with that task's "
+        f"copies: of what comes before the first branched layer, modules run once, but all between them "
+        f"{tasks} times.",
+        stacklevel=6,
+    )
+
+
 def _refuse(reason: str, dependencies: Dependencies, homes: Homes) -> Refusal:
     try:
         return Refusal(guard(dependencies, homes), reason)
-    except Untraceable:  # what cannot be watched is not tried again
+    except Untraceable:  # without a guard it is never tried again
         return Refusal(Guard(), reason)
 
 
@@ -104,7 +119,8 @@ def _write(traced: Trace, cut: Cut, tasks: tuple[str, ...], homes: Homes) -> Pro
 def _function(graph: fx.Graph) -> tuple[Callable[..., dict[str, Any]], str]:
     """The function that a graph stands for, and its source.
 
-    No GraphModule: it would keep references to tensors that ``.to(device)`` replaces, and to networks long deleted.
+    It is no GraphModule, which would keep references to tensors that ``.to(device)`` replaces, and
+    to networks long deleted.
     """
     source = graph.python_code("self")
     name = f"<branched network {next(_numbers)}>"

@@ -1,4 +1,4 @@
-"""The programs of a branched network: one for every way of calling it, and for every Python state it was called in."""
+"""The programs of a branched network: one per way of calling it, and per Python state."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -11,16 +11,18 @@ from recon.branching.reads.reads import OUTSIDE, Name
 
 Write = Callable[[Collection[Name]], Program | Refusal]
 
-_VERSIONS = 8  # of one way of calling it
+_VERSIONS = 8  # programs of one way of calling the network
 _CALLS = 64
 
 
 class Programs:
-    """Finds the program that is right for a call, and says when one must be written.
+    """Finds the right program for a call, and tells when one must be written.
 
-    A state that comes back finds its program again. A number that has changed twice, such as a temperature that follows
-    a schedule, is read at every call from then on. Where something else has changed eight times, or a number that
-    decides which way the forward takes, that way of calling the network has no program any more.
+    A state that returns finds its program again. A number that has changed twice, such as a
+    temperature that follows a schedule, is read at every call from then on.
+
+    A way of calling the network loses its programs if something else has changed eight times, or a
+    number that decides the path of the forward.
     """
 
     def __init__(self) -> None:
@@ -31,26 +33,26 @@ class Programs:
 
     @property
     def calls(self) -> list[Call]:
-        """The ways of calling the network that are known."""
+        """The known ways of calling the network."""
         return list(self._versions)
 
     def find(self, call: Call) -> Program | Refusal | None:
-        """The program for a call in the present state, or that there is none; None if it is not known yet."""
+        """The program or refusal for a call in the present state; None if it is not known yet."""
         for version in self._versions.get(call, ()):
             if version.guard.holds():
                 return version
         return None
 
     def latest(self, call: Call) -> Program | Refusal:
-        """What was written last for a call."""
+        """The program or refusal that was written last for a call."""
         return self._versions[call][-1]
 
     def add(self, call: Call, write: Write) -> Program | Refusal:
-        """Write what is missing for a call in the present state.
+        """Write the missing program for a call in the present state.
 
         Args:
             call: The way of calling the network.
-            write: Writes it, given the numbers among the attributes to read at every call.
+            write: Writes the program, given the numbers among the attributes to read at every call.
         """
         name = self._changed(call)
         if name and self._is_schedule(call, name):
@@ -71,7 +73,7 @@ class Programs:
         return written
 
     def drop_constants(self) -> None:
-        """Forget the programs with tensors that the forward made where the parameters were then."""
+        """Forget programs with tensors that the forward made on the parameters' earlier device."""
         for call, versions in self._versions.items():
             self._versions[call] = [own for own in versions if isinstance(own, Refusal) or not own.constants]
 
@@ -84,7 +86,7 @@ class Programs:
         if name:
             self._changes[name] += 1
         else:
-            versions.clear()  # a module or a hook was exchanged, which does not come back
+            versions.clear()  # a module or hook was exchanged, and will not return
         return name
 
     def _is_schedule(self, call: Call, name: Name) -> bool:

@@ -1,11 +1,13 @@
-"""A traced graph in which what tasks share runs once, and the rest once per task.
+"""A traced graph in which the shared part runs once, and the rest once per task.
 
-A node is per-task if it uses a branched layer or another per-task value. All other nodes, the trunk, run first and
-once; then one task after the other runs its own nodes: layers still shared see the tasks' activations in task order.
+A node is per-task if it uses a branched layer or another per-task value. All other nodes, the
+trunk, run first and once. Then each task in turn runs its own nodes, so layers that are still
+shared see the tasks' activations in task order.
 
-Writes into memory need care. A per-task node may write only into memory that its task has for itself: if the memory is
-still shared, the task clones it first, and every view of it is taken again on the clone. The same holds for a write of
-the trunk into memory that a per-task node has read before, for in the new order the trunk would overtake it.
+Writes into memory need care. A per-task node may write only into memory that its task owns. If the
+memory is still shared, the task clones it first, and every view of it is taken again on the clone.
+The same holds for a write of the trunk into memory that a per-task node has read before, because in
+the new order the trunk would overtake it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,12 +28,12 @@ Values = dict[fx.Node, fx.Node]  # node of the traced graph -> node of the graph
 
 @dataclass(frozen=True)
 class Division:
-    """Which nodes of a traced graph are per task.
+    """The nodes of a traced graph that are per task.
 
     Attributes:
-        per_task: The nodes that run once per task; for each, the shared values to clone first, because it writes into
-            their memory.
-        memory: For every node, the nodes that made the memory that its value lies in.
+        per_task: The nodes that run once per task. To each belong the shared values to clone first,
+            because the node writes into their memory.
+        memory: For every node, the nodes that made the memory in which its value lies.
     """
 
     per_task: dict[fx.Node, list[fx.Node]]
@@ -46,12 +48,13 @@ def divide(trace: Trace, is_own: Callable[[str], bool]) -> Division:
         is_own: Whether every task has its own module or tensor of a name.
 
     Raises:
-        Untraceable: If the forward writes into a tensor that outlives the call, and that tasks share; or if a module
-            that cannot be traced would run once per task: each task needs what it keeps in Python for itself.
+        Untraceable: The forward writes into a shared tensor that outlives the call; or a module
+            that cannot be traced would run once per task, although each task needs its Python state
+            for itself.
     """
     per_task: dict[fx.Node, list[fx.Node]] = {}
     memory: dict[fx.Node, set[fx.Node]] = {}
-    private: set[fx.Node] = set()  # the memory of which every task has its own
+    private: set[fx.Node] = set()  # the memory that every task owns
     read: set[fx.Node] = set()  # the memory that a per-task node has read
     for node in trace.graph.nodes:
         reads = _union(memory[source] for source in node.all_input_nodes)
@@ -77,7 +80,7 @@ def _union(sets: Iterable[set[fx.Node]]) -> set[fx.Node]:
 
 
 def _is_foreign_argument(maker: fx.Node) -> bool:
-    """Whether this is an argument of which it is not known how to copy the tensors in it."""
+    """Whether this is an argument of unknown structure, whose tensors cannot be copied."""
     return maker.op == "placeholder" and not maker.meta.get("tensor")
 
 
@@ -89,8 +92,9 @@ def _refuse(written_into: Iterable[fx.Node]) -> None:
 def split(trace: Trace, division: Division, tasks: Sequence[str], is_own: Callable[[str], bool]) -> fx.Graph:
     """Write the graph that computes every task's output.
 
-    Its inputs are the constants of the trace and then the inputs of the traced graph. Modules and tensors are named
-    ``shared.<path>`` and ``branches.<task>.<path>``. Its output is a dictionary task -> output.
+    Its inputs are the constants of the trace, followed by the inputs of the traced graph. Modules
+    and tensors are named ``shared.<path>`` and ``branches.<task>.<path>``. Its output is a
+    dictionary task -> output.
     """
     writer = _Writer(trace, division, is_own)
     trunk = writer.trunk()
@@ -101,7 +105,10 @@ def split(trace: Trace, division: Division, tasks: Sequence[str], is_own: Callab
 
 
 class _Writer:
-    """Writes the nodes of a traced graph into a new one: the trunk once, the per-task nodes for each task."""
+    """Writes the nodes of a traced graph into a new one.
+
+    The trunk is written once, and the per-task nodes for each task.
+    """
 
     def __init__(self, trace: Trace, division: Division, is_own: Callable[[str], bool]) -> None:
         self.graph = fx.Graph()
@@ -144,7 +151,7 @@ class _Writer:
             if node in clones or not makers.intersection(clones):
                 continue
             if targets := written(node, self._trace.root):
-                # It returned its target, whose clone already holds what it wrote.
+                # The write returned its target, whose clone already holds the written values.
                 values[node] = values[targets[0]]
             else:
                 values[node] = self._copy(node, f"{node.name}_{task}", "shared", values)
@@ -158,5 +165,5 @@ class _Writer:
 
 
 def private_copy(value: Any) -> Any:
-    """Clone the tensors in a value, whatever its structure."""
+    """Clone the tensors in a value of any structure."""
     return tree_map_only(torch.Tensor, torch.clone, value)

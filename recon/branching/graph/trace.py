@@ -1,10 +1,11 @@
 """A backbone's forward as a torch.fx graph.
 
-What the backbone reads in Python is baked into its trace: flags, numbers, lists and dictionaries that its modules hold,
-and arguments that are None, a boolean or a string. So a trace says what it read: it holds as long as that is the same
-(see ``guard``). A forward that changes what it reads, so that one call depends on the one before, is not traced.
+A trace bakes in the Python state that the backbone reads: flags, numbers, lists and dictionaries
+that its modules hold, and arguments that are None, a boolean or a string. The trace records these
+reads, and holds while they stay the same (see ``guard``). A forward that changes its own reads, so
+that one call depends on the one before, is not traced.
 
-A module that cannot be traced, and that no branched layer is in, is recorded as one operation.
+A module that cannot be traced, and that holds no branched layer, is recorded as one operation.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -48,7 +49,7 @@ class _Tracer(fx.Tracer):
 
     @contextmanager
     def _counting_autocasts(self) -> Iterator[None]:
-        """Notice when the forward enters ``torch.autocast``; what it sets may be what is set anyway while tracing."""
+        """Notice when the forward enters ``torch.autocast``, whatever the settings."""
         enter, leave = torch.autocast.__enter__, torch.autocast.__exit__
 
         def counted_enter(context: torch.autocast) -> Any:
@@ -63,7 +64,7 @@ class _Tracer(fx.Tracer):
             yield
 
     def _stand_in(self, path: str, name: str, value: Any) -> Any:
-        """What a forward sees of an attribute: traced values of tensors, and of numbers that change all the time."""
+        """The attribute's value that a forward sees: traced for tensors and changing numbers."""
         if not isinstance(value, Tensor) and (path, name) not in self._opened:
             return value
         if (path, name) not in self._attributes:
@@ -73,7 +74,7 @@ class _Tracer(fx.Tracer):
         return self._attributes[path, name]
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        # A graph holds operations, not the modes that they ran in.
+        # A graph holds operations, not the modes in which they ran.
         if self._autocasts or not torch.is_grad_enabled():
             raise Untraceable("it switches gradients or autocast in its forward, which a graph does not hold")
         return super().create_node(*args, **kwargs)
@@ -128,7 +129,7 @@ class _Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         args = [self._argument(f"input_{i}", flag) for i, flag in enumerate(self._call.args)]
         kwargs = {name: self._argument(name, flag) for name, flag in self._call.kwargs}
-        # Called as a module, not by its class's forward: its hooks, and a forward set on the instance, belong to it.
+        # Called as a module, so that its hooks, and a forward set on the instance, run too.
         return (lambda: self.root(*args, **kwargs)), []
 
     def _argument(self, name: str, flag: Any) -> Any:
@@ -159,10 +160,10 @@ class Trace:
 
     Attributes:
         graph: The operations, with modules and tensors named by their paths in the backbone.
-        root: The traced network, for looking up the modules that the graph calls.
-        constants: The tensors that the forward itself made, by the name the graph gives them.
-        dependencies: What must be as it is for the trace to hold.
-        whole: The modules that cannot be traced, and are recorded as one operation each.
+        root: The traced network, to look up the modules that the graph calls.
+        constants: The tensors that the forward itself made, by their names in the graph.
+        dependencies: The state for which the trace holds.
+        whole: The modules that cannot be traced, each recorded as one operation.
     """
 
     graph: fx.Graph
@@ -176,7 +177,7 @@ class Failed(Untraceable):
     """A forward cannot be traced.
 
     Attributes:
-        dependencies: What it had read when it failed.
+        dependencies: The state that it had read when it failed.
     """
 
     def __init__(self, reason: str, dependencies: Dependencies) -> None:
@@ -190,15 +191,17 @@ def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Coll
     Args:
         network: The network; it is not altered.
         call: The way of calling it.
-        touched: The modules that hold something of a branched layer, so that they must be entered; with the root.
-        opened: The numbers among the attributes to read at every call instead of baking them in.
+        touched: The modules that hold a part of a branched layer and must be entered, the root
+            included.
+        opened: The numbers among the attributes that are read at every call instead of baked in.
 
     Raises:
-        Failed: If its forward cannot be traced, or its trace would not give the same results; the message says why.
+        Failed: The forward cannot be traced, or its trace would not give the same results; the
+            message says why.
     """
     whole: set[str] = set()
     while True:
-        # Tracing leaves traced values behind in modules that remember what they have seen.
+        # Tracing leaves traced values in modules that keep their inputs, so it runs on a copy.
         root = private(network)
         reads = Reads(root)
         tracer = _Tracer(call, reads, whole, opened)
@@ -216,7 +219,7 @@ def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Coll
             whole |= more
             continue
         finally:
-            # A tracer is part of cycles: until they are collected, it would keep all tensors.
+            # A tracer is part of cycles, and would keep all tensors until these are collected.
             for name in ("root", "_reads"):
                 vars(tracer).pop(name, None)
         constants = {name: value for name, value in vars(root).items() if name.startswith("_tensor_constant")}
@@ -224,17 +227,17 @@ def trace(network: nn.Module, call: Call, touched: Collection[str], opened: Coll
 
 
 def private(network: nn.Module) -> nn.Module:
-    """A copy of a network's modules, and of what they hold in Python, on the very same tensors."""
+    """A copy of a network's modules and of their Python state, on the very same tensors."""
     return deep_copy(network, {id(tensor): tensor for tensor in all_tensors(network)})
 
 
 def in_mode(network: nn.Module, training: bool) -> nn.Module:
-    """A private copy whose modules are in training or evaluation, as the network itself sets them."""
+    """A private copy in training or evaluation, as the network's own ``train`` sets its modules."""
     return private(network).train(training)
 
 
 def _enclosing(failed: str | None, root: nn.Module, candidates: Collection[str]) -> set[str]:
-    """The smallest module around a failed one that can be recorded as one operation, with all others of its class."""
+    """The smallest module around a failed one to record whole, and others of its class."""
     while failed:
         if failed in candidates:
             kind = type(root.get_submodule(failed))
@@ -244,6 +247,6 @@ def _enclosing(failed: str | None, root: nn.Module, candidates: Collection[str])
 
 
 def reason_of(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     kind = "" if isinstance(error, Untraceable) else f"{type(error).__name__}: "
     return kind + str(error).partition("\n")[0]

@@ -1,4 +1,8 @@
-"""The Python state that a forward reads, and whether it is still as it was when the forward was traced.
+"""The Python state that a forward reads, and whether it has changed since the trace.
+
+The state is flags and other attributes of the modules of the shared network, the contents of the
+lists, dictionaries and objects that they hold, modules, hooks, and plain values that methods read
+from globals and closures.
 
 ``python_state``  the content of a Python value, to be compared later
 ``surroundings``  the globals and closures that functions read

@@ -1,7 +1,7 @@
-"""Whether what a trace read of a backbone's Python state is still the same.
+"""Whether the Python state that a trace read of a backbone is still the same.
 
-It is asked at every step, so it is one loop over entries of dictionaries. Only lists, dictionaries and objects that the
-forward reads are walked through.
+The question comes at every step, so the guard is one loop over entries of dictionaries. It walks
+only through lists, dictionaries and objects that the forward reads.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -26,13 +26,13 @@ _DROPS = ("training", "p", "drop_prob")
 
 @dataclass(frozen=True)
 class Guard:
-    """What must be as it was.
+    """The state that must not have changed.
 
     Attributes:
-        entries: Constants and modules, by where they are held.
-        contents: What else was read, frozen.
-        sizes: Containers of modules and hooks, and how many there were.
-        names: Of the attributes among `entries`, and then among `contents`.
+        entries: Constants and modules, by the place that holds them.
+        contents: Everything else that was read, frozen.
+        sizes: Containers of modules and hooks, and their sizes.
+        names: Names of the attributes in ``entries``, and then in ``contents``.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -41,7 +41,7 @@ class Guard:
     names: tuple[Name | None, ...] = ()
 
     def holds(self) -> bool:
-        """Whether all of it is as it was."""
+        """Whether all of the state is unchanged."""
         for held, key, expected in self.entries:
             value = held.get(key, MISSING)
             if value is not expected and not same_constant(value, expected):
@@ -52,7 +52,7 @@ class Guard:
         return not self.contents or _same_contents(self.contents)
 
     def changed(self) -> Name | None:
-        """The first attribute that is not as it was; None if it is something else."""
+        """The first attribute that has changed; None if the change is elsewhere."""
         for (held, key, expected), name in zip(self.entries, self.names, strict=False):
             if name and not same_constant(held.get(key, MISSING), expected):
                 return name
@@ -62,27 +62,27 @@ class Guard:
         return None
 
     def expects_number(self, name: Name) -> bool:
-        """Whether an attribute was a number, and no boolean."""
+        """Whether an attribute was a number, and not a boolean."""
         values = [expected for (_, _, expected), own in zip(self.entries, self.names, strict=False) if own == name]
         return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def _same_contents(contents: Sequence[Entry]) -> bool:
-    if torch.compiler.is_compiling():  # which cannot look into them; outside of compiled code it costs nothing
+    if torch.compiler.is_compiling():  # compiled code cannot read them; elsewhere this is free
         return bool(torch.compiler.disable(_same_contents)(contents))
     return all(freeze(held.get(key, MISSING)) == frozen for held, key, frozen in contents)
 
 
 def guard(dependencies: Dependencies, homes: Homes, more: Mapping[Name, Any] = MappingProxyType({})) -> Guard:
-    """Say what must stay as it is for a trace to hold.
+    """Make the guard for which a trace holds.
 
     Args:
-        dependencies: What the trace depends on.
+        dependencies: The state on which the trace depends.
         homes: Path in the backbone -> the modules that stand for it in the branched network.
         more: More values of attributes of modules.
 
     Raises:
-        Untraceable: If the tasks' own modules hold different values.
+        Untraceable: The tasks' own modules hold different values.
     """
     watched = _Watched()
     for (path, name), read in {**more, **dependencies.values}.items():
@@ -109,7 +109,7 @@ class _Watched:
         if held is not vars(module):
             self._entries.append(((vars(module), key, MISSING), name))
         if read is MISSING or is_constant(read):
-            # What is written for the other mode does not have the flags of now.
+            # A program for the other mode does not have the present flags.
             if key != "training" and not (value is read or same_constant(value, read)):
                 raise Untraceable(f"tasks differ in the attribute {join(*name)!r}")
             self._entries.append(((held, key, read), name))
@@ -142,7 +142,7 @@ class _Watched:
 
 
 def reads_of_memory(graph: fx.Graph, root: nn.Module) -> dict[Name, Any]:
-    """The attributes of called modules that say whether they write into their input, or hand it on."""
+    """The attributes by which called modules write into their input or pass it on."""
     reads: dict[Name, Any] = {}
     for node in graph.nodes:
         if node.op == "call_module":
@@ -154,7 +154,7 @@ def reads_of_memory(graph: fx.Graph, root: nn.Module) -> dict[Name, Any]:
 
 
 def _holder(module: nn.Module, name: str) -> Mapping[str, Any]:
-    """The dictionary in which the value of a module's attribute is found: its own, or that of a class."""
+    """The dictionary that holds a module's attribute: the module's own, or that of a class."""
     if name not in vars(module):
         for cls in type(module).__mro__:
             if name in cls.__dict__:

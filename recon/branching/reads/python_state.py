@@ -1,4 +1,4 @@
-"""What a Python value holds, in a form that can be kept and compared later."""
+"""The content of a Python value, in a form that can be kept and compared later."""
 
 import enum
 import functools
@@ -24,17 +24,20 @@ _LIMIT = 10_000
 
 
 def is_constant(value: Any) -> bool:
-    """Whether a value never changes by itself and is the same in a deep copy: numbers, strings, functions, classes."""
+    """Whether a value never changes by itself and is the same in a deep copy.
+
+    Such values are numbers, strings, functions and classes.
+    """
     return isinstance(value, _CONSTANTS)
 
 
 def same_constant(left: Any, right: Any) -> bool:
-    """Whether two values are the same constant: ``1``, ``1.0`` and ``True`` are not."""
+    """Whether two values are the same constant: ``1``, ``1.0`` and ``True`` differ."""
     return left is right or (type(left) is type(right) and is_constant(left) and bool(left == right))
 
 
 class _Itself:
-    """An object that is equal to itself alone; holding it keeps its identity from being taken by another."""
+    """An object that equals only itself; holding it keeps its id from being reused."""
 
     def __init__(self, it: Any) -> None:
         self.it = it
@@ -47,13 +50,14 @@ class _Itself:
 
 
 def freeze(value: Any) -> Any:
-    """A copy of all that a value holds, equal to that of another value if both hold the same.
+    """Return the content of a value, which equals that of another value with the same content.
 
-    Numbers and strings are compared by value; containers, and objects with attributes or slots, by what they hold;
-    tensors, modules and all others by identity, tensors that are not trained also by whether they were written to.
+    Numbers and strings are compared by value; containers, and objects with attributes or slots, by
+    content; tensors, modules and all others by identity. Tensors that are not trained also compare
+    by the number of writes into them.
 
     Raises:
-        Untraceable: If the value holds more than can be compared at every step.
+        Untraceable: The value holds more than can be compared at every step.
     """
     return _freeze(value, {})
 
@@ -74,7 +78,7 @@ def _freeze(value: Any, seen: dict[int, Any]) -> Any:
 
 
 def _held(value: Any, seen: dict[int, Any]) -> Any:
-    if type(value) is dict:  # as modules have many, which are looked at in every step
+    if type(value) is dict:  # the common case, read in every step
         return _pairs(value.items(), seen)
     if isinstance(value, list | tuple | deque):
         return tuple(_freeze(item, seen) for item in value)
@@ -99,7 +103,7 @@ def _pairs(pairs: Iterable[tuple[Any, Any]], seen: dict[int, Any]) -> tuple[Any,
 
 
 def attributes_of(value: Any) -> dict[str, Any] | None:
-    """What an object holds in its attributes and slots; None for one that can hold none there."""
+    """The attributes and slots of an object; None for an object that has none."""
     slots = [name for cls in type(value).__mro__ for name in _slots(cls) if hasattr(value, name)]
     held = getattr(value, "__dict__", None)
     if held is None and not slots:
@@ -124,7 +128,7 @@ def generator_state(value: Any) -> Any:
 
 
 def random_state() -> Any:
-    """The state of the global generators of random numbers of Python, PyTorch (on the host) and NumPy."""
+    """The states of the global generators of Python, PyTorch (on the host) and NumPy."""
     return random.getstate(), torch.get_rng_state().numpy().tobytes(), _numpy_state()
 
 

@@ -1,4 +1,4 @@
-"""What a forward reads of the Python state of its modules, and changes there, while it is traced."""
+"""The Python state of its modules that a forward reads and changes while it is traced."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterator
@@ -16,23 +16,24 @@ from recon.branching.reads.python_state import freeze, is_constant, same_constan
 from recon.branching.reads.surroundings import writes
 from recon.branching.values import Untraceable
 
-Name = tuple[str, str]  # of an attribute: the path of its module, and its own name
+Name = tuple[str, str]  # an attribute: the path of its module, and its own name
 
 MISSING = object()
 _MACHINERY = frozenset(vars(nn.Module())) - {"training"}
 
 
-OUTSIDE = "outside"  # stands for the path where a name is that of a variable outside of all modules
+OUTSIDE = "outside"  # the path in the name of a variable outside all modules
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What a trace depends on.
+    """The state on which a trace depends.
 
     Attributes:
-        values: What the forward read of the attributes of its modules: the constant that was there, or the frozen
-            contents of anything else; ``MISSING`` where there was nothing.
-        functions: The methods that it went through, which may read variables outside of them.
+        values: Attributes of modules that the forward read: the constant, or the frozen content of
+            anything else; ``MISSING`` where there was nothing.
+        functions: The methods that the forward went through, which may read variables outside of
+            them.
         entered: The modules whose forward ran.
     """
 
@@ -42,7 +43,7 @@ class Dependencies:
 
 
 class Changed(Untraceable):
-    """A forward changes the attribute `name` of the module at `path`."""
+    """A forward changes the attribute ``name`` of the module at ``path``."""
 
     def __init__(self, path: str, name: str) -> None:
         super().__init__(f"it sets the attribute {join(path, name)!r}, so that one call may depend on the one before")
@@ -50,7 +51,7 @@ class Changed(Untraceable):
 
 
 class Reads:
-    """Records what a network's forward reads."""
+    """Records the reads of a network's forward."""
 
     def __init__(self, root: nn.Module) -> None:
         self._values: dict[Name, Any] = {}
@@ -64,7 +65,7 @@ class Reads:
         """Record all reads.
 
         Args:
-            stand_in: Given path, name and value of what is read, what the forward gets to see.
+            stand_in: Given path, name and value of a read, returns the value that the forward sees.
         """
         paths = self._paths
 
@@ -84,11 +85,14 @@ class Reads:
             yield
 
     def enter(self, path: str) -> None:
-        """Note that the forward of a module runs; torch.fx looks at it in modules that it does not enter too."""
+        """Record that the forward of a module runs.
+
+        torch.fx reads the forward of modules that it does not enter, too.
+        """
         self._note(path, "forward", object.__getattribute__(self._modules[path], "forward"))
 
     def _note(self, path: str, name: str, value: Any) -> bool:
-        """Note a read; whether it is of the state of before the call."""
+        """Record a read, and return whether it is of the state before the call."""
         held = self._before[path].get(name, MISSING)
         if held is MISSING:
             if name in vars(self._modules[path]):
@@ -106,7 +110,7 @@ class Reads:
         return True
 
     def _note_function(self, value: Any) -> None:
-        """Note a method or property that the forward goes through."""
+        """Record a method or property that the forward goes through."""
         function = value.fget if isinstance(value, property) else inspect.unwrap(getattr(value, "__func__", value))
         if not isinstance(function, FunctionType) or function in self._functions:
             return
@@ -120,15 +124,16 @@ class Reads:
             self._values.setdefault((path, name), MISSING)
 
     def dependencies(self, entered: Collection[str], opened: Collection[Name]) -> Dependencies:
-        """What was read, without the numbers that are read again at every call."""
+        """The reads, without the numbers that are read again at every call."""
         values = {name: value for name, value in self._values.items() if name not in opened}
         return Dependencies(values, tuple(self._functions), tuple(dict.fromkeys(entered)))
 
     def check_unchanged(self) -> None:
-        """Compare what there was before the forward with what there is now.
+        """Compare the state before the forward with the state now.
 
         Raises:
-            Changed: If an attribute was changed, or one was set that the forward had looked for before.
+            Changed: An attribute was changed, or one was set that the forward had looked for
+                before.
         """
         for path, module in self._modules.items():
             before = self._before[path]
@@ -140,7 +145,7 @@ class Reads:
                     raise Changed(path, name)
         for (path, name), read in self._values.items():
             if name not in vars(self._modules[path]) and read is not MISSING:
-                value = getattr(self._modules[path], name)  # of the class
+                value = getattr(self._modules[path], name)  # an attribute of the class
                 if self._is_changed((path, name), value, value):
                     raise Changed(path, name)
 
@@ -160,6 +165,6 @@ def _held(module: nn.Module) -> dict[str, Any]:
 
 
 def _of_class(module: nn.Module, name: str) -> Any:
-    """What the class of a module, or one that it is derived from, holds by a name."""
+    """The value of a name in the class of a module or in a class that it derives from."""
     classes = (cls for cls in type(module).__mro__ if cls is not nn.Module)
     return next((vars(cls)[name] for cls in classes if name in vars(cls)), MISSING)

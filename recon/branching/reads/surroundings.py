@@ -1,6 +1,7 @@
-"""What functions read around themselves: global variables and those of the functions that they were made in.
+"""The variables around functions that they read: globals, and variables of enclosing functions.
 
-Looked up in their code. Followed are functions that they call, as far as they are not of a library.
+They are found in the code of the functions, and in that of the functions they call, except in
+libraries.
 """
 
 import dis
@@ -13,9 +14,9 @@ from typing import Any
 from recon.branching.reads.python_state import attributes_of, is_constant
 
 _LIBRARIES = frozenset(sys.stdlib_module_names) | {"torch", "numpy", "torchvision", "einops", "timm", "recon"}
-_ITEMS = 100  # of a container that is looked into
+_ITEMS = 100  # in the largest container that is read
 
-Place = tuple[Mapping[str, Any], str]  # where a value is found: a dictionary, and a key of it
+Place = tuple[Mapping[str, Any], str]  # the place of a value: a dictionary, and its key
 
 
 class Cell(Mapping[str, Any]):
@@ -35,12 +36,15 @@ class Cell(Mapping[str, Any]):
 
 
 def places(function: FunctionType) -> Iterator[Place]:
-    """Where a function, with those that it calls, finds the numbers, strings and containers of them that it reads."""
+    """The places of the plain values that a function and its callees read.
+
+    Plain values are numbers, strings and containers of these.
+    """
     yield from _places(function, set())
 
 
 def writes(function: FunctionType) -> str | None:
-    """The name of a variable around a function that it sets; None if it sets none."""
+    """The name of a variable outside a function that it sets; None if it sets none."""
     return _writes(function.__code__)
 
 

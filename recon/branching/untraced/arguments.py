@@ -11,9 +11,9 @@ from recon.branching.untraced.structure import Opaque, map_tensors
 
 
 class Arguments:
-    """Arguments that are given to one network after another.
+    """Arguments that one network after another receives.
 
-    The first may write into them. Then the others get clones of what was there before.
+    The first network may write into them; the others then get clones of the original values.
     """
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -22,7 +22,7 @@ class Arguments:
         self._before: Any = None
         try:
             self._before = map_tensors(list(self._given), self._kept)
-        except Opaque:  # nobody knows what is in it, so that it cannot be cloned
+        except Opaque:  # its structure is unknown, so it cannot be cloned
             self._versions = []
 
     def again(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -39,7 +39,10 @@ class Arguments:
 
 @contextmanager
 def out_of_inference(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Run without gradients what would run in inference mode, where writes into tensors cannot be noticed."""
+    """Leave inference mode for the call, where writes into tensors cannot be noticed.
+
+    The call runs without gradients instead.
+    """
     if not torch.is_inference_mode_enabled():
         yield args, kwargs
         return

@@ -1,4 +1,4 @@
-"""What calling a module does beside returning its output."""
+"""Effects of calling a module beside its output."""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ _LEFT_OUT = _MACHINERY | {"forward"}
 
 
 def attributes(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Path -> what a module holds besides registered tensors, in a form that is equal as long as nothing is changed."""
+    """Path -> the attributes of a module beside registered tensors, frozen to be compared."""
     frozen: dict[int, Any] = {}
     return {path: _attributes(module, frozen) for path, module in modules.items()}
 
@@ -30,19 +30,19 @@ def _frozen(value: Any, frozen: dict[int, Any]) -> Any:
     if id(value) not in frozen:
         try:
             frozen[id(value)] = freeze(value)
-        except Untraceable:  # too large to be looked through
+        except Untraceable:  # too large to walk through
             frozen[id(value)] = id(value)
     return frozen[id(value)]
 
 
 def _computed(module: nn.Module) -> set[str]:
-    """The attributes that hooks of PyTorch's own (weight norm, spectral norm, pruning) compute before each call."""
+    """The attributes that hooks of PyTorch (weight norm, spectral norm, pruning) compute."""
     hooks = [hook for hook in module._forward_pre_hooks.values() if _is_of_torch(hook)]
     return {getattr(hook, "name", getattr(hook, "_tensor_name", "")) for hook in hooks}
 
 
 def hooks_that_alter(module: nn.Module) -> bool:
-    """Whether hooks may change what the module is given."""
+    """Whether hooks may change the arguments of the module."""
     return not all(map(_is_of_torch, module._forward_pre_hooks.values()))
 
 
@@ -63,7 +63,7 @@ def share_memory(tensors: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
 
 @contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Put the buffers of a module and of those in it back afterwards."""
+    """Restore the buffers of a module and of the modules in it afterwards."""
     held = [
         (own, name, buffer, buffer.clone())
         for own in module.modules()
@@ -72,12 +72,12 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
     ]
     yield
     for own, name, buffer, value in held:
-        buffer.data.copy_(value)  # the version does not tell whether batch norm wrote to it
+        buffer.data.copy_(value)  # batch norm writes without a new version
         own._buffers[name] = buffer
 
 
 def modules_seen_from(module: nn.Module) -> Iterator[nn.Module]:
-    """Modules that a module refers to without having them inside, as far as its attributes tell."""
+    """Modules outside a module that its attributes refer to."""
     inside = set(module.modules())
     for name, value in vars(module).items():
         if name not in _MACHINERY and name != "_modules":

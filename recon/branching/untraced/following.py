@@ -1,4 +1,4 @@
-"""What was changed in a module of the shared network, and how a task's own module is changed likewise."""
+"""Changes of a module in the shared network, and the same changes of the tasks' own modules."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,18 +19,18 @@ _MACHINERY = frozenset(vars(nn.Module())) - {"training"}
 
 
 class Kept:
-    """What modules hold besides tensors, in a form that can be compared later; what several hold is looked at once."""
+    """The state of modules beside tensors, to be compared later; shared objects are read once."""
 
     def __init__(self) -> None:
         self._frozen: dict[int, Any] = {}
 
     def state(self, module: nn.Module) -> dict[str, Any]:
-        """Attribute -> what is kept of its value."""
+        """Attribute -> its value in a form to compare."""
         held = {name: self._kept(value, name) for name, value in vars(module).items() if name not in _TENSORS}
         return {**held, "__class__": type(module)}
 
     def changes(self, module: nn.Module, seen: Mapping[str, Any]) -> set[str]:
-        """The attributes of a module that are not as they were."""
+        """The attributes of a module that have changed."""
         held = vars(module)
         changes = {name for name, value in held.items() if name not in _TENSORS and self._differs(seen, name, value)}
         if len(held) != len(seen) + len(_TENSORS) - 1:
@@ -58,7 +58,7 @@ class Kept:
         if id(value) not in self._frozen:
             try:
                 self._frozen[id(value)] = freeze(value)
-            except Untraceable:  # too large to be looked through at every step
+            except Untraceable:  # too large to walk through at every step
                 self._frozen[id(value)] = _Identity(value)
         return self._frozen[id(value)]
 
@@ -87,7 +87,7 @@ def carry_over(
     changes: set[str],
     carriers: Sequence["Carrier"],
 ) -> None:
-    """Change every task's module as the one of the shared network was changed."""
+    """Change every task's module as the module of the shared network has changed."""
     for twin, carrier in zip(twins, carriers, strict=True):
         twin.__class__ = type(module)
         for name in changes:
@@ -100,14 +100,14 @@ def carry_over(
 
 
 class Carrier:
-    """Copies what modules of the shared network hold for one task's network."""
+    """Copies attributes of shared modules into one task's network."""
 
     def __init__(self, modules: Mapping[int, nn.Module], tensors: Mapping[int, Tensor]) -> None:
         self._modules = modules
         self._memo: dict[int, Any] = {**modules, **tensors}
 
     def value(self, value: Any) -> Any:
-        """A copy, whose modules are those of the task and whose tensors are shared."""
+        """A copy whose modules are those of the task and whose tensors are shared."""
         copied = deep_copy(value, self._memo)
         if isinstance(value, nn.Module) and id(value) not in self._modules:
             set_modes(copied, modes_of(value))
@@ -118,7 +118,7 @@ class Carrier:
         return copied
 
     def items(self, own: dict[Any, Any], before: Mapping[Any, Any], after: Mapping[Any, Any], hooks: bool) -> None:
-        """Change modules or hooks as those of the shared module were changed, and keep all others."""
+        """Change modules or hooks as the shared module's have changed, and keep all others."""
         carried = self._hook if hooks else self.value
         followed = {}
         for key, item in after.items():
@@ -131,7 +131,10 @@ class Carrier:
         own.update({**followed, **others})
 
     def _hook(self, hook: Any) -> Any:
-        """The hook itself, as others may wait for what it sees; bound to the task's module where it was to one."""
+        """The hook itself, or one bound to the task's module in place of the shared one.
+
+        Others may wait for the results of a hook, so it is not copied.
+        """
         if isinstance(hook, MethodType):
             return MethodType(hook.__func__, self._modules.get(id(hook.__self__), hook.__self__))
         if isinstance(hook, functools.partial):

@@ -1,8 +1,9 @@
-"""The networks of all tasks, which follow what is changed in the branched network.
+"""The networks of all tasks, which follow changes of the branched network.
 
-Tensors are shared (see ``state``). All else of a module is the task's own, as in separate copies: what its forward
-keeps stays there. What a user changes in the shared network (flags, attributes, hooks, modules exchanged) is carried
-over into every task's before it runs.
+Tensors are shared (see ``state``). Everything else of a module is the task's own, as in separate
+copies: state that its forward keeps stays there. Changes that a user makes in the shared network
+(flags, attributes, hooks, exchanged modules) are carried over into every task's network before it
+runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ class TaskNetworks:
         shared: The shared network.
         networks: Task -> its network.
         branches: Task -> its branch.
-        cut: What every task has for itself.
+        cut: The part that every task has for itself.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class TaskNetworks:
         self._networks = dict(networks)
         self._branches = dict(branches)
         self._cut = cut
-        self._unsteady: set[str] = set()  # modules that set attributes of theirs in their forward
-        self._written: set[str] = set()  # modules whose output is written to
+        self._unsteady: set[str] = set()  # modules that set their own attributes in their forward
+        self._written: set[str] = set()  # modules whose output others write into
         self._record()
 
     def follow(self) -> dict[str, nn.Module]:
-        """Task -> its network, with all that was changed in the shared network and in the branches since."""
+        """Task -> its network, with all changes since of the shared network and of the branches."""
         leaves = self._leaves()
         if leaves != self._known_leaves:
             for (task, path), leaf in leaves.items():
@@ -61,7 +62,7 @@ class TaskNetworks:
         return self._networks
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Task -> what its network returns; modules that no branch touches run once, as far as they can."""
+        """Task -> the output of its network; modules without a branch run once if possible."""
         networks = self.follow()
         if torch.compiler.is_compiling():
             return {task: network(*args, **kwargs) for task, network in networks.items()}
@@ -78,19 +79,19 @@ class TaskNetworks:
             return outputs
 
     def train(self, mode: bool) -> None:
-        """Set training or evaluation as the backbone itself does it, in the networks and in the shared one."""
+        """Set training or evaluation as the backbone's own ``train`` does, in all networks."""
         for network in self.follow().values():
             network.train(mode)
         for module, twins, seen in self._watched:
             module.training = seen["training"] = twins[0].training
 
     def modes(self) -> list[dict[str, bool]]:
-        """Which modules are in training, in the shared network and in every task's."""
+        """The modules in training, in the shared network and in every task's."""
         self.follow()
         return [modes_of(network) for network in (self._shared, *self._networks.values())]
 
     def mend_copy(self, modes: Sequence[Mapping[str, bool]]) -> None:
-        """Undo what modules that torch.fx wrote do when they are copied: they get tensors and modes of their own."""
+        """Repair copies of modules that torch.fx wrote: give them their own tensors and modes."""
         for network, own in zip((self._shared, *self._networks.values()), modes, strict=True):
             set_modes(network, own)
         for task, branch in self._branches.items():
@@ -115,7 +116,7 @@ class TaskNetworks:
         self._modules = {task: dict(network.named_modules()) for task, network in self._networks.items()}
 
     def _record(self) -> None:
-        """Remember how the shared network is now."""
+        """Record the present state of the shared network."""
         self._record_modules()
         self._pairs = [
             (module, [modules[path] for modules in self._modules.values()])
@@ -127,7 +128,7 @@ class TaskNetworks:
         self._watched = [(own, twins, kept.state(own)) for own, twins in self._pairs if not isinstance(own, Absent)]
 
     def _untouched(self) -> set[str]:
-        """The modules that no branch touches, also not through what they or those in them refer to."""
+        """The modules that no branch touches, directly or through their attributes."""
         modules = next(iter(self._modules.values()))
         branched = {module for path, module in modules.items() if not self._cut.is_trunk(path)}
         reaching = [path for path, module in modules.items() if not branched.isdisjoint(modules_seen_from(module))]

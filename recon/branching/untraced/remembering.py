@@ -1,12 +1,14 @@
-"""Running a network per task, but the modules that no branch touches once: their outputs are remembered for the call.
+"""The outputs of modules that no branch touches, remembered so that they run once for all tasks.
 
-A module's forward runs once if all tasks call it with the very same tensors and equal other arguments, in the same
-modes. What is more than its output keeps it from being remembered: writes into its inputs, attributes that it sets,
-containers that it changes. Hooks run for every task, on what is remembered. Inside activation checkpoints, which must
-be able to repeat what they did, nothing is remembered.
+A module's forward runs once if all tasks call it with the very same tensors and equal other
+arguments, in the same modes. A call with effects beside its output is not remembered: writes into
+its inputs, attributes that it sets, containers that it changes. Hooks run for every task, on the
+remembered output. Inside activation checkpoints, which must be able to repeat their work, nothing
+is remembered.
 
-Later writes into a remembered tensor are noticed by its version. The module then runs again for the next task, with its
-buffers put back; from the next call on every task gets a clone, which counts as the same tensor.
+Later writes into a remembered tensor show in its version. The module then runs again for the next
+task, with its buffers restored. From the next call on every task gets a clone, which counts as the
+same tensor.
 """
 
 from collections import Counter
@@ -38,16 +40,17 @@ class _Hooked:
 
 @dataclass
 class _Entry:
-    """What is remembered of a module's call.
+    """The remembered call of a module.
 
     Attributes:
-        inputs: The arguments, which must live as long as they are known by their identity.
-        output: What the forward returned.
-        identities: Of the tensors in the output.
+        inputs: The arguments, which must live as long as their identity is in use.
+        output: The output of the forward.
+        identities: Identities of the tensors in the output.
         versions: Tensors that must not be written to, and their versions.
-        pristine: Clones of the output's tensors; empty if they are not known to be written to.
-        again: Whether the module must run for every task, as it writes into its inputs or hands them on.
-        hooked: Calls inside whose hooks are to run for every task.
+        pristine: Clones of the output's tensors; empty unless writes into them are known.
+        again: Whether the module must run for every task, because it writes into its inputs or
+            passes them on.
+        hooked: Calls inside whose hooks must run for every task.
     """
 
     inputs: Any
@@ -61,7 +64,7 @@ class _Entry:
 
 @dataclass
 class _Frame:
-    """A call that is being recorded: whether it cannot be remembered, and what was noticed inside."""
+    """A call that is being recorded: whether it cannot be remembered, and its calls inside."""
 
     broken: bool = False
     inside: list[Key] = field(default_factory=list)
@@ -69,11 +72,11 @@ class _Frame:
 
 
 class Memory:
-    """What modules returned in one call of a branched network.
+    """The outputs of modules in one call of a branched network.
 
     Args:
         trunk: The paths of the modules that no branch touches.
-        written: The paths of modules whose outputs are known to be written to; those found out are added.
+        written: The paths of modules whose outputs are known to be written to; new ones are added.
     """
 
     def __init__(self, trunk: Collection[str], written: set[str]) -> None:
@@ -85,7 +88,10 @@ class Memory:
         self._record: bool | None = None
 
     def run(self, modules: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run one task's network, whose modules these are, by path: the first task's is recorded, the others recall."""
+        """Run one task's network, given its modules by path.
+
+        The first task records, and the others recall.
+        """
         self._modules, self._record = modules, self._record is None
         of_argument = self._identities.of_recorded_argument if self._record else self._identities.of_argument
         self._identity_of_argument = of_argument
@@ -110,7 +116,7 @@ class Memory:
                 vars(module).pop("forward", None)
 
     def forget(self, paths: Collection[str]) -> None:
-        """Forget the calls of these modules, and of those that they are in."""
+        """Forget the calls of these modules, and of the modules around them."""
         for key in [key for key in self._entries if any(f"{path}.".startswith(f"{key[0]}.") for path in paths)]:
             del self._entries[key]
 
@@ -139,7 +145,7 @@ class Memory:
             inputs = signature((args, kwargs), partial(self._identity_of_argument, path))
             key: Key = (path, module.training, _autocast(), inputs)
             self._counts[key] += 1
-        except (Opaque, RuntimeError, TypeError):  # inference tensors have no version, other things no hash
+        except (Opaque, RuntimeError, TypeError):  # inference tensors have no version, other objects no hash
             return forward()
         key = (*key, self._counts[key])
         entry = self._entries.get(key)
@@ -176,7 +182,7 @@ class Memory:
         if not frame.broken:
             try:
                 remembered = self._remember(path, module, key, frame, inputs, output, tensors)
-            except (Opaque, RuntimeError, TypeError, NotImplementedError):  # not every kind of tensor has memory
+            except (Opaque, RuntimeError, TypeError, NotImplementedError):  # some kinds of tensors have no memory
                 remembered = False
         if self._frames:
             outer = self._frames[-1]
@@ -189,7 +195,7 @@ class Memory:
         self, path: str, module: nn.Module, key: Key, frame: _Frame, inputs: Any, output: Any, tensors: tuple[Any, ...]
     ) -> bool:
         if signature(inputs, id) != tensors:
-            return False  # it changed a container
+            return False  # the call changed a container
         made = tensors_in(output)
         again = signature(inputs, self._identities.of) != key[3] or share_memory(tensors_in(inputs), made)
         if again and is_random(module):
@@ -214,7 +220,7 @@ class Memory:
         return True
 
     def _identified(self, entry: _Entry, output: Any, made_by: nn.Module | None) -> Any:
-        """Let tensors of an output count as those that are remembered, unless the module that made them draws."""
+        """Let tensors of an output count as the remembered ones, unless drawn at random."""
         made = tensors_in(output)
         if len(made) == len(entry.identities) and not (made_by and is_random(made_by)):
             self._identities.equate(made, entry.identities)
@@ -257,7 +263,7 @@ def _next(tensors: Iterator[Tensor], _: Tensor) -> Tensor:
 
 
 def _mode() -> tuple[Any, ...]:
-    """Whether gradients are recorded, and what keeps tensors for them: an activation checkpoint changes either."""
+    """Whether gradients are recorded, and how tensors are saved; checkpoints change either."""
     return torch.is_grad_enabled(), torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 

@@ -1,4 +1,4 @@
-"""Values that modules take and return: tensors in containers of any kind."""
+"""Arguments and results of modules: tensors in containers of any kind."""
 
 import copy
 import dataclasses
@@ -11,19 +11,20 @@ from torch.utils._pytree import tree_flatten, tree_is_leaf, tree_unflatten
 
 from recon.branching.reads.python_state import is_constant
 
-# Asked of every call of every module: what is most common comes first, and pytree, which is slow, where it must.
+# Every call of every module runs these functions, so the most common kinds come first and pytree,
+# which is slow, last.
 _TENSORS = (Tensor, nn.Parameter)
 
 
 class Opaque(Exception):
-    """A value holds something of which nobody knows what it is made of."""
+    """A value holds an object of unknown structure."""
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The value with every tensor in it replaced, in containers of its own.
+    """Return the value with every tensor in it replaced, in containers of its own.
 
     Raises:
-        Opaque: If something in it is no tensor, no constant and no container that is known.
+        Opaque: The value holds an object that is no tensor, no constant and no known container.
     """
     kind = type(value)
     if kind in _TENSORS:
@@ -54,7 +55,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def _is_container(leaf: Any) -> bool:
-    """Whether this is one that pytree does not know: a dataclass, or of a class derived from dict or list."""
+    """Whether pytree does not know this container: a dataclass, or a subclass of dict or list."""
     return isinstance(leaf, dict | list) or (dataclasses.is_dataclass(leaf) and hasattr(leaf, "__dict__"))
 
 
@@ -71,7 +72,9 @@ def _copied(container: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def signature(value: Any, of: Callable[[Tensor], Any]) -> tuple[Any, ...]:
-    """What is equal for values that hold the same: `of` each tensor, constants, and the kinds of containers.
+    """A key that is equal for values with the same content.
+
+    It consists of ``of`` each tensor, constants, and the kinds of containers.
 
     Raises:
         Opaque: As in :func:`map_tensors`.
