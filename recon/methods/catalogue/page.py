@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import get_args
 
 import torch
@@ -23,11 +24,11 @@ from recon.methods.catalogue.properties import ENTRIES, MEANING, Property
 COMMAND = "python -m recon.methods.catalogue.page docs/methods.md"
 
 KINDS = {
-    "Losses": "One backward a step. Heads are weighted like everything else.",
-    "Gramian": "One backward a task; then the K x K inner products of the task gradients decide the weights. Each head "
-    'has its own task\'s gradient. With `at="representation"` the gradients are those in the features.',
-    "Jacobian": "One backward a task; then the task gradients themselves, in every shared parameter. Each head has its "
-    "own task's gradient.",
+    "Losses": "One backward per step. Heads are weighted like all other parameters.",
+    "Gramian": "One backward per task; the K x K inner products of the task gradients decide the weights. Each head "
+    'has the gradient of its own task. With `at="representation"` the task gradients are taken in the features.',
+    "Jacobian": "One backward per task; the method takes the task gradients themselves, in every shared parameter. "
+    "Each head has the gradient of its own task.",
 }
 
 _PREFACE = f"""\
@@ -35,28 +36,33 @@ _PREFACE = f"""\
 
 # Methods
 
-`recon.create_method("cagrad", c=0.4)`; case and separators of the name do not matter. From a YAML or the command line:
-`model.method` and `model.method_options`. An error for a hyperparameter says what is allowed.
+`recon.create_method("cagrad", c=0.4)` makes a method; case and separators of the name do not
+matter. A YAML file or the command line sets `model.method` and `model.method_options`. The error for
+a wrong hyperparameter names the allowed values.
 
-* *State* is what a method keeps from step to step: `small`, as large as the task gradients (`K x P`), or `learned` by
-  the network's optimizer. *Random*: it draws random numbers, from a generator of its own that the run seeds. Both are
-  in the checkpoint.
-* *Scale*: what K equal task gradients g become, about K g (`sum`) or about g (`mean`). `update_scale="sum"`, the
-  default of `MultiTaskModule`, multiplies mean-scaled methods by K, so that all match the summed loss at one learning
-  rate.
-* A method that *evaluates again* asks for the losses more than once a step: train by `engine.step(closure, optimizer)`.
+* *State* is kept from step to step: `small`, as large as the task gradients (`K x P`), or `learned`
+  by the network's optimizer. A *random* method draws from a generator of its own, which the run
+  seeds. The checkpoint holds both.
+* *Scale*: K equal task gradients g give an update of about K g (`sum`) or about g (`mean`).
+  `update_scale="sum"`, the default of `MultiTaskModule`, multiplies mean-scaled methods by K, so
+  that all match the summed loss at one learning rate.
+* A method that *evaluates again* needs the losses more than once per step: train with
+  `engine.step(closure, optimizer)`.
 
-`recon toy` draws what each does on two conflicting objectives in the plane. A method of your own:
-[extending](extending.md).
+`recon toy` draws the paths of all methods on two conflicting objectives in the plane. To write your
+own method, see [your method](your-method.md).
 """
 
 _PROMISES = """\
-## What they promise
+## Promises
 
-The update of every method is finite for finite gradients. The rest is declared in
-`recon/methods/catalogue/properties.py` and tested entry by entry, over random, degenerate and badly scaled
-gradients. With state or randomness, a promise is about the first update. An empty cell is no promise.
+The update of every method is finite for finite gradients. The other promises are declared in
+`recon/methods/catalogue/properties.py` and tested entry by entry, over random, degenerate and badly
+scaled gradients. For methods with state or randomness, a promise is about the first update. An empty
+cell is no promise.
 """
+
+_WIDTH = 100
 
 
 def page() -> str:
@@ -65,7 +71,7 @@ def page() -> str:
     parts = [_PREFACE]
     for kind, cost in KINDS.items():
         members = {name: method for name, method in methods.items() if _kind(method) == kind}
-        parts.append(f"## {kind}\n\n{cost}\n\n{_overview(members.items())}")
+        parts.append(f"## {kind}\n\n{fill(cost, _WIDTH)}\n\n{_overview(members.items())}")
     parts.append(f"{_PROMISES}\n{_legend()}\n{_promises()}")
     parts.append("## One by one\n")
     parts += [_section(name, method) for name, method in methods.items()]
@@ -148,7 +154,7 @@ def _works_without_losses(name: str) -> bool:
 
 
 def _legend() -> str:
-    return "".join(f"* *{name}*: {meaning}\n" for name, meaning in MEANING.items())
+    return "".join(_item(f"*{name}*: {meaning}") for name, meaning in MEANING.items())
 
 
 def _promises() -> str:
@@ -160,10 +166,14 @@ def _promises() -> str:
 def _section(name: str, method: Method) -> str:
     described = _described(type(method))
     lines = [
-        f"* `{parameter}`{f' ({default})' if default else ''}: {described.get(parameter, '')}".rstrip(": ") + "\n"
+        _item(f"`{parameter}`{f' ({default})' if default else ''}: {described.get(parameter, '')}".rstrip(": "))
         for parameter, default in _defaults(method).items()
     ]
     return f"### {name}\n\n{_documentation(method)}\n" + ("\n" + "".join(lines) if lines else "")
+
+
+def _item(text: str) -> str:
+    return fill(text, _WIDTH, initial_indent="* ", subsequent_indent="  ", break_on_hyphens=False) + "\n"
 
 
 def _described(cls: type[Method]) -> dict[str, str]:

@@ -26,20 +26,20 @@ Property = Literal[
 ]
 
 MEANING: dict[Property, str] = {
-    "alone": "A single task is trained plainly: the update is its gradient.",
+    "alone": "The update of a single task is its gradient.",
     "agreeing": "Equal task gradients give an update along them.",
     "calibrated": "K equal task gradients g give K g if the method's scale is `sum`, g if it is `mean`.",
     "order-free": "The order of the tasks does not matter.",
     "non-negative": "No task gradient enters with a negative weight.",
     "non-conflicting": "To first order the update harms no task: its inner product with no task gradient is negative.",
-    "bounded": "The update is no longer than the longest task gradient; than K times that if the scale is `sum`.",
-    "mean-bounded": "The update is no longer than the mean of the task gradients; their sum if the scale is `sum`.",
+    "bounded": "The update is no longer than the longest task gradient, or K times that if the scale is `sum`.",
+    "mean-bounded": "The update is no longer than the mean of the task gradients, or their sum if the scale is `sum`.",
     "homogeneous": "All gradients times c > 0 give the update times c.",
-    "linear": "The update is linear in positive factors of the single task gradients.",
-    "impartial": "Positive factors of the single task gradients do not turn the update.",
-    "stops": "The update is zero where a combination of the gradients with only positive weights vanishes.",
+    "linear": "The update is linear in positive factors of single task gradients.",
+    "impartial": "Positive factors of single task gradients do not turn the update.",
+    "stops": "The update is zero where a combination of the gradients with positive weights vanishes.",
     "stops early": "The update is zero where a convex combination of nonzero gradients vanishes (Pareto-stationary).",
-    "memoryless": "The update depends on the present gradients and losses alone: no state, no randomness.",
+    "memoryless": "The update depends only on the present gradients and losses: no state, no randomness.",
 }
 
 

@@ -177,6 +177,6 @@ def _needs_gramian(aggregator: nn.Module) -> bool:
         return _needs_gramian(aggregator.weighting)
     from torchjd.aggregation import _weighting_bases as bases
 
-    # A composition takes what its inner function takes: `weighting << compute_gramian` takes the
-    # Jacobian.
+    # A composition takes the argument of its inner function: `weighting << compute_gramian` takes
+    # the Jacobian.
     return not isinstance(aggregator, bases._MatrixWeighting | bases._Composition)
