@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from torch import nn
 
 from recon.branching.growth import Measure
@@ -16,7 +17,6 @@ from recon.experiments.cost import count_parameters, flops_of_sample
 from recon.experiments.fit import Fit
 from recon.experiments.plan import Plan
 from recon.gradients.layers import network_name
-from recon.tasks.task import Task
 from recon.training import BranchOptions, MultiTaskModule
 from recon.training.branch_options import branchable_layers
 
@@ -97,17 +97,13 @@ def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) 
     fit = fit.without_files()
     data, backbone = fit.data(), fit.backbone()
     layers = branchable_layers(backbone)
-    matched = [layer for layer in layers if layer in set(conflict_map.layers)]
-    if not matched:
-        nearest = unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
-        raise ValueError(f"none of the map's {len(conflict_map.layers)} layers is in the network: {nearest}")
+    matched = _matched(conflict_map, layers, backbone)
     _check_top(top, len(matched), layers)
     ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
-    tasks = tasks_of(data)
-    networks = [_trained(backbone, tasks, branch) for branch in (BranchOptions(layers=ranking[:top]), None)]
+    networks = [_trained(backbone, data, branch) for branch in (BranchOptions(layers=ranking[:top]), None)]
     return MapPreview(
         network=network_name(backbone),
-        tasks=tuple(task.name for task in tasks),
+        tasks=tuple(task.name for task in tasks_of(data)),
         severity=severity,
         matched=tuple(matched),
         unmatched=tuple(layer for layer in conflict_map.layers if layer not in set(layers)),
@@ -136,6 +132,15 @@ def read_fit(path: str | Path) -> tuple[Fit, Plan | None]:
     return Fit(content), None
 
 
+def _matched(conflict_map: ConflictMap, layers: Sequence[str], backbone: nn.Module) -> list[str]:
+    """The layers of the network that the map scores."""
+    matched = [layer for layer in layers if layer in set(conflict_map.layers)]
+    if not matched:
+        nearest = unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
+        raise ValueError(f"none of the map's {len(conflict_map.layers)} layers is in the network: {nearest}")
+    return matched
+
+
 def _check_top(top: int, matched: int, layers: Sequence[str]) -> None:
     if len(layers) < 2:
         raise ValueError(f"the network shares the one layer {layers[0]!r}, and a branch of it would leave none shared")
@@ -146,6 +151,6 @@ def _check_top(top: int, matched: int, layers: Sequence[str]) -> None:
         )
 
 
-def _trained(backbone: nn.Module, tasks: list[Task], branch: BranchOptions | None) -> MultiTaskModule:
+def _trained(backbone: nn.Module, data: pl.LightningDataModule, branch: BranchOptions | None) -> MultiTaskModule:
     """The network with its heads, on the meta device, where a forward computes nothing."""
-    return MultiTaskModule(backbone, tasks, branch=branch).to("meta").eval()
+    return MultiTaskModule(backbone, tasks_of(data), branch=branch).to("meta").eval()
