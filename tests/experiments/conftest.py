@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import yaml
 from recon.experiments import Plan
 from recon.gradients.layers import shared_layers
 from recon.models import LeNet
+
+sys.path.insert(0, str(Path(__file__).parent))  # for some_jobs
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -49,3 +52,12 @@ def lenet_map(tmp_path: Path) -> Path:
     path = tmp_path / "lenet.json"
     path.write_text(json.dumps({layer: rank for rank, layer in enumerate(shared_layers(LeNet()))}))
     return path
+
+
+@pytest.fixture(scope="session")
+def searched(tiny: Callable[..., Plan], tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, dict[str, Any]]:
+    """A folder in which the plain joint run is finished."""
+    from some_jobs import ALL, carry_out
+
+    plan, out = tiny(methods=ALL), tmp_path_factory.mktemp("searched")
+    return plan, out, carry_out(plan, "joint-plain-seed0", out)

@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
 
 from recon.cli.dispatch import main
 from recon.experiments import Plan, RunsFailed, benchmark
+from recon.experiments.executors import executor
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
@@ -217,6 +218,39 @@ def held(tmp_path: Path) -> Iterator[None]:
 def test_two_benchmarks_in_one_folder_are_refused(tiny: PlanFactory, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another benchmark is running in"):
         benchmark(tiny(), tmp_path)
+
+
+class Here:
+    """An executor that carries out one job at a time, in this process."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    @property
+    def free(self) -> int:
+        return 1 - len(self.jobs)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.jobs)
+
+    def begin(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def messages(self) -> Iterator[tuple[Job, executor.Message]]:
+        job = self.jobs.pop()
+        yield job, executor.Finished(execute(job, lambda epoch: None))
+
+
+def test_another_executor_carries_out_the_runs(tiny: PlanFactory, tmp_path: Path) -> None:
+    report = benchmark(tiny(single=False), tmp_path, executor=Here())
+    assert [run["id"] for run in results(tmp_path)["runs"]] == ["joint-plain-seed0"]
+    assert report.table == (tmp_path / "table.md").read_text()
 
 
 # Failures and interruptions -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One run, in this process; the runner's own tests start worker processes."""
+"""One run, in this process; the tests of the launch start worker processes."""
 
 import json
 from collections.abc import Callable
@@ -8,58 +8,19 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from some_jobs import ALL, carry_out, configuration_of, fit, prepare, run_directory, runs_of, weights
 
 from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.experiments import Plan
-from recon.experiments.cost import flops_of_sample
-from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.job import Job
-from recon.experiments.plan import Run
-from recon.experiments.preflight import check_before_training
 from recon.experiments.result import RESULT
-from recon.experiments.run import execute
 from recon.files.checksum import sealed
 from recon.models import LeNet, ResNet18
-from recon.tasks.task import Task
-from recon.training import MultiTaskModule
 from recon.training.command import TrainingCLI
 
 PlanFactory = Callable[..., Plan]
-ALL = [{"method": "joint", "variants": ["plain", "recon", "random", "first", "last"]}, {"method": "graddrop"}]
-
-
-def runs_of(plan: Plan) -> dict[str, Run]:
-    return {run.id: run for run in plan.runs(["digit", "letter"])}
-
-
-def silent(epoch: int) -> None: ...
-
-
-def run_directory(out: Path, run_id: str) -> Path:
-    return ResultsFolder(out).run(run_id)
-
-
-def job(plan: Plan, run: Run, out: Path) -> Job:
-    return Job(plan, run, Fit(plan.fit), ResultsFolder(out))
-
-
-def configuration_of(plan: Plan, run: Run, out: Path) -> dict[str, Any]:
-    return job(plan, run, out).own_fit().configuration
-
-
-def prepare(plan: Plan, root: str | None) -> list[Task]:
-    return check_before_training(plan, Fit(plan.fit, root))
-
-
-def carry_out(plan: Plan, run_id: str, out: Path, on_epoch: Callable[[int], None] = silent) -> dict[str, Any]:
-    return execute(job(plan, runs_of(plan)[run_id], out), on_epoch)
-
-
-def weights(out: Path, run_id: str) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(run_directory(out, run_id) / "last.ckpt")["state_dict"]
-    return state
+Searched = tuple[Plan, Path, dict[str, Any]]
 
 
 def without_time(result: dict[str, Any]) -> dict[str, Any]:
@@ -68,16 +29,6 @@ def without_time(result: dict[str, Any]) -> dict[str, Any]:
 
 class Interrupted(Exception):
     pass
-
-
-@pytest.fixture(scope="module")
-def searched(tiny: PlanFactory, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, dict[str, Any]]:
-    """A folder in which the plain joint run is finished."""
-    plan, out = tiny(methods=ALL), tmp_path_factory.mktemp("searched")
-    return plan, out, carry_out(plan, "joint-plain-seed0", out)
-
-
-Searched = tuple[Plan, Path, dict[str, Any]]
 
 
 class Code:
@@ -130,29 +81,6 @@ def test_a_result_says_what_the_run_came_to(searched: Searched) -> None:
     assert rates == ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json").rates(0.0)
     assert result["conflict_rate"] == pytest.approx(sum(rates.values()) / len(rates))
     assert result["seconds"] > 0
-
-
-def test_flops_are_those_of_one_sample_and_a_multiply_add_is_two() -> None:
-    module = MultiTaskModule(LeNet(), Glyphs().tasks)
-    convolutions = 28**2 * 10 * 9**2 + 10**2 * 20 * 10 * 5**2
-    linear = 20 * 5 * 5 * 50 + 2 * 50 * 10
-    assert flops_of_sample(module, Glyphs()) == 2 * (convolutions + linear)
-
-
-def test_recon_branches_the_top_of_its_seeds_map_and_controls_branch_as_many(searched: Searched) -> None:
-    plan, out, _ = searched
-    found = ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json")
-    branched = {}
-    for variant in ("recon", "random", "first", "last"):
-        configuration = configuration_of(plan, runs_of(plan)[f"joint-{variant}-seed0"], out)
-        branched[variant] = configuration["model"]["branch"]["layers"]
-        assert len(branched[variant]) == 4
-    assert branched["recon"] == found.top(4, -0.1)
-    assert branched["first"] == list(found.layers[:4])
-    assert branched["last"] == list(found.layers[-4:])
-    graddrop = configuration_of(plan, runs_of(plan)["graddrop-recon-seed0"], out)
-    assert graddrop["model"]["branch"]["layers"] == branched["recon"]
-    assert graddrop["model"]["method"] == "graddrop"
 
 
 def test_a_branched_run_grows_and_is_observed_where_it_is_still_shared(searched: Searched) -> None:
@@ -224,134 +152,6 @@ def test_a_run_that_ended_between_training_and_test_is_only_tested(searched: Sea
     assert again["seconds"] > result["seconds"] / 2  # the time before the interruption counts
 
 
-# What is found out before any training --------------------------------------------------------------------------------
-
-
-def fit(**sections: Any) -> dict[str, Any]:
-    tiny: dict[str, Any] = {
-        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
-        "model": {"backbone": {"class_path": "recon.models.LeNet"}},
-        "data": {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 8, "test_size": 8}},
-    }
-    return {key: {**tiny[key], **sections.get(key, {})} for key in tiny}
-
-
-@pytest.mark.parametrize(
-    ("configuration", "message"),
-    [
-        (fit(trainer={"max_epoch": 2}), r"fit: unknown option 'trainer\.max_epoch'; nearest: 'trainer\.max_epochs'"),
-        (fit(model={"optimiser": 1}), r"fit: unknown option 'model\.optimiser'; nearest: 'model\.optimizer'"),
-        (
-            fit(trainer={"limit_test_batches": 0.1}),
-            r"fit\.trainer\.limit_test_batches is 0\.1, of 1 batches, which is none",
-        ),
-        (
-            fit(model={"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": -1.0}}}),
-            "Invalid learning rate",
-        ),
-        (fit(trainer={"accelerator": "tpuu"}), "invalid accelerator name: .*'tpuu'"),
-        (fit(data={"class_path": "recon.data.Glyphz"}), "fit.data: recon.data.Glyphz: .*no attribute 'Glyphz'"),
-        (
-            fit(data={"init_args": {"train_siz": 3}}),
-            "fit.data: recon.data.Glyphs: unknown option 'train_siz'; nearest: 'train_size'",
-        ),
-        (
-            fit(model={"backbone": {"class_path": "recon.models.LeNet", "init_args": {"featurs": 3}}}),
-            "fit.model.backbone: recon.models.LeNet: unknown option 'featurs'; nearest: 'features'",
-        ),
-        (
-            fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {}}),
-            r"fit\.data: .* required: root \(--data gives the root\)",
-        ),
-        (
-            fit(data={"class_path": "recon.data.MultiFashionMNIST", "init_args": {"root": "/dev/null/nowhere"}}),
-            "/dev/null/nowhere/MNIST/raw lacks .*; put the files of MNIST there",
-        ),
-        (
-            fit(data={"class_path": "pytorch_lightning.demos.boring_classes.BoringDataModule", "init_args": {}}),
-            "BoringDataModule has no tasks; give data whose attribute `tasks`",
-        ),
-    ],
-)
-def test_a_configuration_that_cannot_work_is_refused(configuration: Any, message: str, tiny: PlanFactory) -> None:
-    with pytest.raises(ValueError, match=message):
-        prepare(tiny(fit=configuration), None)
-
-
-def test_a_root_for_data_that_read_none_is_refused(tiny: PlanFactory) -> None:
-    with pytest.raises(ValueError, match=r"fit\.data: recon\.data\.Glyphs: unknown option 'root'"):
-        prepare(tiny(), "some/folder")
-
-
-def test_methods_for_another_number_of_tasks_are_refused(tiny: PlanFactory) -> None:
-    with pytest.raises(ValueError, match="joint: weights holds 3 numbers for 2 tasks"):
-        prepare(tiny(methods=[{"method": "joint", "options": {"weights": [1, 1, 1]}, "variants": ["plain"]}]), None)
-
-
-def test_data_are_looked_at_before_pretrained_weights_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", pytest.fail)
-    plan = Plan.load(Path(__file__).parents[2] / "configs/nyuv2/resnet50.yaml")
-    with pytest.raises(ValueError, match=r"there is no folder .*recon data prepare nyuv2"):
-        prepare(plan, str(tmp_path))
-
-
-def test_a_map_of_another_network_or_severity_is_refused(
-    tiny: PlanFactory, searched: Searched, lenet_map: Path, tmp_path: Path
-) -> None:
-    ConflictMap.import_scores(lenet_map, -0.1).save(tmp_path / "lenet_map.json")
-    with pytest.raises(ValueError, match=r"conflict map of lenet\.json does not fit"):
-        prepare(tiny(map=str(tmp_path / "lenet_map.json")), None)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
-        prepare(tiny(map="nowhere.json"), None)
-    own = ConflictMap.load(run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json")
-    (tmp_path / "published.json").write_text(json.dumps(own.scores(0.0)))
-    ConflictMap.import_scores(tmp_path / "published.json", 0.0).save(tmp_path / "map.json")
-    with pytest.raises(ValueError, match=r"severity -0\.1 of a map imported at severity 0\.0"):
-        prepare(tiny(map=str(tmp_path / "map.json"), severity=-0.1), None)
-    assert [task.name for task in prepare(tiny(map=str(tmp_path / "map.json"), severity=0), None)] == [
-        "digit",
-        "letter",
-    ]
-
-
-def test_a_map_file_takes_the_place_of_the_plans_own_search(
-    tiny: PlanFactory, searched: Searched, tmp_path: Path
-) -> None:
-    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
-    plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=str(path))
-    plan.check()
-    configuration = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)
-    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
-
-
-def test_a_plan_takes_a_published_ranking_by_its_name(tiny: PlanFactory, tmp_path: Path) -> None:
-    name = "multi-fashion-mnist-resnet18"
-    plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=name)
-    plan.check()
-    prepare(plan, None)
-    configuration = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)
-    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(name).top(4, -0.1)
-
-
-def test_one_plan_compares_its_own_map_with_one_found_elsewhere(
-    tiny: PlanFactory, searched: Searched, tmp_path: Path
-) -> None:
-    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
-    elsewhere = {"method": "joint", "name": "joint-elsewhere", "variants": ["recon"], "map": str(path)}
-    plan = tiny(methods=[{"method": "joint", "variants": ["plain", "recon"]}, elsewhere])
-    plan.check()
-    assert plan.maps == [str(path)]
-    needs = {run.id: run.needs for run in runs_of(plan).values()}
-    assert needs["joint-recon-seed0"] == "joint-plain-seed0"
-    assert needs["joint-elsewhere-recon-seed0"] is None
-    configuration = configuration_of(plan, runs_of(plan)["joint-elsewhere-recon-seed0"], tmp_path)
-    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
-        prepare(tiny(methods=[{**elsewhere, "map": "nowhere.json"}]), None)
-
-
 def test_an_entry_may_take_its_gradients_at_the_representation(tiny: PlanFactory, tmp_path: Path) -> None:
     entries = [{"method": "mgda", "variants": ["plain"]}]
     entries += [{**entries[0], "name": "mgda_ub", "at": "representation"}]
@@ -365,11 +165,9 @@ def test_an_entry_may_take_its_gradients_at_the_representation(tiny: PlanFactory
 
 
 def test_an_entry_may_train_another_network_than_the_plan(tiny: PlanFactory, tmp_path: Path) -> None:
-    def lenet(**more: Any) -> dict[str, Any]:
-        model = {"backbone": {"class_path": "recon.models.LeNet", "init_args": {"features": 9}}}
-        return {"method": "joint", "name": "lenet", "model": model, **more}
-
-    plan = tiny(methods=[{"method": "joint", "variants": ["plain"]}, lenet(variants=["plain", "recon"])], top=1)
+    model = {"backbone": {"class_path": "recon.models.LeNet", "init_args": {"features": 9}}}
+    lenet = {"method": "joint", "name": "lenet", "model": model, "variants": ["plain", "recon"]}
+    plan = tiny(methods=[{"method": "joint", "variants": ["plain"]}, lenet], top=1)
     plan.check()
     prepare(plan, None)
     plain, branched = (carry_out(plan, f"lenet-{variant}-seed0", tmp_path) for variant in ("plain", "recon"))
@@ -377,34 +175,6 @@ def test_an_entry_may_train_another_network_than_the_plan(tiny: PlanFactory, tmp
     assert plain["parameters"] == sum(p.numel() for p in LeNet(features=9).parameters()) + heads
     assert set(plain["conflict_by_layer"]) == {"conv1", "conv2", "fc"}
     assert len(branched["conflict_by_layer"]) == 2
-    with pytest.raises(ValueError, match="top=4 would branch all 3 shared layers"):
-        prepare(tiny(methods=[lenet(variants=["first"])]), None)
-    with pytest.raises(ValueError, match=r"unknown option 'model\.bakcbone'; nearest: 'model\.backbone'"):
-        prepare(tiny(methods=[lenet(model={"bakcbone": 3}, variants=["plain"])], single=False), None)
-
-
-def test_branching_every_layer_is_refused(tiny: PlanFactory) -> None:
-    with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
-        prepare(tiny(methods=ALL, top=41), None)
-    prepare(tiny(top=41), None)  # nothing is branched
-
-
-def test_random_layers_are_never_just_the_ones_that_the_map_selects(tiny: PlanFactory, tmp_path: Path) -> None:
-    """A network of three layers, one of which is branched: a third of the draws would be the same run twice."""
-    (tmp_path / "map.json").write_text(json.dumps({"conv1": 1, "conv2": 3, "fc": 2}))
-    plan = tiny(
-        fit=fit(),
-        top=1,
-        map=str(tmp_path / "map.json"),
-        methods=[{"method": "joint", "variants": ["recon", "random"], "seeds": list(range(12))}],
-    )
-    drawn = [
-        configuration_of(plan, run, tmp_path)["model"]["branch"]["layers"]
-        for run in plan.runs([])
-        if run.variant == "random"
-    ]
-    assert len(drawn) == 12
-    assert {layer for layers in drawn for layer in layers} == {"conv1", "fc"}
 
 
 def test_a_run_without_a_step_or_with_a_metric_that_is_no_number_has_no_result(

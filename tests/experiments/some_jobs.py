@@ -1,0 +1,59 @@
+"""Jobs of plans, checked and carried out in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recon.experiments import Plan
+from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.job import Job
+from recon.experiments.plan import Run
+from recon.experiments.preflight import check_before_training
+from recon.experiments.run import execute
+from recon.tasks.task import Task
+
+ALL = [{"method": "joint", "variants": ["plain", "recon", "random", "first", "last"]}, {"method": "graddrop"}]
+
+
+def runs_of(plan: Plan) -> dict[str, Run]:
+    return {run.id: run for run in plan.runs(["digit", "letter"])}
+
+
+def silent(epoch: int) -> None: ...
+
+
+def run_directory(out: Path, run_id: str) -> Path:
+    return ResultsFolder(out).run(run_id)
+
+
+def job(plan: Plan, run: Run, out: Path) -> Job:
+    return Job(plan, run, Fit(plan.fit), ResultsFolder(out))
+
+
+def configuration_of(plan: Plan, run: Run, out: Path) -> dict[str, Any]:
+    return job(plan, run, out).own_fit().configuration
+
+
+def prepare(plan: Plan, root: str | None) -> list[Task]:
+    return check_before_training(plan, Fit(plan.fit, root))
+
+
+def carry_out(plan: Plan, run_id: str, out: Path, on_epoch: Callable[[int], None] = silent) -> dict[str, Any]:
+    return execute(job(plan, runs_of(plan)[run_id], out), on_epoch)
+
+
+def weights(out: Path, run_id: str) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(run_directory(out, run_id) / "last.ckpt")["state_dict"]
+    return state
+
+
+def fit(**sections: Any) -> dict[str, Any]:
+    tiny: dict[str, Any] = {
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "model": {"backbone": {"class_path": "recon.models.LeNet"}},
+        "data": {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 8, "test_size": 8}},
+    }
+    return {key: {**tiny[key], **sections.get(key, {})} for key in tiny}

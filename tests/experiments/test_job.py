@@ -1,0 +1,85 @@
+"""The layers and the configuration of a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from some_jobs import configuration_of, fit, prepare, run_directory, runs_of
+
+from recon.conflict import ConflictMap
+from recon.experiments import Plan
+
+PlanFactory = Callable[..., Plan]
+Searched = tuple[Plan, Path, dict[str, Any]]
+
+
+def test_recon_branches_the_top_of_its_seeds_map_and_controls_branch_as_many(searched: Searched) -> None:
+    plan, out, _ = searched
+    found = ConflictMap.load(run_directory(out, "joint-plain-seed0") / "conflict_map.json")
+    branched = {}
+    for variant in ("recon", "random", "first", "last"):
+        configuration = configuration_of(plan, runs_of(plan)[f"joint-{variant}-seed0"], out)
+        branched[variant] = configuration["model"]["branch"]["layers"]
+        assert len(branched[variant]) == 4
+    assert branched["recon"] == found.top(4, -0.1)
+    assert branched["first"] == list(found.layers[:4])
+    assert branched["last"] == list(found.layers[-4:])
+    graddrop = configuration_of(plan, runs_of(plan)["graddrop-recon-seed0"], out)
+    assert graddrop["model"]["branch"]["layers"] == branched["recon"]
+    assert graddrop["model"]["method"] == "graddrop"
+
+
+def test_a_map_file_takes_the_place_of_the_plans_own_search(
+    tiny: PlanFactory, searched: Searched, tmp_path: Path
+) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=str(path))
+    plan.check()
+    configuration = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)
+    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
+
+
+def test_a_plan_takes_a_published_ranking_by_its_name(tiny: PlanFactory, tmp_path: Path) -> None:
+    name = "multi-fashion-mnist-resnet18"
+    plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=name)
+    plan.check()
+    prepare(plan, None)
+    configuration = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)
+    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(name).top(4, -0.1)
+
+
+def test_one_plan_compares_its_own_map_with_one_found_elsewhere(
+    tiny: PlanFactory, searched: Searched, tmp_path: Path
+) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    elsewhere = {"method": "joint", "name": "joint-elsewhere", "variants": ["recon"], "map": str(path)}
+    plan = tiny(methods=[{"method": "joint", "variants": ["plain", "recon"]}, elsewhere])
+    plan.check()
+    assert plan.maps == [str(path)]
+    needs = {run.id: run.needs for run in runs_of(plan).values()}
+    assert needs["joint-recon-seed0"] == "joint-plain-seed0"
+    assert needs["joint-elsewhere-recon-seed0"] is None
+    configuration = configuration_of(plan, runs_of(plan)["joint-elsewhere-recon-seed0"], tmp_path)
+    assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        prepare(tiny(methods=[{**elsewhere, "map": "nowhere.json"}]), None)
+
+
+def test_random_layers_are_never_just_the_ones_that_the_map_selects(tiny: PlanFactory, tmp_path: Path) -> None:
+    """A network of three layers, one of which is branched: a third of the draws would be the same run twice."""
+    (tmp_path / "map.json").write_text(json.dumps({"conv1": 1, "conv2": 3, "fc": 2}))
+    plan = tiny(
+        fit=fit(),
+        top=1,
+        map=str(tmp_path / "map.json"),
+        methods=[{"method": "joint", "variants": ["recon", "random"], "seeds": list(range(12))}],
+    )
+    drawn = [
+        configuration_of(plan, run, tmp_path)["model"]["branch"]["layers"]
+        for run in plan.runs([])
+        if run.variant == "random"
+    ]
+    assert len(drawn) == 12
+    assert {layer for layers in drawn for layer in layers} == {"conv1", "fc"}
