@@ -1,4 +1,4 @@
-"""What a batch is: ``(inputs, {task: target})``, also as Lightning's loaders wrap it."""
+"""The parts of a batch ``(inputs, {task: target})``, also as Lightning's loaders wrap it."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,16 @@ Batch = tuple[Any, Mapping[str, Tensor]]
 def inputs_and_targets(batch: Any) -> Batch:
     """The two parts of a batch.
 
+    >>> inputs_and_targets({"train": ("images", {"digit": "labels"})})
+    ('images', {'digit': 'labels'})
+
     Args:
-        batch: ``(inputs, {task: target})``, a tuple or list; or that inside of what a ``CombinedLoader`` of a single
-            loader gives: ``{name: batch}``, ``[batch]``, or ``(batch, batch_idx, dataloader_idx)`` in a loop by hand.
+        batch: ``(inputs, {task: target})``, a tuple or list. It may be wrapped as a
+            ``CombinedLoader`` of a single loader wraps it: ``{name: batch}``, ``[batch]``, or
+            ``(batch, batch_idx, dataloader_idx)`` in a loop by hand.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The batch has another form.
     """
     plain = _unwrapped(batch)
     if _is_plain(plain):
@@ -30,10 +34,13 @@ def inputs_and_targets(batch: Any) -> Batch:
 
 
 def inputs_of(batch: Any) -> Any:
-    """The inputs of a batch for prediction, which may come with targets or without, alone or as the one in a sequence.
+    """The inputs of a batch for prediction.
+
+    Args:
+        batch: Inputs alone, inputs in a sequence of one, or a batch with targets.
 
     Raises:
-        ValueError: It is a sequence of several things that is no ``(inputs, {task: target})``.
+        ValueError: A sequence of several things that is not ``(inputs, {task: target})``.
     """
     plain = _unwrapped(batch)
     if isinstance(plain, tuple | list):
@@ -45,7 +52,7 @@ def takes_keywords(network: nn.Module, names: Iterable[str]) -> bool:
     """Whether a network's forward takes arguments of these names, and needs no other.
 
     Args:
-        network: Any module, also compiled or branched: then it is the backbone's forward that counts.
+        network: Any module. Of a compiled or branched one, the backbone's forward counts.
         names: Names of keyword arguments.
     """
     network = unwrapped(network)

@@ -1,4 +1,4 @@
-"""Which layers of a backbone to branch, as a configuration says it."""
+"""The choice of the layers to branch, as a configuration writes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,26 @@ from recon.models.contract import has_task_specific_layers
 class BranchOptions:
     """Branch the layers named, or the top of a conflict map.
 
+    >>> import torch
+    >>> from recon.models import LeNet
+    >>> network = BranchOptions(layers=["fc"]).apply(LeNet(), tasks=["digit", "letter"])
+    >>> {task: tuple(own.shape) for task, own in network(torch.zeros(2, 1, 36, 36)).items()}
+    {'digit': (2, 50), 'letter': (2, 50)}
+
     Args:
         layers: Layer names. Give these or a ``map``.
-        map: File of a conflict map, or of a ``{layer: score}`` ranking; or the name of a published ranking.
-        top: How many of the map's layers to branch, the most conflicting first.
-        severity: Severity S at which the map ranks; by default that of a published or imported map, and -0.1 otherwise.
-        init: ``"copy"``: every copy starts from the backbone's weights; ``"reset"``: copies are re-initialised.
-        statistics: ``"per_task"``: norms that stay shared behind a branch keep running statistics per task;
-            ``"shared"``: one set that mixes the tasks, as published.
+        map: File of a conflict map, or of a ``{layer: score}`` ranking; or the name of a published
+            ranking.
+        top: Number of the map's layers to branch, the most conflicting first.
+        severity: Severity S at which the map ranks; by default the severity of a published or
+            imported map, and -0.1 otherwise.
+        init: ``"copy"``: every copy starts from the backbone's weights; ``"reset"``: copies are
+            re-initialised.
+        statistics: ``"per_task"``: norms that stay shared behind a branch keep running statistics
+            per task; ``"shared"``: one set that mixes the tasks, as published.
+
+    Raises:
+        ValueError: Both ``layers`` and ``map`` are given, or neither.
     """
 
     layers: Sequence[str] | None = None
@@ -37,9 +49,16 @@ class BranchOptions:
             raise ValueError("branching needs either layer names (layers) or a conflict map file (map)")
 
     def apply(self, backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
-        """The branched network, its own task-specific layers included; the backbone is left alone.
+        """The branched network, with a copy per task of the backbone's own task-specific layers.
 
-        Without any layer to branch it is the backbone itself.
+        The backbone stays unchanged. Without any layer to branch the result is the backbone itself.
+
+        Args:
+            backbone: The shared network.
+            tasks: Names of the tasks.
+
+        Raises:
+            ValueError: The map cannot be read, or does not fit the backbone; or a layer is unknown.
         """
         layers = _union(task_specific_layers(backbone), self._names(backbone))
         return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics) if layers else backbone
@@ -55,12 +74,12 @@ class BranchOptions:
 
 
 def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOptions | None) -> nn.Module:
-    """The network that tasks are trained with: branched as asked, and where the backbone itself wants it.
+    """The network to train: branched as asked, and in the backbone's own task-specific layers.
 
     Args:
-        backbone: The backbone; it is left alone.
+        backbone: The backbone; it stays unchanged.
         tasks: Names of the tasks; a single task needs no branches.
-        options: What to branch beyond the backbone's own task-specific layers.
+        options: Layers to branch beyond the backbone's own; ``None`` for no others.
     """
     if options is not None:
         return options.apply(backbone, tasks)
@@ -73,7 +92,7 @@ def task_specific_layers(backbone: nn.Module) -> list[str]:
 
 
 def branchable_layers(backbone: nn.Module) -> list[str]:
-    """The layers that tasks share before any branching: those that a conflict map of the backbone scores."""
+    """The layers that tasks share before any branching: the layers of a conflict map."""
     own = set(task_specific_layers(backbone))
     return [layer for layer in shared_layers(backbone) if layer not in own]
 

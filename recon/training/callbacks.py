@@ -1,4 +1,4 @@
-"""Callbacks for multi-task training: the conflict analyzer."""
+"""The conflict analyzer as a Lightning callback."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,17 +17,22 @@ from recon.training.module import MultiTaskModule
 class ConflictCallback(pl.Callback):
     """Observe conflicts while training, and keep the conflict map.
 
-    The module is a :class:`recon.MultiTaskModule`, or any LightningModule that has a :class:`recon.Engine` among its
-    attributes and calls its ``backward`` or ``step``. The statistics are saved in every checkpoint, so a resumed run
-    loses and repeats none. The map is written, atomically, after each epoch from the first observed step on.
+    The module is a :class:`recon.MultiTaskModule`, or any LightningModule with a
+    :class:`recon.Engine` among its attributes that calls its ``backward`` or ``step``. Every
+    checkpoint holds the statistics, so a resumed run neither loses nor repeats a step. The map is
+    written, atomically, after each epoch from the first observed step on.
+
+    >>> callback = ConflictCallback(every=10, path="glyphs.json")
+    >>> trainer = pl.Trainer(callbacks=[callback], max_epochs=40, logger=False)
 
     Args:
         every: Observe each n-th step.
-        path: File of the conflict map; by default ``conflict_map.json`` in the trainer's root directory.
+        path: File of the conflict map; by default ``conflict_map.json`` in the trainer's root
+            directory.
 
     Raises:
         TypeError: The module has no engine when training begins.
-        ValueError: It has several, one that has an analyzer already, or one for a single task.
+        ValueError: It has several engines, one with an analyzer already, or one for a single task.
     """
 
     def __init__(self, every: int = 1, path: str | None = None) -> None:
@@ -116,7 +121,7 @@ def _only_engine(module: pl.LightningModule) -> Engine:
 
 
 def _warn_of_state_left_out(method: Method, module: pl.LightningModule) -> None:
-    """An engine is no module, so the state of a method that only the engine holds is in no checkpoint."""
+    """Warn that no checkpoint holds the state of a method that only the engine holds."""
     if method.state_dict() and method not in set(module.modules()):
         name = type(module).__name__
         warnings.warn(

@@ -1,7 +1,8 @@
-"""Checkpoints: written whole, and read as data from anybody.
+"""Checkpoints: written whole, and safe to read from anybody.
 
-Nothing of a file is executed: only tensors, containers, numbers and strings are unpickled. Nothing of a damaged one is
-used: torch does not hold an archive's checksums against its content, so a flipped bit would be a weight.
+Nothing of a file is executed: only tensors, containers, numbers and strings are unpickled. Nothing
+of a damaged file is used: torch does not compare an archive's content with its checksums, so a
+flipped bit would become a weight.
 """
 
 from pathlib import Path
@@ -22,7 +23,8 @@ _NEEDED = {"state_dict", "epoch", "global_step"}
 class WholeCheckpoints(CheckpointIO):
     """Replaces checkpoints whole, and reads them with :func:`read_checkpoint`.
 
-    Lightning's own way copies them from the temporary folder if that is another disk, and may unpickle code.
+    Lightning's own plugin copies them from the temporary folder if that is another disk, and may
+    unpickle code.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -32,7 +34,7 @@ class WholeCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """The content of a checkpoint; no ``weights_only`` makes this unpickle more than data."""
+        """The content of a checkpoint. Whatever ``weights_only`` says, only data are unpickled."""
         return read_checkpoint(path, map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -40,15 +42,15 @@ class WholeCheckpoints(CheckpointIO):
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint of Lightning, of whatever origin.
+    """The content of a Lightning checkpoint of any origin.
 
     Args:
         path: A file of this machine.
         map_location: Where its tensors go, as ``torch.load`` takes it.
 
     Raises:
-        ValueError: There is no such file, or it is empty, truncated, damaged, of something else, or needs code to be
-            run.
+        ValueError: There is no such file, or it is empty, truncated, damaged or no checkpoint, or
+            it needs code to be run.
     """
     try:
         opened = open_regular(path)
@@ -74,7 +76,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 
 def _check_archive(file: IO[bytes]) -> None:
-    """Hold every member of an archive against its checksum, and its directory against what torch writes there."""
+    """Compare every member of an archive with its checksum, and its directory with torch's form."""
     with ZipFile(file) as archive:
         members = archive.infolist()
         if not members:
@@ -90,6 +92,6 @@ def _check_archive(file: IO[bytes]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What torch met, out of its page of advice."""
+    """The cause in torch's error, without the page of advice around it."""
     lines = [line.strip() for line in str(error).partition("WeightsUnpickler error:")[2].splitlines() or [str(error)]]
     return next(filter(None, lines), type(error).__name__)[:200]

@@ -1,4 +1,4 @@
-"""What ``recon fit`` and its siblings read: a LightningCLI for multi-task networks."""
+"""The LightningCLI behind ``recon fit``, ``search``, ``validate``, ``test`` and ``predict``."""
 
 import warnings
 from typing import Any
@@ -20,7 +20,7 @@ COMMANDS = ("fit", "search", "validate", "test", "predict")
 
 
 class TrainingParser(Parser, LightningArgumentParser):
-    """Lightning's parser, which suggests the nearest name."""
+    """Lightning's parser, with errors that suggest the nearest name."""
 
 
 class TrainingCLI(LightningCLI):
@@ -57,20 +57,20 @@ class TrainingCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser that raises its errors, for the caller to word; by itself it prints two pages of usage."""
+        """A parser that raises its errors for the caller to word, not two pages of usage."""
         return super().init_parser(**{"exit_on_error": False, **kwargs})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse arguments that are what ``recon`` left of the command line; Lightning warns that there are both."""
+        """Parse the rest of the command line, without Lightning's warning that there are two."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning would merge a checkpoint's hyperparameters, class paths too, into the configuration."""
+        """Do nothing: Lightning would merge a checkpoint's class paths into the configuration."""
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """The trainer, which writes and reads checkpoints our way, and keeps the last unless told otherwise."""
+        """The trainer, with checkpoints read and written our way; keeps the last one by default."""
         options = self._get(self.config_init, "trainer")
         plugins, callbacks = _listed(options.get("plugins")), _listed(options.get("callbacks"))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -85,7 +85,7 @@ class TrainingCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The trainer's methods that are subcommands, with the arguments that are not asked for on the command line."""
+        """The trainer's methods that are subcommands, with the arguments not asked for."""
         return {command: {"model", "datamodule"} for command in COMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -94,5 +94,5 @@ class TrainingCLI(LightningCLI):
 
 
 def _listed(value: Any) -> list[Any]:
-    """What an option of the trainer holds, which takes one, several or none."""
+    """The values of a trainer's option that takes one, several or none."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]

@@ -1,4 +1,4 @@
-"""What is drawn in an epoch as a function of the run's seed and the epoch, so that a resumed run repeats it."""
+"""Seeds of each epoch from the run's seed, so that a resumed run repeats its draws."""
 
 import random
 
@@ -11,15 +11,24 @@ _OF_DATA = 500_009  # what tells the seed of an epoch's data from that of its tr
 
 
 def seed_training(run_seed: int, epoch: int) -> None:
-    """Seed what training draws in an epoch, such as dropout."""
+    """Seed the random draws of training in an epoch, such as dropout.
+
+    Args:
+        run_seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+    """
     torch.manual_seed(run_seed + _STRIDE * (epoch + 1))
 
 
 def seed_data(run_seed: int, epoch: int) -> None:
-    """Seed what an epoch's data are drawn by: the order of ``shuffle=True``, the seeds of workers, augmentation.
+    """Seed the random draws of an epoch's data: ``shuffle=True``, workers' seeds, augmentation.
 
-    Workers get their seeds from torch's global generator when an iterator is made: a function of this seed and the
-    worker's number, for torch, NumPy and ``random`` alike.
+    Workers get their seeds from torch's global generator when an iterator is made: a function of
+    this seed and the worker's number, for torch, NumPy and ``random`` alike.
+
+    Args:
+        run_seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
     """
     seed = run_seed + _STRIDE * (epoch + 1) + _OF_DATA
     torch.manual_seed(seed)
@@ -30,7 +39,8 @@ def seed_data(run_seed: int, epoch: int) -> None:
 def begin_data_again(trainer: pl.Trainer) -> None:
     """Make the iterator over training data anew.
 
-    Where a run resumes, Lightning makes it before samplers know the epoch, and workers fetch what epoch 0 begins with.
+    In a resumed run Lightning makes it before samplers know the epoch, so its workers fetch the
+    first batches of epoch 0.
     """
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None

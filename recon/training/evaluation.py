@@ -1,4 +1,4 @@
-"""The metrics of evaluation as a network holds them."""
+"""The metrics of evaluation, as part of a network."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -15,8 +15,8 @@ STAGES = ("val", "test")
 class EvaluationMetrics(nn.ModuleDict):
     """Stage -> task -> its metrics, which Lightning logs as ``stage/task/metric``.
 
-    They follow the network to another device, but keep the precision of their states: sums in bfloat16 stop growing
-    after some hundred samples.
+    They follow the network to another device, but keep the precision of their states: sums in
+    bfloat16 stop growing after some hundred samples.
 
     Args:
         tasks: The tasks.

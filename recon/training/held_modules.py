@@ -1,4 +1,4 @@
-"""Modules inside of callables: a loss with class weights, centres or a network of its own is more than a function."""
+"""Modules inside callables, such as the class weights or the network of a loss."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -12,15 +12,16 @@ from recon.tasks.task import Task
 
 
 def task_modules(tasks: list[Task], known: nn.Module) -> nn.ModuleDict:
-    """The modules that losses and estimates of tasks hold, by task and role, so that a network can register them.
+    """The modules inside losses and estimates, by task and role, for a network to register.
 
     Args:
         tasks: The tasks.
         known: A module whose submodules are left out: a loss may refer to a part of the network.
 
     Returns:
-        Task -> role (``loss``, ``estimate``; ``loss_1``, ... for further modules of the same callable) -> module. A
-        module stands under the first task that holds it; a task that holds none is left out.
+        Task -> role (``loss``, ``estimate``; ``loss_1``, ... for further modules of the same
+        callable) -> module. A module stands under the first task that holds it; a task that holds
+        none is left out.
     """
     seen = set(known.modules())
     found = nn.ModuleDict()
@@ -37,11 +38,17 @@ def task_modules(tasks: list[Task], known: nn.Module) -> nn.ModuleDict:
 
 
 def held_modules(function: Callable[..., Any] | None) -> list[nn.Module]:
-    """The modules that a callable holds, in the order in which they are found.
+    """The modules inside a callable, in the order in which they are found.
 
-    They are found where Python lets one look: the callable itself, the function and arguments of a ``partial``, the
-    object of a bound method, the attributes of a callable object, what a function closes over or has as defaults, the
-    globals that it names, and lists, tuples and dicts of these.
+    Python lets one look into these places: the callable itself, the function and arguments of a
+    ``partial``, the object of a bound method, the attributes of a callable object, the variables
+    that a function closes over, its defaults, the globals that it names, and lists, tuples and
+    dicts of these.
+
+    >>> from functools import partial
+    >>> weighted = nn.CrossEntropyLoss()
+    >>> held_modules(partial(lambda loss, prediction, target: loss(prediction, target), weighted))
+    [CrossEntropyLoss()]
     """
     return list(dict.fromkeys(_held(function, seen=set())))
 
@@ -75,7 +82,8 @@ def _parts(value: Any) -> list[Any]:
 
 def _parts_of_function(function: FunctionType) -> list[Any]:
     variables = inspect.getclosurevars(function)
-    # Not into the functions that it calls by their global names: from there one reaches all of torch.
+    # Not into the functions that it calls by their global names: from there one reaches all of
+    # torch.
     named = [value for value in variables.globals.values() if isinstance(value, nn.Module)]
     keywords = function.__kwdefaults__ or {}
     return [*variables.nonlocals.values(), *(function.__defaults__ or ()), *keywords.values(), *named]

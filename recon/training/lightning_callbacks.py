@@ -20,7 +20,7 @@ def optimized_parameters(module: pl.LightningModule) -> list[nn.Parameter]:
 
 
 def gathers_statistics(trainer: pl.Trainer) -> bool:
-    """Whether ``StochasticWeightAveraging`` uses this epoch to gather the statistics of averaged weights.
+    """Whether ``StochasticWeightAveraging`` spends this epoch on statistics of averaged weights.
 
     The callback asks for no backward. It prevents optimizer steps by raising the number of batches
     to accumulate, which has no effect under manual optimisation: the module has to skip the step.

@@ -1,12 +1,12 @@
-"""Multi-task training in Lightning."""
+"""Training of a multi-task network in Lightning."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -26,7 +26,7 @@ from recon.training.lightning_callbacks import gathers_statistics, optimized_par
 from recon.training.network import MultiTaskNetwork
 from recon.training.refusals import check_norm, check_same_network, refuse_unsupported
 from recon.training.resuming import RUN, check_same_run, run_record
-from recon.training.schedules import Interval, Monitor, check_interval, check_monitored, step_schedules
+from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -34,43 +34,63 @@ def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
 
 
 class MultiTaskModule(MultiTaskNetwork):
-    """A shared backbone, a head per task, and a multi-task optimizer, trained by manual optimisation.
+    """A shared backbone, a head per task and a multi-task optimizer, for Lightning's trainer.
 
-    Batches are ``(inputs, {task: target})``. Inputs that are a mapping are spread into the backbone's keyword
-    arguments if it takes arguments of these names, and given as they are otherwise.
+    Optimisation is manual: each step computes one gradient per task, and the method combines them.
+    Batches are ``(inputs, {task: target})``. Inputs that are a mapping become keyword arguments of
+    the backbone if it takes arguments of these names; otherwise the backbone gets the mapping.
+
+    >>> from recon.models import LeNet
+    >>> from recon.tasks import classification
+    >>> tasks = [classification("digit", 10), classification("letter", 10)]
+    >>> module = MultiTaskModule(LeNet(), tasks, method="cagrad", method_options={"c": 0.2})
+    >>> predictions = module(torch.zeros(4, 1, 36, 36))
+    >>> {task: tuple(prediction.shape) for task, prediction in predictions.items()}
+    {'digit': (4, 10), 'letter': (4, 10)}
 
     Args:
-        backbone: The shared network; maps inputs to features. It needs ``num_features`` or ``task_head`` (see
-            :func:`recon.models.heads_for`) unless ``heads`` are given. Layers that it calls ``task_specific_layers()``
-            get one copy per task in any case.
-        tasks: What is learned: losses and metrics. Modules that losses and estimates hold (class weights, centres) are
-            part of this module: they are moved and saved, and what they learn is trained by their own task's gradient.
-        only: Names of the tasks to train, when not all; one name trains a single-task network.
+        backbone: The shared network; maps inputs to features. It needs ``num_features`` or
+            ``task_head`` (see :mod:`recon.models.contract`) unless ``heads`` are given. Layers that
+            its ``task_specific_layers()`` names get one copy per task in any case.
+        tasks: The tasks, with their losses and metrics. Modules inside losses and estimates (class
+            weights, centres) become part of this module: they are moved and saved with it, and the
+            gradient of their own task trains them.
+        only: Names of the tasks to train; ``None`` for all. One name trains a single-task network.
         method: Name of a multi-task optimizer, or the method itself.
-        method_options: Hyperparameters of a method given by name; its ``seed`` is the run's unless given here.
-        heads: Task -> head, from the backbone's features to predictions; by default those that go with the backbone.
-        branch: Layers of the backbone that get one copy per task; ``None`` for no more than its own.
+        method_options: Hyperparameters of a method given by name. Its ``seed`` is the run's unless
+            given here.
+        heads: Task -> head, from the backbone's features to predictions; by default the heads that
+            go with the backbone.
+        branch: Layers of the backbone that get one copy per task; ``None`` for its own
+            task-specific layers only.
         optimizer: Parameters -> torch optimizer; SGD with lr 0.1 and momentum 0.9 by default.
         scheduler: Optimizer -> learning-rate scheduler; ``None`` for a constant rate.
-        scheduler_interval: Whether the scheduler steps at the end of each ``"epoch"`` or after each ``"step"`` of the
-            optimizer, as ``OneCycleLR`` and warm-ups want it.
-        monitor: Name of the metric that ``ReduceLROnPlateau`` looks at, as it is logged (``"val/digit/accuracy"``,
-            ``"loss/digit"``). It should be of validation data of your own: the built-in data sets give their test split
-            as validation. Epochs without validation do not count.
-        update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the summed loss at one
-            learning rate, as the paper's code does; see :class:`recon.Engine`.
-        gradient_clip_val: Clips the norm of the whole gradient after the method; ``None`` for no clipping.
-        at: ``"representation"`` lets a Gramian method weight the gradients in the backbone's features instead of its
-            parameters, with K backwards through the heads and one through the backbone; see :class:`recon.Engine`.
+        scheduler_interval: Whether the scheduler steps at the end of each ``"epoch"`` or after each
+            ``"step"`` of the optimizer, as ``OneCycleLR`` and warm-ups need it.
+        monitor: Name of the metric that steers ``ReduceLROnPlateau``, as it is logged
+            (``"val/digit/accuracy"``, ``"loss/digit"``). Take a metric of validation data of your
+            own: the built-in data sets give their test split as validation. Epochs without
+            validation do not count.
+        update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the
+            summed loss at one learning rate, as the paper's code does; see :class:`recon.Engine`.
+        gradient_clip_val: Largest norm of the whole gradient, clipped after the method; ``None``
+            for no clipping.
+        at: ``"representation"`` lets a Gramian method weight the gradients in the backbone's
+            features instead of its parameters, with K backwards through the heads and one through
+            the backbone; see :class:`recon.Engine`.
 
     Raises:
-        ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm that is not positive.
+        ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm
+            that is not positive.
 
     Attributes:
-        analyzer: Observes the conflicts of training when set; :class:`recon.training.ConflictCallback` sets it.
-        run_seed: Seed of the run, known when training begins and kept in checkpoints.
-        lr: Learning rate in place of the optimizer's own, for all parameters; Lightning's finder sets it.
-        task_modules: The modules that losses and estimates hold: trained, saved and moved with the network.
+        analyzer: Observes the conflicts of training when set;
+            :class:`recon.training.ConflictCallback` sets it.
+        run_seed: Seed of the run. It is set when training begins, and kept in checkpoints.
+        lr: Learning rate of all parameters, in place of the optimizer's own; Lightning's finder
+            sets it.
+        task_modules: The modules inside losses and estimates: trained, saved and moved with the
+            network.
     """
 
     analyzer: ConflictAnalyzer | None = None
@@ -114,24 +134,21 @@ class MultiTaskModule(MultiTaskNetwork):
         self.task_modules = task_modules(self.tasks, known=self)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """No callbacks; the first hook that sees the trainer, so that what cannot work is refused before any work."""
+        """Refuse an unsupported trainer in the first hook that sees it; adds no callbacks."""
         trainer = self._trainer
         if trainer is not None and trainer.training:
             refuse_unsupported(trainer)
         return []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over all parameters, those of the method and of losses included, and the scheduler if any."""
+        """The optimizer over all parameters, of method and losses too, and the scheduler."""
         optimizer = self.optimizer_factory(optimized_parameters(self))
         if self.lr is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr
         if self.scheduler_factory is None:
             return optimizer
-        scheduler = self.scheduler_factory(optimizer)
-        check_monitored(scheduler, self.monitor.name)
-        config: LRSchedulerConfigType = {"scheduler": scheduler, "interval": self.scheduler_interval}
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        return scheduled(optimizer, self.scheduler_factory(optimizer), self.scheduler_interval, self.monitor)
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.run_seed is None:
@@ -142,7 +159,7 @@ class MultiTaskModule(MultiTaskNetwork):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["run_seed"] = self.run_seed
         checkpoint[RUN] = run_record(self.task_names, self.method)
-        checkpoint["monitored"] = self.monitor.news(self.trainer.callback_metrics) if self._fitting() else None
+        checkpoint["monitored"] = self.monitor.news(self.trainer.callback_metrics) if _fits(self.trainer) else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None and self._trainer.training:
@@ -165,33 +182,35 @@ class MultiTaskModule(MultiTaskNetwork):
         self._resumes = False
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout and the like become a function of (seed, epoch), so that a resumed run repeats an uninterrupted one.
-        # Not at the start of the epoch: Lightning makes its data iterator, which draws a number, before or after that.
+        # Dropout and the like become a function of (seed, epoch), so that a resumed run repeats an
+        # uninterrupted one. Not at the start of the epoch: Lightning makes its data iterator, which
+        # draws a number, before or after that.
         if batch_idx == 0:
             assert self.run_seed is not None
             seed_training(self.run_seed, self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step of the method and the optimizer.
+        """Take one step of the method and the optimizer.
 
         Returns:
-            The sum of the task losses, detached: what Lightning's learning-rate finder looks at.
+            The sum of the task losses, detached. Lightning's learning-rate finder reads it.
         """
         if gathers_statistics(self.trainer):
             with torch.no_grad():
-                return torch.stack(list(self.losses(batch).values())).sum()
+                return _sum(self.losses(batch))
         evaluate = self.losses if self.at == "parameters" else self.losses_and_features
 
         def closure(other: Batch | None = None) -> Any:
             return evaluate(batch if other is None else other)
 
-        # Lightning's wrapper is no Optimizer, and has to be the one that steps: it counts, clips and logs.
+        # Lightning's wrapper is no Optimizer, and has to be the one that steps: it counts, clips
+        # and logs.
         info = self.engine.step(closure, cast(Optimizer, self.optimizers()))
         self._log_step(info)
         if not self.monitor.of_validation:
             self.monitor.renew()
         step_schedules(self.trainer, "step", self.monitor)
-        return torch.stack(list(info.losses.values())).sum()
+        return _sum(info.losses)
 
     def _log_step(self, info: StepInfo) -> None:
         self.log_dict({f"loss/{task}": loss for task, loss in info.losses.items()}, prog_bar=True)
@@ -208,9 +227,14 @@ class MultiTaskModule(MultiTaskNetwork):
         step_schedules(self.trainer, "epoch", self.monitor)
         self.monitor.end_epoch()
 
-    def _fitting(self) -> bool:
-        return self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-
     def on_validation_epoch_end(self) -> None:
-        if self._fitting() and self.monitor.of_validation:
+        if _fits(self.trainer) and self.monitor.of_validation:
             self.monitor.renew()
+
+
+def _fits(trainer: pl.Trainer) -> bool:
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+
+
+def _sum(losses: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()

@@ -1,4 +1,7 @@
-"""Errors of a task's loss and metrics that name the task: torch's own name neither it nor what it was given."""
+"""Errors of a loss or a metric that name its task.
+
+torch's own error names neither the task nor the tensors that it was given.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +14,16 @@ _KINDS = (ValueError, RuntimeError, IndexError, TypeError)
 
 @contextmanager
 def naming(what: str, prediction: Any, target: Any) -> Iterator[None]:
-    """Add what was computed, and from what, to an error.
+    """Add the computation and its tensors to an error.
 
     Args:
-        what: What is computed, such as ``the loss of task 'digit'``.
-        prediction: What the task's head gave.
+        what: The computation, such as ``the loss of task 'digit'``.
+        prediction: Output of the task's head.
         target: The batch's target.
 
     Raises:
-        ValueError: The block raised one of Python's plain errors. Others pass, such as torch's of exhausted memory.
+        ValueError: The block raised one of Python's plain errors. Other errors pass unchanged, such
+            as torch's of exhausted memory.
     """
     try:
         yield

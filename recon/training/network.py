@@ -1,4 +1,4 @@
-"""The network of several tasks in Lightning: predictions, losses and evaluation, without its training."""
+"""A multi-task network in Lightning: predictions, losses and evaluation, without training."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -24,8 +24,10 @@ class MultiTaskNetwork(pl.LightningModule):
         backbone: The shared network; maps inputs to features.
         tasks: What is learned: losses and metrics.
         only: Names of the tasks to keep; ``None`` for all.
-        heads: Task -> head, from the backbone's features to predictions; by default those that go with the backbone.
-        branch: Layers of the backbone that get one copy per task; ``None`` for no more than its own.
+        heads: Task -> head, from the backbone's features to predictions; by default those that go
+            with the backbone.
+        branch: Layers of the backbone that get one copy per task; ``None`` for no more than its
+            own.
 
     Raises:
         ValueError: Unknown task or layer; a task without a head.
@@ -53,7 +55,7 @@ class MultiTaskNetwork(pl.LightningModule):
         return [task.name for task in self.tasks]
 
     def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions of every task: ``{task: head(features)}``; the backbone's features may differ by task."""
+        """Predictions of every task: ``{task: head(features)}``; features may differ by task."""
         return self._predictions(self._features(inputs))
 
     def _features(self, inputs: Any) -> Any:
@@ -72,7 +74,7 @@ class MultiTaskNetwork(pl.LightningModule):
         return self._losses(self(inputs), targets)
 
     def losses_and_features(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """``{task: scalar loss}`` of a batch, and the backbone's features, which the heads have taken."""
+        """``{task: scalar loss}`` of a batch, and the features that the heads have taken."""
         inputs, targets = self._parts(batch)
         features = self._features(inputs)
         return self._losses(self._predictions(features), targets), features
@@ -112,10 +114,10 @@ class MultiTaskNetwork(pl.LightningModule):
             self.log_dict(metrics, prog_bar=stage == "val", on_epoch=True, on_step=False)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """``{task: estimate}`` of a batch of inputs, which may come with targets or without.
+        """``{task: estimate}`` of a batch of inputs, with targets or without.
 
-        Estimates have the form of the target (labels, depths, unit vectors) where the task knows how to bring a
-        prediction into it (``Task.estimate``), and are what the head gives otherwise.
+        Estimates have the form of the target (labels, depths, unit vectors) where the task has an
+        ``estimate``. Otherwise they are the output of the head.
         """
         predictions = self(inputs_of(batch))
         return {task.name: task.estimated(predictions[task.name]) for task in self.tasks}

@@ -12,10 +12,11 @@ from recon.files.atomic import atomic_path
 
 
 class PredictionFiles(pl.Callback):
-    """Write what ``predict_step`` gives: of each task one file or folder, in the order of the data.
+    """Write the output of ``predict_step``: one file or folder per task, in the order of the data.
 
-    ``OUT/TASK.npy`` holds what is a number or a vector a sample: ``(N,)`` or ``(N, C)``. Of what has a value a pixel,
-    ``OUT/TASK/0.npy``, ``1.npy``, ... hold one sample each, as prepared data sets do; labels are int16 there.
+    ``OUT/TASK.npy`` holds numbers or vectors per sample: ``(N,)`` or ``(N, C)``. For a task with a
+    value per pixel, ``OUT/TASK/0.npy``, ``1.npy``, ... hold one sample each, as prepared data sets
+    do; labels are int16 there.
 
     Args:
         out: Folder of the files; new or empty.
@@ -56,7 +57,11 @@ class PredictionFiles(pl.Callback):
 
 
 def check_new(out: Path) -> None:
-    """Raise ValueError when a folder holds anything, which predictions would be mixed with."""
+    """Refuse a folder that is not empty, where predictions would mix with other files.
+
+    Raises:
+        ValueError: The folder holds something.
+    """
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"--out {out} is not empty; give a new folder, or remove that one")
 

@@ -1,4 +1,4 @@
-"""Progress where there is no terminal: a line an epoch, where a bar would be drawn hundreds of times into a log."""
+"""Progress without a terminal: one line an epoch, where a bar would fill a log."""
 
 import sys
 from typing import Any
@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 
 class EpochLines(pl.Callback):
-    """Print a line at the end of each epoch of training: the losses of its last step, and the metrics."""
+    """Print the losses of the last step and the metrics at the end of each training epoch."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items())
@@ -16,5 +16,5 @@ class EpochLines(pl.Callback):
 
 
 def without_terminal(options: dict[str, Any]) -> bool:
-    """Whether a trainer's options ask for no bar of their own, and nobody sees one."""
+    """Whether a trainer's options leave the progress bar open and the output is no terminal."""
     return options.get("enable_progress_bar") is None and not sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""What MultiTaskModule refuses before any work, in one line that names the cure."""
+"""Settings that a MultiTaskModule refuses before any work, in one line that names the cure."""
 
 from collections.abc import Sized
 
@@ -7,7 +7,11 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 
 def refuse_unsupported(trainer: pl.Trainer) -> None:
-    """Refuse what manual optimisation of task gradients cannot honour, naming the cure."""
+    """Refuse a trainer's settings that manual optimisation of task gradients cannot honour.
+
+    Raises:
+        ValueError: Several processes, float16, clipping, or accumulation by the trainer.
+    """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ValueError(
             "a strategy that starts processes of its own (ddp_spawn, ddp_fork, ddp_notebook) leaves what training "
@@ -38,7 +42,7 @@ def check_norm(norm: float | None) -> None:
 
 
 def refuse_several_loaders(stage: str, batches_by_loader: Sized) -> None:
-    """Refuse evaluation on several loaders: their samples would be mixed in one metric."""
+    """Refuse evaluation on several loaders, whose samples would be mixed in one metric."""
     if len(batches_by_loader) > 1:
         raise ValueError(
             f"{len(batches_by_loader)} {stage} loaders are given, and metrics are of one set; give one loader (a "
@@ -47,7 +51,7 @@ def refuse_several_loaders(stage: str, batches_by_loader: Sized) -> None:
 
 
 def check_same_network(saved: list[str], own: list[str]) -> None:
-    """Refuse the checkpoint of another network in one line; torch would list all of its weights."""
+    """Refuse the checkpoint of another network in one line, where torch would list all weights."""
     missing, strange = [name for name in own if name not in saved], [name for name in saved if name not in own]
     if missing or strange:
         differences = [

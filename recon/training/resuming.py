@@ -1,4 +1,4 @@
-"""What a checkpoint is of, held against the run that is to go on from it."""
+"""The run that a checkpoint belongs to, compared with the run that is to resume from it."""
 
 import os
 import re
@@ -12,17 +12,17 @@ from recon.training.checkpoints import read_checkpoint
 from recon.training.run_folder import newest_checkpoint
 
 RUN = "recon_run"
-"""Key of a checkpoint: what it is of."""
+"""Key of a checkpoint's :func:`run_record`."""
 
 # Of a method's repr: the seed, which is the run's unless it is given, and addresses.
 _CHANGING = re.compile(r"(, )?\bseed=\d+| at 0x[0-9a-f]+")
 
 
 def checkpoint_file(trainer: pl.Trainer, path: str) -> str:
-    """The file that ``--ckpt_path`` names: no URL, and of Lightning's words only ``last``.
+    """The file that ``--ckpt_path`` names: a path or ``last``, but no URL.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: There is no such file, or the name is a URL.
     """
     if path == "last":
         return str(newest_checkpoint(trainer))
@@ -35,7 +35,11 @@ def checkpoint_file(trainer: pl.Trainer, path: str) -> str:
 
 
 def refuse_search(path: str) -> None:
-    """Raise ValueError when a checkpoint is of a search, whose observations a plain training would drop."""
+    """Refuse the checkpoint of a search, whose observations a plain training would drop.
+
+    Raises:
+        ValueError: It is of a search.
+    """
     if "ConflictCallback" in (read_checkpoint(path).get("callbacks") or {}):
         raise ValueError(
             f"{path} is of a search for conflict layers; recon search --ckpt_path {path} goes on with it, "
@@ -44,7 +48,12 @@ def refuse_search(path: str) -> None:
 
 
 def run_record(tasks: list[str], method: Method) -> dict[str, Any]:
-    """What a checkpoint keeps of its run: the tasks in order, the method with its hyperparameters."""
+    """The part of a checkpoint that says of which run it is: tasks in order, and the method.
+
+    >>> from recon.methods import create_method
+    >>> run_record(["digit", "letter"], create_method("pcgrad", seed=3))
+    {'tasks': ['digit', 'letter'], 'method': 'PCGrad()'}
+    """
     return {"tasks": tasks, "method": _CHANGING.sub("", repr(method))}
 
 

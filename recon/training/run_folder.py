@@ -1,4 +1,4 @@
-"""The folder of a run, which holds its checkpoint beside its logs, so that no run replaces another's."""
+"""The folder of a run: its checkpoint beside its logs, apart from every other run."""
 
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,7 @@ CONFIGURATION = "config.yaml"
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
-    """Where a run keeps what it writes: the folder of its logs, or a new one in ``runs/`` when it keeps none."""
+    """Where a run writes: the folder of its logs, or a new one in ``runs/`` without logs."""
     logger = trainer.logger
     if logger is None:
         runs = Path(trainer.default_root_dir) / "runs"
@@ -49,13 +49,15 @@ class LastEpochCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: what a run is resumed from is another run's, and is left alone."""
+        """Take nothing over: the checkpoint that a run resumes from belongs to another run."""
 
 
 class RunConfiguration(SaveConfigCallback):
-    """Keeps the configuration in the folder of the run; nowhere if that keeps neither logs nor a checkpoint of ours.
+    """Keeps the configuration in the folder of the run.
 
-    Lightning writes it into the working folder where the logger has no folder of its own, over any ``config.yaml``.
+    A run without logs and without a checkpoint of ours has no folder, and keeps none. Lightning
+    itself would write into the working folder, over any ``config.yaml``, where the logger has no
+    folder.
     """
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -73,10 +75,10 @@ class RunConfiguration(SaveConfigCallback):
 
 
 def newest_checkpoint(trainer: pl.Trainer) -> Path:
-    """The newest ``last.ckpt`` of the runs beside this one, and of the folders that its configuration names.
+    """The newest ``last.ckpt`` of the runs beside this one and of the folders it names.
 
     Raises:
-        ValueError: There is none, or the run is a trial of some batches, which has no folder.
+        ValueError: There is none, or the run is a trial of a few batches, which has no folder.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise ValueError("--ckpt_path last: with fast_dev_run there is no folder of runs to look in; give the file")

@@ -1,40 +1,31 @@
-"""Learning-rate schedules under manual optimisation: Lightning keeps them, and leaves the stepping to the module."""
+"""Learning-rate schedules under manual optimisation, which the module has to step itself."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from recon.errors import unknown_name
 
 Interval = Literal["epoch", "step"]
-"""When a schedule goes on: at the end of each epoch, or after each optimizer step."""
+"""When a schedule steps: at the end of each epoch, or after each optimizer step."""
 
 
 def check_interval(interval: str) -> None:
-    """Refuse an interval that is not known."""
+    """Refuse an unknown interval."""
     if interval not in get_args(Interval):
         raise unknown_name("scheduler_interval", interval, get_args(Interval))
 
 
-def check_monitored(scheduler: LRScheduler, monitor: str | None) -> None:
-    """Refuse a schedule that needs a metric and has none, or has one and does not look at it."""
-    if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
-        raise ValueError(
-            "ReduceLROnPlateau needs a metric: give its name as monitor, such as 'val/TASK/METRIC'; the values that "
-            "steer training must not be of the test set, which the built-in data also give as validation"
-        )
-    if monitor is not None and not isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError(f"monitor={monitor!r} has no use: {type(scheduler).__name__} looks at no metric; leave it out")
-
-
 class Monitor:
-    """The metric that schedules on a plateau look at.
+    """The metric that steers schedules on a plateau.
 
     Args:
-        name: As it is logged; ``None`` for no metric.
+        name: The metric's name as it is logged; ``None`` for no metric.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -48,7 +39,7 @@ class Monitor:
         return self.name is not None and self.name.startswith("val/")
 
     def check(self, trainer: pl.Trainer) -> None:
-        """Refuse to look at a metric of validation where there is none."""
+        """Refuse a metric of validation where the trainer does not validate."""
         if self.of_validation and not trainer.enable_validation:
             raise ValueError(
                 f"monitor={self.name!r} is a metric of validation, and the trainer does not validate; give validation "
@@ -56,11 +47,11 @@ class Monitor:
             )
 
     def renew(self) -> None:
-        """There is news of the metric in the trainer's metrics."""
+        """Note that the trainer has a new value of the metric."""
         self._fresh, self._kept = True, None
 
     def news(self, metrics: Mapping[str, Tensor]) -> float | None:
-        """The metric's value, if there is one of this epoch.
+        """The metric's value in this epoch; ``None`` without one.
 
         Raises:
             ValueError: There is no metric of that name.
@@ -74,21 +65,48 @@ class Monitor:
         return metrics[self.name].item()
 
     def keep(self, value: float | None) -> None:
-        """Go on from a checkpoint between a validation and the end of its epoch, which had this news."""
+        """Take over the value of a checkpoint from between a validation and the epoch's end."""
         self._kept = value
 
     def end_epoch(self) -> None:
-        """Nothing is news any more."""
+        """Forget the epoch's value."""
         self._fresh, self._kept = False, None
 
 
+def scheduled(
+    optimizer: Optimizer, scheduler: LRScheduler, interval: Interval, monitor: Monitor
+) -> OptimizerLRSchedulerConfig:
+    """An optimizer with its schedule, in Lightning's form.
+
+    Args:
+        optimizer: The optimizer.
+        scheduler: Its learning-rate schedule.
+        interval: When the schedule steps.
+        monitor: The metric of schedules on a plateau.
+
+    Raises:
+        ValueError: The schedule needs a metric and has none, or has one and does not use it.
+    """
+    if isinstance(scheduler, ReduceLROnPlateau) and monitor.name is None:
+        raise ValueError(
+            "ReduceLROnPlateau needs a metric: give its name as monitor, such as 'val/TASK/METRIC'; the values that "
+            "steer training must not be of the test set, which the built-in data also give as validation"
+        )
+    if monitor.name is not None and not isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError(
+            f"monitor={monitor.name!r} has no use: {type(scheduler).__name__} looks at no metric; leave it out"
+        )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+
 def step_schedules(trainer: pl.Trainer, interval: Interval, monitor: Monitor) -> None:
-    """Go on with whatever schedules the trainer holds: the module's own, or those that a callback has put in its place.
+    """Step the trainer's schedules: the module's own, or a callback's in their place.
 
     Args:
         trainer: The trainer, during its fit.
-        interval: Which of the schedules: those over epochs, at the end of one; or over optimizer steps, after one.
-        monitor: What schedules on a plateau look at; without news they do not go on.
+        interval: Which schedules: those over epochs, at the end of one; or those over optimizer
+            steps, after one.
+        monitor: The metric of schedules on a plateau; without a new value they do not step.
 
     Raises:
         ValueError: There is no such metric, or a schedule has ended before training.
@@ -106,7 +124,7 @@ def step_schedules(trainer: pl.Trainer, interval: Interval, monitor: Monitor) ->
 
 
 def _ended(scheduler: object, trainer: pl.Trainer) -> bool:
-    """Whether a schedule is at its last rate and so is training; one step more would raise the rate of OneCycleLR."""
+    """Whether schedule and training end here; one more step would raise the rate of OneCycleLR."""
     if not isinstance(scheduler, OneCycleLR) or scheduler.last_epoch + 1 < scheduler.total_steps:
         return False
     last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs

@@ -19,7 +19,7 @@ from recon.training.run_folder import short, tell
 
 
 class Trainer(pl.Trainer):
-    """Lightning's trainer, which can also search for conflict layers; its checkpoints are files, and data."""
+    """Lightning's trainer with conflict search; its checkpoints are plain data files."""
 
     callbacks: list[pl.Callback]
 
@@ -34,7 +34,8 @@ class Trainer(pl.Trainer):
         Args:
             model: The network to train.
             datamodule: Its data.
-            ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs beside this one.
+            ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs
+                beside this one.
         """
         refuse_unsupported(self)  # in this process: some strategies begin by starting others
         checkpoint = None if ckpt_path is None else checkpoint_file(self, ckpt_path)
@@ -59,7 +60,8 @@ class Trainer(pl.Trainer):
             datamodule: Its data.
             map_path: Where the conflict map is written, after each epoch.
             every: Observe each n-th step.
-            ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs beside this one.
+            ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs
+                beside this one.
         """
         if self._observes:
             raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
@@ -111,12 +113,13 @@ class Trainer(pl.Trainer):
         out: str = "predictions",
         ckpt_path: str | None = None,
     ) -> None:
-        """Write the predictions of a checkpoint, of the data's ``predict_dataloader`` or else of its test set.
+        """Write the predictions of a checkpoint for ``predict_dataloader``, or else the test set.
 
         Args:
             model: The network.
             datamodule: Its data.
-            out: Folder of the files, new or empty: TASK.npy, or TASK/0.npy, 1.npy, ... for what is of every pixel.
+            out: Folder of the files, new or empty: TASK.npy, or TASK/0.npy, 1.npy, ... for tasks
+                with a value per pixel.
             ckpt_path: The checkpoint, a file; ``last`` for the newest of the runs beside this one.
         """
         checkpoint, folder = self._trained(ckpt_path), Path(out)
@@ -142,7 +145,7 @@ class Trainer(pl.Trainer):
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C be what it is, of which Lightning makes a plain exit, and say how to go on."""
+        """Raise KeyboardInterrupt on Ctrl-C, where Lightning exits, and say how to resume."""
         try:
             yield
         except SystemExit:
@@ -154,6 +157,6 @@ class Trainer(pl.Trainer):
 
 
 def _test_set(data: pl.LightningDataModule) -> Any:
-    """The test set of data that may know of the stage ``test``, and not of ``predict``."""
+    """The test set of data that may know the stage ``test`` but not ``predict``."""
     data.setup("test")
     return data.test_dataloader()

@@ -1,4 +1,4 @@
-"""The short help of ``recon fit`` and its siblings; the long one is of a thousand lines."""
+"""The short help of ``recon fit`` and its siblings; the long one has a thousand lines."""
 
 from types import ModuleType
 
@@ -51,11 +51,11 @@ Classes of your own are named by their module, as in --data my_data.Blobs.
 
 
 def short_help(command: str, what: str) -> str:
-    """The page of a command.
+    """The help page of a command.
 
     Args:
         command: One of fit, search, validate, test, predict.
-        what: What it does, in a sentence.
+        what: Its purpose, in a sentence.
     """
     return _PAGE.format(
         command=command,
