@@ -51,7 +51,7 @@ MODULES = {
     "recon.methods.registry": ("recon.methods.base.registry",),
     "recon.methods.simplex": ("recon.methods.solvers.simplex", "recon.methods.base.learned_weights"),
     "recon.methods.wrapper": ("recon.methods.base.wrapper",),
-    "recon.metrics": ("recon.tasks.metrics",),
+    "recon.metrics": ("recon.tasks.metrics", "recon.tasks.per_batch"),
     "recon.models.dilated_resnet": ("recon.models.backbones.dilated_resnet",),
     "recon.models.image_input": ("recon.models.backbones.image_input",),
     "recon.models.lenet": ("recon.models.backbones.lenet",),

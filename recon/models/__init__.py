@@ -1,4 +1,7 @@
-"""Backbones, each with its ``num_features``, and the heads that stand on them."""
+"""Backbones, architectures, and the heads on top of them.
+
+They import tasks, gradients and what stands on the ground floor; nothing of data or training.
+"""
 
 from recon.models.architectures.mtan import SegNetMTAN
 from recon.models.backbones.dilated_resnet import DilatedResNet50

@@ -1,4 +1,4 @@
-"""Heads: what turns shared features into one task's prediction."""
+"""Heads: from shared features to one task's prediction."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,8 +12,16 @@ from recon.tasks.task import Task
 def heads_for(backbone: nn.Module, tasks: Iterable[Task]) -> nn.ModuleDict:
     """One head per task, of the kind that goes with the backbone.
 
-    That is what the backbone's method ``task_head(outputs)`` makes, if it has one (networks for dense prediction do),
-    and otherwise a linear layer from its ``num_features``.
+    The backbone's method ``task_head(outputs)`` makes the heads if it has one, as networks for
+    dense prediction do. Otherwise they are linear layers from its ``num_features``.
+
+    >>> from recon.models import LeNet
+    >>> from recon.tasks import classification
+    >>> heads_for(LeNet(), [classification("digit", 10), classification("letter", 26)])
+    ModuleDict(
+      (digit): Linear(in_features=50, out_features=10, bias=True)
+      (letter): Linear(in_features=50, out_features=26, bias=True)
+    )
 
     Args:
         backbone: The shared network.
@@ -23,7 +31,7 @@ def heads_for(backbone: nn.Module, tasks: Iterable[Task]) -> nn.ModuleDict:
         Task name -> head, in the order of ``tasks``.
 
     Raises:
-        ValueError: The backbone says neither; or two tasks have the same name.
+        ValueError: The backbone has neither; or two tasks have the same name.
     """
     if has_own_heads(backbone):
         return _heads(backbone.task_head, tasks)
@@ -37,8 +45,12 @@ def heads_for(backbone: nn.Module, tasks: Iterable[Task]) -> nn.ModuleDict:
 def linear_heads(num_features: int, tasks: Iterable[Task]) -> nn.ModuleDict:
     """One linear layer per task.
 
+    >>> from recon.tasks import classification
+    >>> linear_heads(64, [classification("digit", 10)])["digit"]
+    Linear(in_features=64, out_features=10, bias=True)
+
     Args:
-        num_features: Number of features that the backbone gives.
+        num_features: Number of the backbone's features.
         tasks: The tasks, of distinct names; each head has as many outputs as its task asks for.
 
     Returns:

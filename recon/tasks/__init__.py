@@ -1,4 +1,7 @@
-"""What a network learns: a task's head outputs, loss and metrics; imports only the ground floor."""
+"""Tasks: name, head outputs, loss and metrics.
+
+They import only what stands on the ground floor.
+"""
 
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation

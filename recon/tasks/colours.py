@@ -16,12 +16,15 @@ OKABE_ITO = {
     "vermillion": "#d55e00",
     "yellow": "#f0e442",
 }
-"""Colours that readers of any colour vision tell apart: Okabe & Ito, "Color Universal Design", 2008, without black."""
+"""Colours that readers of any colour vision tell apart, without black.
+
+Okabe & Ito, "Color Universal Design", 2008. matplotlib has them from version 3.11 on.
+"""
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What single colours of a picture mean: names and, (N, 3), colours."""
+    """The meaning of single colours: names and colours, (N, 3)."""
 
     names: tuple[str, ...]
     colours: Tensor
@@ -29,18 +32,21 @@ class Legend:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours of a picture mean that go from dark to bright: the values at both ends."""
+    """The meaning of colours from dark to bright: the values at both ends."""
 
     low: float
     high: float
 
 
 def paint_labels(values: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """A colour per class, the same in every picture.
+    """One colour per class, the same in every picture.
+
+    >>> paint_labels(torch.tensor([[0, 1, -1]]), truth=torch.empty(1, 3), classes=2)[0]
+    tensor([[0.0000, 0.9020, 0.0000]])
 
     Args:
         values: Labels, (H, W), -1 where there is none.
-        truth: Not looked at.
+        truth: Not used.
         classes: Number of classes.
 
     Returns:
@@ -51,7 +57,7 @@ def paint_labels(values: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def paint_depths(values: Tensor, truth: Tensor) -> Tensor:
-    """Dark to bright over the truth's range; what lies outside has the colour of its end.
+    """Dark to bright over the range of the truth; values outside have the colour of its end.
 
     Args:
         values: (1, H, W), not finite where there is none.
@@ -70,7 +76,7 @@ def paint_depths(values: Tensor, truth: Tensor) -> Tensor:
 
 
 def depth_colours(number: int) -> Tensor:
-    """The colours of depths from the low end to the high, evenly, (number, 3)."""
+    """The colours of evenly spaced depths, from the low end to the high: (number, 3)."""
     return _viridis(torch.linspace(0, 1, number))
 
 
@@ -89,21 +95,21 @@ def depth_scale(truth: Tensor) -> Scale | None:
 
 
 def label_legend(truth: Tensor, names: Sequence[str]) -> Legend | None:
-    """The colours of classes; ``None`` for more than a legend can hold. The truth is not looked at."""
+    """The colours of classes; ``None`` for more than a legend can hold. The truth is not used."""
     return Legend(tuple(names), class_colours(len(names))) if len(names) <= _LONGEST_LEGEND else None
 
 
 def normal_legend(truth: Tensor) -> Legend:
-    """The colours of normals along each axis. The truth is not looked at."""
+    """The colours of normals along each axis. The truth is not used."""
     return Legend(("+x", "+y", "+z"), (torch.eye(3) + 1) / 2)
 
 
 def paint_normals(values: Tensor, truth: Tensor) -> Tensor:
-    """(n + 1) / 2, as the field draws normals.
+    """(n + 1) / 2, the field's picture of normals.
 
     Args:
         values: Unit vectors, (3, H, W), not finite where there is none.
-        truth: Not looked at.
+        truth: Not used.
 
     Returns:
         (3, H, W), float32.
@@ -113,8 +119,8 @@ def paint_normals(values: Tensor, truth: Tensor) -> Tensor:
 
 _LONGEST_LEGEND = 40
 
-# Of linear sRGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision
-# Deficiency", IEEE TVCG 2009, table 1, severity 1.
+# Of linear sRGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
+# Color Vision Deficiency", IEEE TVCG 2009, table 1, severity 1.
 _PROTANOPIA = [
     [0.152286, 1.052583, -0.204868],
     [0.114503, 0.786281, 0.099216],
@@ -129,10 +135,20 @@ _DEUTERANOPIA = [
 
 @lru_cache
 def class_colours(classes: int) -> Tensor:
-    """Colours that readers with any colour vision tell from each other and from black, (classes, 3).
+    """Colours that readers with any colour vision tell from each other and from black.
 
-    The first seven are Okabe's and Ito's. Each of the others is, of a grid of colours, the one that looks most unlike
-    black and all before it to whom it looks least so (distance in CIELAB with full, protanope and deuteranope vision).
+    The first seven are Okabe's and Ito's. Each further one is chosen from a grid of colours: the
+    one whose least distance to black and to all colours before it is largest. Distance is in
+    CIELAB, for the vision (full, protanope or deuteranope) to which two colours look most alike.
+
+    >>> class_colours(19).shape
+    torch.Size([19, 3])
+
+    Args:
+        classes: Number of classes.
+
+    Returns:
+        (classes, 3), float32.
     """
     first = torch.tensor([list(bytes.fromhex(colour[1:])) for colour in OKABE_ITO.values()]) / 255
     steps = 7
@@ -149,12 +165,15 @@ def class_colours(classes: int) -> Tensor:
 
 
 def _unlike(looks: Tensor, other: Tensor) -> Tensor:
-    """How unlike colours (N, 3, 3) are one of them (3, 3), to whom they look most alike: (N,)."""
+    """Distance of colours (N, 3, 3) from one (3, 3), for the vision that sees least of it: (N,)."""
     return (looks - other).norm(dim=2).amin(1)
 
 
 def _looks(rgb: Tensor) -> Tensor:
-    """How sRGB colours (N, 3) look to full, protanope and deuteranope vision, in CIE 1976 L*a*b*: (N, 3, 3)."""
+    """How full, protanope and deuteranope vision see sRGB colours (N, 3): (N, 3, 3).
+
+    The result is in CIE 1976 L*a*b*.
+    """
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     blind = [(linear @ torch.tensor(matrix, dtype=rgb.dtype).T).clamp(0, 1) for matrix in (_PROTANOPIA, _DEUTERANOPIA)]
     return torch.stack([_cielab(seen) for seen in (linear, *blind)], dim=1)

@@ -1,9 +1,9 @@
-"""Losses of dense prediction: means over the pixels that have truth.
+"""Losses of dense prediction: means over the pixels with truth.
 
-A target says by itself where it has none: -1 among labels, NaN in everything else. A batch without any truth has loss 0
-and gradients 0, so that such a batch neither trains nor stops anything.
+The target itself marks pixels without truth: -1 among labels, NaN in everything else. A batch
+without any truth has loss 0 and gradients 0, so it neither trains nor stops anything.
 
-The losses look at shapes and types only, which costs nothing on any device; the metrics look at the values.
+Losses check shapes and types only, which costs nothing on any device; metrics check values.
 """
 
 import torch
@@ -15,7 +15,10 @@ UNLABELLED = -1
 
 
 def valid_pixels(target: Tensor) -> Tensor:
-    """Where a target has truth.
+    """The pixels where a target has truth.
+
+    >>> valid_pixels(torch.tensor([[[0, -1]]]))
+    tensor([[[ True, False]]])
 
     Args:
         target: Labels (B, H, W) of an integer type, or values (B, C, H, W) of a floating type.
@@ -29,15 +32,23 @@ def valid_pixels(target: Tensor) -> Tensor:
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over the labelled pixels.
 
+    >>> labels = torch.tensor([[[1, -1]]])
+    >>> round(masked_cross_entropy(torch.zeros(1, 2, 1, 2), labels).item(), 4)
+    0.6931
+
     Args:
         logits: (B, C, H, W).
         labels: (B, H, W), int64, in [0, C), or -1 for no label.
+
+    Returns:
+        A scalar; 0 without any label.
 
     Raises:
         ValueError: Other shapes, or labels of another type.
     """
     check_labels(logits, labels)
-    # Not summed by the kernel: its sum is not deterministic on an accelerator, and its mean of nothing is NaN.
+    # Not summed by the kernel: its sum is not deterministic on an accelerator, and its mean of
+    # nothing is NaN.
     errors = functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
     return errors.sum() / _count(valid_pixels(labels))
 
@@ -45,9 +56,16 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def masked_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error over the pixels with a value.
 
+    >>> target = torch.tensor([[[[2.0, float("nan")]]]])
+    >>> masked_l1(torch.tensor([[[[2.5, 9.0]]]]), target)
+    tensor(0.5000)
+
     Args:
         prediction: (B, 1, H, W).
         target: (B, 1, H, W), NaN where there is no truth.
+
+    Returns:
+        A scalar; 0 without any truth.
 
     Raises:
         ValueError: Other shapes.
@@ -62,23 +80,31 @@ def masked_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
     Neither needs to be of unit length. A prediction of length zero has cosine zero.
 
+    >>> right, up = torch.eye(3)[:2].view(2, 1, 3, 1, 1)
+    >>> masked_cosine(right, up)
+    tensor(1.)
+
     Args:
         prediction: (B, 3, H, W).
         target: (B, 3, H, W), NaN where there is no truth.
+
+    Returns:
+        A scalar; 0 without any truth.
 
     Raises:
         ValueError: Other shapes.
     """
     check_values(prediction, target, channels=3)
     valid = valid_pixels(target)
-    # The target is filled before the cosine, not the cosine after: a gradient of zero times NaN is NaN.
-    # Shorter predictions count as this long: the gradient of a direction grows without bound towards length zero.
+    # The target is filled before the cosine, not the cosine after: a gradient of zero times NaN is
+    # NaN. Shorter predictions count as this long: the gradient of a direction grows without bound
+    # towards length zero.
     cosines = functional.cosine_similarity(prediction, torch.where(valid[:, None], target, 0), dim=1, eps=1e-3)
     return torch.where(valid, 1 - cosines, 0).sum() / _count(valid)
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuse logits and labels that are not (B, C, H, W) and (B, H, W), or labels that are not int64."""
+    """Refuse logits and labels other than (B, C, H, W) and (B, H, W) int64."""
     if logits.ndim != 4 or labels.shape != logits[:, 0].shape:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} do not go with labels of shape {tuple(labels.shape)}; "

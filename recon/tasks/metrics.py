@@ -1,15 +1,15 @@
-"""Metrics of dense prediction: over all pixels of an evaluation set that have truth, however the set is batched.
+"""Metrics of dense prediction over all pixels with truth, however the set is batched.
 
-torchmetrics' own where it has the metric, angles between vectors here. Memory does not grow with the set. Where no
-pixel at all had truth, a fraction (mean IoU, pixel accuracy, within an angle) is 0, and an error (of depths, of angles)
-is NaN, because 0 would look perfect.
+Metrics of torchmetrics where it has them; angles between vectors are here. Memory does not grow
+with the set. Where no pixel at all had truth, a fraction (mean IoU, pixel accuracy, within an
+angle) is 0, and an error (of depths, of angles) is NaN, because 0 would look perfect.
 
-What a metric cannot judge is refused with a ``ValueError``: other shapes, a label that is no class, a true depth that
-is not positive, a true vector without direction.
+Metrics raise a ``ValueError`` for values that they cannot judge: other shapes, a label that is no
+class, a true depth that is not positive, a true vector without direction.
 
-``MetricCollection`` takes metrics for one, and updates them together, if their states have the same names and are equal
-after the first batch, which may have no truth at all. So metrics here have states of the same names only if these are
-always equal.
+``MetricCollection`` updates metrics together if their states have the same names and are equal
+after the first batch, which may have no truth at all. So metrics here have states of the same names
+only if these are always equal.
 """
 
 import math
@@ -29,6 +29,12 @@ class MeanIoU(MulticlassJaccardIndex):
     """Intersection over union of predicted and true pixels, averaged over classes, in [0, 1].
 
     A class that is neither predicted nor true at any labelled pixel does not count.
+
+    >>> metric = MeanIoU(classes=2)
+    >>> logits = torch.tensor([[[[2.0, 2.0]], [[1.0, 1.0]]]])
+    >>> metric.update(logits, torch.tensor([[[0, 1]]]))
+    >>> metric.compute()
+    tensor(0.2500)
 
     Args:
         classes: Number of classes.
@@ -100,9 +106,10 @@ class RelativeError(_OfDepths, MeanAbsolutePercentageError):
 
 
 class AngularMetric(Metric):
-    """What is known of the angles between predicted and true vectors: their sum and a histogram of 0.001 degree bins.
+    """The sum of the angles between vectors, and a histogram of them in 0.001 degree bins.
 
-    Vectors may have any length. A prediction of length zero has no direction, and counts as 90 degrees.
+    Vectors may have any length. A prediction of length zero has no direction, and counts as 90
+    degrees.
     """
 
     is_differentiable = False
@@ -141,7 +148,7 @@ class MeanAngle(AngularMetric):
 
 
 class MedianAngle(AngularMetric):
-    """Median angle, in degrees: the mean of the two middle ones if their number is even. Exact to 0.001 degree."""
+    """Median angle, in degrees, exact to 0.001; of an even number, the mean of the middle two."""
 
     higher_is_better = False
 
@@ -157,6 +164,12 @@ class MedianAngle(AngularMetric):
 
 class WithinAngle(AngularMetric):
     """Fraction of the pixels whose angle is below a threshold.
+
+    >>> metric = WithinAngle(30.0)
+    >>> truth = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    >>> metric.update(truth + 0.1, truth)
+    >>> metric.compute()
+    tensor(1.)
 
     Args:
         degrees: The threshold, a multiple of 0.001 between 0 and 180.
@@ -177,52 +190,6 @@ class WithinAngle(AngularMetric):
     def compute(self) -> Tensor:
         """The fraction; 0 without truth."""
         return self.histogram[: self.bins].sum() / self.histogram.sum().clamp(min=1)
-
-
-class PerBatch(Metric):
-    """Unweighted mean over batches of a metric's value on each, as older papers report it. Depends on the batch size.
-
-    A batch without any truth does not count.
-
-    Args:
-        name: The metric's name, different from those of other metrics in a ``MetricCollection``.
-        metric: The metric.
-    """
-
-    full_state_update = False
-
-    def __init__(self, name: str, metric: Metric) -> None:
-        super().__init__()
-        self.metric = metric
-        # Named for the metric, see the head of this file.
-        self.state = f"{name}_total_and_batches"
-        self.add_state(self.state, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    @property
-    def higher_is_better(self) -> bool | None:  # type: ignore[override]
-        """As the metric."""
-        return self.metric.higher_is_better
-
-    @property
-    def plot_lower_bound(self) -> float | None:  # type: ignore[override]
-        """The least value there is, as of the metric."""
-        return self.metric.plot_lower_bound
-
-    @property
-    def plot_upper_bound(self) -> float | None:  # type: ignore[override]
-        """The greatest value there is, as of the metric."""
-        return self.metric.plot_upper_bound
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add a batch; what it holds is for the metric to say."""
-        if valid_pixels(target).any():
-            value = self.metric(prediction.detach(), target).double()
-            setattr(self, self.state, getattr(self, self.state) + torch.stack([value, torch.ones_like(value)]))
-
-    def compute(self) -> Tensor:
-        """The mean over the batches that count; without any, 0 if higher is better, else NaN."""
-        total, batches = getattr(self, self.state)
-        return torch.where(batches > 0, total / batches, 0.0 if self.higher_is_better else math.nan)
 
 
 def _check_classes(logits: Tensor, labels: Tensor, classes: int) -> None:

@@ -9,11 +9,14 @@ from torch import nn
 
 
 def check_task_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of a network's tasks: different identifiers, under which ``nn.ModuleDict`` can hold heads.
+    """The names of a network's tasks: different identifiers that ``nn.ModuleDict`` can hold.
+
+    >>> check_task_names(["digit", "letter"])
+    ('digit', 'letter')
 
     Raises:
-        ValueError: A name is repeated, no identifier, or one that ``nn.ModuleDict`` uses itself (``keys``, ...); the
-            error proposes one that works.
+        ValueError: A name is repeated, no identifier, or one that ``nn.ModuleDict`` uses itself
+            (``keys``, ...); the error proposes one that works.
     """
     if isinstance(names, str):
         raise ValueError(f"tasks is {names!r}; give a list of names")
@@ -37,7 +40,7 @@ def _is_identifier(name: object) -> bool:
 
 
 def _allowed_name(name: object, others: Sequence[object]) -> str:
-    """A name for a task that is allowed, near to the one given and unlike the others'."""
+    """An allowed name for a task, near to the one given and different from the others."""
     near = re.sub(r"\W+", "_", str(name)).strip("_") or "task"
     if not near.isidentifier():  # it begins with a digit
         near = f"task_{near}"

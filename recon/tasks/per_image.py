@@ -1,4 +1,4 @@
-"""Tasks with one answer an image: classification."""
+"""Tasks with one answer per image: classification."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,10 +12,18 @@ if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop d
 
 
 def classification(name: str, classes: int) -> Task:
-    """A task of one label in ``classes`` per sample.
+    """A task with one of ``classes`` labels per sample.
 
-    The loss is the mean cross-entropy of logits ``(B, classes)`` with labels ``(B,)``; the metric ``accuracy`` is
-    the fraction of all samples that are right, in [0, 1]; an estimate is the likeliest label.
+    The loss is the mean cross-entropy of logits ``(B, classes)`` with labels ``(B,)``. The metric
+    ``accuracy`` is the fraction of all samples that are right, in [0, 1]. An estimate is the most
+    likely label.
+
+    >>> import torch
+    >>> task = classification("digit", classes=10)
+    >>> round(task.loss(torch.zeros(4, 10), torch.arange(4)).item(), 4)
+    2.3026
+    >>> list(task.metrics()), task.outputs
+    (['accuracy'], 10)
 
     Args:
         name: The task's name.

@@ -23,16 +23,25 @@ if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop d
 
 
 Aggregation = Literal["dataset", "per_batch"]
-"""Metrics over the whole evaluation set; or the mean over batches of each batch's value, as older papers report."""
+"""Metrics over the whole evaluation set, or the mean of each batch's value, as in older papers."""
 
 
 def segmentation(
     name: str, classes: int, aggregation: Aggregation = "dataset", class_names: Sequence[str] = ()
 ) -> Task:
-    """A task of one label in ``classes`` per pixel.
+    """A task with one of ``classes`` labels per pixel.
 
-    Predictions are logits (B, classes, H, W), targets labels (B, H, W), int64, -1 where there is none. The loss is
-    :func:`recon.tasks.losses.masked_cross_entropy`; the metrics are ``miou`` and ``pixel_accuracy``, in [0, 1].
+    Predictions are logits (B, classes, H, W), targets labels (B, H, W), int64, -1 where there is
+    none. The loss is :func:`recon.tasks.losses.masked_cross_entropy`; the metrics are ``miou`` and
+    ``pixel_accuracy``, in [0, 1].
+
+    >>> import torch
+    >>> task = segmentation("classes", 3, class_names=("road", "car", "sky"))
+    >>> labels = torch.tensor([[[0, 1], [2, -1]]])
+    >>> round(task.loss(torch.zeros(1, 3, 2, 2), labels).item(), 4)
+    1.0986
+    >>> list(task.metrics())
+    ['miou', 'pixel_accuracy']
 
     Args:
         name: The task's name.
@@ -41,8 +50,8 @@ def segmentation(
         class_names: For the legend of pictures: the name of each class; by default its number.
 
     Raises:
-        ValueError: Fewer than two classes, another number of names, an unknown aggregation, or a name that cannot be
-            used.
+        ValueError: Fewer than two classes, another number of names, an unknown aggregation, or a
+            name that cannot be used.
     """
     if classes < 2:
         raise ValueError(f"task {name!r} has classes={classes}; segmentation needs at least two")
@@ -60,11 +69,17 @@ def segmentation(
 
 
 def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
-    """A task of one positive value per pixel: depth, or disparity.
+    """A task with one positive value per pixel: depth, or disparity.
 
     Predictions and targets are (B, 1, H, W), targets NaN where there is no truth. The loss is
-    :func:`recon.tasks.losses.masked_l1`; the metrics are ``absolute_error``, in the target's unit, and
-    ``relative_error``, which is divided by the truth.
+    :func:`recon.tasks.losses.masked_l1`; the metrics are ``absolute_error``, in the target's unit,
+    and ``relative_error``, which is divided by the truth.
+
+    >>> import torch
+    >>> task = depth("depth")
+    >>> target = torch.tensor([[[[2.0, float("nan")]]]])
+    >>> task.loss(torch.full((1, 1, 1, 2), 2.5), target).item()
+    0.5
 
     Args:
         name: The task's name.
@@ -77,11 +92,18 @@ def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
 
 
 def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
-    """A task of one direction in space per pixel: surface normals.
+    """A task with one direction in space per pixel: surface normals.
 
-    Predictions are vectors of any length (B, 3, H, W), targets unit vectors, NaN where there is no truth. The loss is
-    :func:`recon.tasks.losses.masked_cosine`; the metrics are ``mean_angle`` and ``median_angle`` in degrees, and
-    ``within_11_25``, ``within_22_5`` and ``within_30``, the fractions of pixels with a smaller angle than that.
+    Predictions are vectors of any length (B, 3, H, W), targets unit vectors, NaN where there is no
+    truth. The loss is :func:`recon.tasks.losses.masked_cosine`; the metrics are ``mean_angle`` and
+    ``median_angle`` in degrees, and ``within_11_25``, ``within_22_5`` and ``within_30``, the
+    fractions of pixels with a smaller angle than that.
+
+    >>> import torch
+    >>> task = normals("normals")
+    >>> ahead = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    >>> task.loss(5 * ahead, ahead).item()
+    0.0
 
     Args:
         name: The task's name.
@@ -124,7 +146,7 @@ def _aggregated(
 
 
 def _per_batch(metrics: "Callable[[], dict[str, Metric]]") -> "dict[str, Metric]":
-    from recon.tasks.metrics import PerBatch
+    from recon.tasks.per_batch import PerBatch
 
     return {name: PerBatch(name, metric) for name, metric in metrics().items()}
 

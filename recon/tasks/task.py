@@ -1,4 +1,4 @@
-"""What a task is: a name, a head's outputs, a loss, and metrics that know which direction is better."""
+"""A task: its name, its head's outputs, its loss, and metrics that know which way is better."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,22 +18,31 @@ if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop d
 
 @dataclass(frozen=True)
 class Task:
-    """One of the K things that a network is trained for.
+    """One of the K tasks of a network.
+
+    >>> from torch.nn.functional import mse_loss
+    >>> from torchmetrics.regression import MeanSquaredError
+    >>> age = Task("age", mse_loss, lambda: {"mse": MeanSquaredError()}, outputs=1)
+    >>> age.higher_is_better
+    {'mse': False}
 
     Args:
-        name: An identifier, and none that ``nn.ModuleDict`` already uses (``"keys"``, ``"type"``, ``"train"``, ...).
-        loss: Maps a head's prediction and the batch's target to a scalar tensor. It may be a module, or hold some: a
-            :class:`recon.MultiTaskModule` trains, saves and moves them with the network. In a loop of your own they are
-            yours to move, and their parameters the optimizer's: what they learn gets this task's gradient.
-        metrics: Builds the metrics, freshly at each call, by name. Each says through torchmetrics'
+        name: An identifier, and none that ``nn.ModuleDict`` already uses (``"keys"``, ``"type"``,
+            ``"train"``, ...).
+        loss: Maps a head's prediction and the batch's target to a scalar tensor. It may be a
+            module, or hold modules: a :class:`recon.MultiTaskModule` trains, saves and moves them
+            with the network. In a loop of your own, move them yourself and give their parameters to
+            the optimizer; their gradient is that of this task.
+        metrics: Builds the metrics by name, new ones at each call. Each says through torchmetrics'
             ``higher_is_better`` which direction is better.
         outputs: Number of output channels of the task's head.
-        estimate: A head's prediction in the form of the target, for pictures and ``trainer.predict``; ``None`` if it is
-            in that form already.
-        paint: For pictures: the values and the truth of one sample, both in the form of the target, without the batch
-            dimension, to the values as RGB, (3, H, W) in [0, 1]; black where there is no value.
-        key: For pictures: the truth of one sample to what the colours mean, as a legend or a scale
-            (:mod:`recon.tasks.colours`); ``None`` if that cannot be said.
+        estimate: Turns a head's prediction into the form of the target, for pictures and
+            ``trainer.predict``; ``None`` if it has that form already.
+        paint: For pictures: maps the values and the truth of one sample to RGB, (3, H, W) in [0,
+            1]. Both have the form of the target, without the batch dimension. Pixels without a
+            value are black.
+        key: For pictures: maps the truth of one sample to the meaning of the colours, a legend or a
+            scale (:mod:`recon.tasks.colours`); ``None`` if there is none.
 
     Raises:
         ValueError: The name cannot be used, or ``outputs`` is not positive.
@@ -58,10 +67,10 @@ class Task:
 
     @property
     def higher_is_better(self) -> dict[str, bool]:
-        """For each metric, whether a higher value is better.
+        """Whether a higher value is better, for each metric.
 
         Raises:
-            ValueError: A metric does not say so.
+            ValueError: A metric does not say which direction is better.
         """
         directions = {}
         for name, metric in self.metrics().items():
@@ -75,10 +84,15 @@ class Task:
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """Class of the largest logit: (B, C, ...) to (B, ...)."""
+    """Class of the largest logit: (B, C, ...) to (B, ...).
+
+    >>> import torch
+    >>> most_likely(torch.tensor([[0.1, 0.7, 0.2]]))
+    tensor([1])
+    """
     return logits.argmax(1)
 
 
 def as_it_is(prediction: Tensor) -> Tensor:
-    """The prediction itself, where a head gives the estimate."""
+    """The prediction itself, for heads whose output is the estimate."""
     return prediction

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from recon.tasks.losses import valid_pixels
-from recon.tasks.metrics import AbsoluteError, MeanAngle, MeanIoU, MedianAngle, PerBatch, PixelAccuracy, WithinAngle
+from recon.tasks.metrics import AbsoluteError, MeanAngle, MeanIoU, MedianAngle, PixelAccuracy, WithinAngle
+from recon.tasks.per_batch import PerBatch
 from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
 from recon.tasks.task import Task
 from recon.training import MultiTaskModule

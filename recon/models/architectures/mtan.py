@@ -2,8 +2,8 @@
 
 Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
 
-Here it is a network with a single attention path. The published network of K tasks is that one with a copy of the masks
-for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
+Here it is a network with a single attention path. The published network of K tasks is that one with
+a copy of the masks for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
 """
 
 import torch
@@ -15,7 +15,7 @@ from recon.models.backbones.segnet import ConvBlock, SegNet, stage_channels
 
 
 class AttentionMask(nn.Module):
-    """Two 1 x 1 convolutions, each with batch normalisation; ReLU between them, a sigmoid at the end."""
+    """Two 1 x 1 convolutions with batch normalisation; ReLU between them, a sigmoid at the end."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -34,18 +34,27 @@ class AttentionMask(nn.Module):
 
 
 class SegNetMTAN(SegNet):
-    """A SegNet, and one path of attention along its stages.
+    """A SegNet with one path of attention along its stages.
 
-    The masks, ``encoder_att.<stage>`` and ``decoder_att.<stage>``, are the layers that belong to a task. The other 72
-    layers are shared, ``encoder_block_att.<stage>`` and ``decoder_block_att.<stage>`` of the path among them, and named
-    as in the conflict map published for NYUv2. Images may have any size from 32 x 32 on.
+    The masks, ``encoder_att.<stage>`` and ``decoder_att.<stage>``, are the task-specific layers.
+    The other 72 layers are shared, ``encoder_block_att.<stage>`` and ``decoder_block_att.<stage>``
+    of the path among them, and named as in the conflict map published for NYUv2. Images may have
+    any size from 32 x 32 on.
+
+    >>> import recon
+    >>> network = SegNetMTAN(width=2)
+    >>> mtan = recon.branch(network, network.task_specific_layers(), ["segmentation", "depth"])
+    >>> features = mtan(torch.zeros(1, 3, 32, 64))
+    >>> {task: tuple(own.shape) for task, own in features.items()}
+    {'segmentation': (1, 2, 32, 64), 'depth': (1, 2, 32, 64)}
 
     Args:
-        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is the published network.
+        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is the
+            published network.
         in_channels: Channels of the images.
 
     Attributes:
-        num_features: Channels of the features, which is the width.
+        num_features: Channels of the features, equal to the width.
 
     Raises:
         ValueError: The width is not positive.
@@ -78,5 +87,5 @@ class SegNetMTAN(SegNet):
         return chosen
 
     def task_specific_layers(self) -> list[str]:
-        """The layers of the attention masks, of which each task has a copy of its own."""
+        """The layers of the attention masks; each task has its own copy of them."""
         return [name for name in shared_layers(self) if name.startswith(("encoder_att.", "decoder_att."))]

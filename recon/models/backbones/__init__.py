@@ -1,1 +1,4 @@
-"""Networks that turn an image into features, one family a file; imports nothing else of Recon but the ground floor."""
+"""Networks that turn an image into features, one family a file.
+
+They import dense heads and what stands on the ground floor.
+"""

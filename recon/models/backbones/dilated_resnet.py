@@ -1,8 +1,8 @@
 """ResNet-50 with dilated convolutions, and DeepLabV3's heads for it.
 
-He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; Chen et al., "Rethinking Atrous Convolution for
-Semantic Image Segmentation", 2017: the last two stages dilate instead of going down, so that features keep an eighth of
-the image's resolution.
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; Chen et al., "Rethinking
+Atrous Convolution for Semantic Image Segmentation", 2017: the last two stages dilate instead of
+going down, so that features keep an eighth of the image's resolution.
 """
 
 from pathlib import Path
@@ -25,10 +25,14 @@ class DilatedResNet50(ResNet):
 
     Layers are named as torchvision names them. Images are normalised inside, as ImageNet's are.
 
+    >>> import torch
+    >>> DilatedResNet50(width=2)(torch.zeros(1, 3, 32, 64)).shape
+    torch.Size([1, 64, 4, 8])
+
     Args:
         width: Channels of the first convolution. 64 is ResNet-50.
-        pretrained: Whether to download torchvision's first ImageNet weights (``IMAGENET1K_V1``), those of most
-            published results.
+        pretrained: Whether to download torchvision's first ImageNet weights (``IMAGENET1K_V1``),
+            which most published results use.
 
     Attributes:
         num_features: Channels of the features, 32 times the width.
@@ -71,9 +75,10 @@ class DilatedResNet50(ResNet):
         return self.layer4(self.layer3(self.layer2(self.layer1(self.maxpool(x)))))
 
     def task_head(self, outputs: int) -> nn.Module:
-        """DeepLabV3's head (atrous spatial pyramid pooling), and bilinear upsampling to the images' resolution.
+        """DeepLabV3's head (atrous spatial pyramid pooling), upsampled to the images' resolution.
 
-        It pools over the whole image before a batch normalisation, so in training a batch needs two images at least.
+        It pools over the whole image before a batch normalisation, so a training batch needs at
+        least two images.
         """
         return upsampled(DeepLabHead(self.num_features, outputs), STRIDE)
 

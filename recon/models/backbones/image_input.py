@@ -1,4 +1,4 @@
-"""What stands before the first layer of a network that was made for natural images."""
+"""The input of networks that were made for natural images: size check and normalisation."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class ImageInput(nn.Module):
     """Refuses images of a size that does not fit, and normalises the others.
 
-    So data stay in [0, 1] whatever network they are for. It has no parameters, and adds nothing to the state.
+    So data stay in [0, 1], whatever network they are for. It has no parameters and no state in
+    checkpoints.
 
     Args:
-        mean: Of the images that the network was made for, one number per channel.
+        mean: Mean of the images that the network was made for, one number per channel.
         std: Their standard deviation.
-        stride: What the height and the width of images must be multiples of.
+        stride: Height and width of images must be multiples of it.
     """
 
     mean: Tensor

@@ -1,7 +1,7 @@
-"""LeNet for 36 x 36 images, as multi-task work has used it on MultiMNIST-like sets.
+"""LeNet for 36 x 36 images, the backbone of multi-task work on sets like MultiMNIST.
 
-Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, with the 9 x 9 first kernel that
-Lin et al., "Pareto Multi-Task Learning", NeurIPS 2019, use for 36 x 36 images.
+Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, with the 9 x 9
+first kernel that Lin et al., "Pareto Multi-Task Learning", NeurIPS 2019, use for 36 x 36 images.
 """
 
 import torch
@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 
 class LeNet(nn.Module):
-    """Two convolutions and a linear layer, each followed by ReLU; max-pooling by two after the convolutions.
+    """Two convolutions, each with ReLU and max-pooling by two, and a linear layer with ReLU.
+
+    >>> LeNet(features=50)(torch.zeros(8, 1, 36, 36)).shape
+    torch.Size([8, 50])
 
     Args:
         in_channels: Channels of the images, which must be 36 x 36.
-        features: Number of features it gives.
+        features: Number of features.
 
     Attributes:
         num_features: The same number.

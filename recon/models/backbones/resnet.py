@@ -1,8 +1,9 @@
 """ResNet-18 for small grey images, of any width.
 
-He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the changes of Shi et al., "Recon: Reducing
-Conflicting Gradients from the Root for Multi-Task Learning", ICLR 2023: the first convolution takes one channel, and
-the last layer is shared and gives 100 features, followed by ReLU.
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the changes of Shi et
+al., "Recon: Reducing Conflicting Gradients from the Root for Multi-Task Learning", ICLR 2023: the
+first convolution takes one channel, and the last layer is shared and gives 100 features, followed
+by ReLU.
 """
 
 import torch
@@ -15,10 +16,15 @@ class ResNet18(ResNet):
 
     Layers are named as torchvision names them: 41 of them, ``fc`` included.
 
+    >>> import torch
+    >>> ResNet18(width=4)(torch.zeros(2, 1, 36, 36)).shape
+    torch.Size([2, 100])
+
     Args:
-        width: Channels of the first stage; the others have two, four and eight times as many. 64 is ResNet-18.
+        width: Channels of the first stage; the others have two, four and eight times as many. 64 is
+            ResNet-18.
         in_channels: Channels of the images.
-        features: Number of features it gives.
+        features: Number of features.
 
     Attributes:
         num_features: The same number.

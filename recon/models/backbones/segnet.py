@@ -1,8 +1,9 @@
 """SegNet, as multi-task work on NYUv2 and CityScapes uses it.
 
-Badrinarayanan, Kendall & Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation",
-PAMI 2017, with the layers of Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019: five
-stages, of two convolutions each for the first two and three for the others.
+Badrinarayanan, Kendall & Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for
+Image Segmentation", PAMI 2017, with the layers of Liu, Johns & Davison, "End-to-End Multi-Task
+Learning with Attention", CVPR 2019: five stages, of two convolutions each for the first two and
+three for the others.
 """
 
 import torch.nn.functional as F
@@ -27,18 +28,23 @@ class ConvBlock(nn.Module):
 
 
 class SegNet(nn.Module):
-    """An encoder that pools with indices, and a decoder that puts values back to the places they came from.
+    """An encoder that pools with indices, and a decoder that puts values back to their places.
 
-    The 52 layers are named as in the conflict map published for CityScapes, ``{encoder_block, conv_block_enc,
-    conv_block_dec, decoder_block}.<stage>``, where the last two blocks of a deep stage are ``<stage>.0, <stage>.1``.
-    Images may have any size from 32 x 32 on.
+    The 52 layers are named as in the conflict map published for CityScapes,
+    ``{encoder_block, conv_block_enc, conv_block_dec, decoder_block}.<stage>``, where the last two
+    blocks of a deep stage are ``<stage>.0, <stage>.1``. Images may have any size from 32 x 32 on.
+
+    >>> import torch
+    >>> SegNet(width=2)(torch.zeros(1, 3, 32, 64)).shape
+    torch.Size([1, 2, 32, 64])
 
     Args:
-        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is the published network.
+        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many. 64 is the
+            published network.
         in_channels: Channels of the images.
 
     Attributes:
-        num_features: Channels of the features, which is the width.
+        num_features: Channels of the features, equal to the width.
 
     Raises:
         ValueError: The width is not positive.
@@ -63,15 +69,15 @@ class SegNet(nn.Module):
         return decoder[0][1]
 
     def stages(self, x: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
-        """Run the network and keep what its stages see.
+        """Run the network, and keep the inputs and outputs of its stages.
 
         Args:
             x: Images ``(B, in_channels, H, W)``.
 
         Returns:
-            For every stage of the encoder, what its first block and what its last one gives; and for every stage of
-            the decoder, what is put into it after unpooling and what it gives. Both from the shallowest stage on: stage
-            ``i`` has ``H >> i`` x ``W >> i`` values.
+            For every stage of the encoder, the output of its first block and of its last one. For
+            every stage of the decoder, its input after unpooling and its output. Both start with
+            the shallowest stage: stage ``i`` has ``H >> i`` x ``W >> i`` values.
         """
         encoder, decoder, origins = [], [], []
         for enter, refine in zip(self.encoder_block, self.conv_block_enc, strict=True):
@@ -87,7 +93,7 @@ class SegNet(nn.Module):
         return encoder, decoder[::-1]
 
     def task_head(self, outputs: int) -> nn.Module:
-        """A prediction head as published: a 3 x 3 convolution and a 1 x 1 convolution, with nothing between them."""
+        """A head as published: a 3 x 3 and a 1 x 1 convolution, with nothing between them."""
         return convolutional_head(self.num_features, outputs)
 
 
@@ -97,7 +103,7 @@ def stage_channels(width: int) -> list[int]:
 
 
 def _refinement(stage: int, channels: int) -> nn.Module:
-    """What a stage has beside the block that changes the number of channels."""
+    """The rest of a stage beside the block that changes the number of channels."""
     if stage < 2:
         return ConvBlock(channels, channels)
     return nn.Sequential(ConvBlock(channels, channels), ConvBlock(channels, channels))

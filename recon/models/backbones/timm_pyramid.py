@@ -1,7 +1,7 @@
 """Any backbone of timm that gives features at several resolutions, with a light decoder.
 
-The decoder is that of Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, of which dense prediction
-needs the finest level only.
+The decoder is that of Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017. Dense
+prediction needs its finest level only.
 """
 
 from typing import Any
@@ -23,22 +23,27 @@ def timm_pyramid(
     pretrained: bool = False,
     image_size: int | tuple[int, int] | None = None,
 ) -> "FeaturePyramid":
-    """Build a timm network and a feature pyramid on it.
+    """Build a timm network with a feature pyramid on top.
 
-    Images are normalised inside, as the pretrained network's are; images of other than three channels are not.
+    Images are normalised inside, as the pretrained network's are; images of other than three
+    channels are not.
+
+    >>> import torch
+    >>> timm_pyramid("test_resnet", channels=8)(torch.zeros(1, 3, 32, 64)).shape
+    torch.Size([1, 8, 8, 16])
 
     Args:
         name: timm's name of the network, e.g. ``"resnet18"`` or ``"convnext_tiny"``.
         in_channels: Channels of the images.
-        channels: Channels of the pyramid, which is what it gives.
+        channels: Channels of the pyramid and of the features.
         pretrained: Whether timm downloads pretrained weights.
-        image_size: Height and width of the images, for networks that must know them (most transformers); by default
-            the size they were designed for.
+        image_size: Height and width of the images, for networks that must know them (most
+            transformers); by default the size they were designed for.
 
     Raises:
         PackageMissingError: timm is not installed.
-        ValueError: timm knows no network of this name; ``image_size`` is given for one that takes any size; or
-            pretrained weights are asked for images of other than three channels.
+        ValueError: timm knows no network of this name; ``image_size`` is given for one that takes
+            any size; or pretrained weights are asked for images of other than three channels.
     """
     with needs("timm", extra="timm"):
         import timm
@@ -61,26 +66,27 @@ def timm_pyramid(
 
 
 class FeaturePyramid(nn.Module):
-    """A decoder that adds up what an encoder sees, from its coarsest features to its finest.
+    """A decoder that adds up an encoder's features, from the coarsest to the finest.
 
-    The finest have a quarter of the images' resolution where the encoder has such features, and otherwise the next
-    coarser one.
+    The finest have a quarter of the images' resolution if the encoder has such features, and
+    otherwise the next coarser one.
 
     Args:
         encoder: A timm network made with ``features_only=True``.
         channels: Channels of the decoder.
-        mean: Of the images that the encoder was made for, per channel.
+        mean: Mean of the images that the encoder was made for, per channel.
         std: Their standard deviation.
 
     Attributes:
         num_features: Channels of the features.
-        reduction: How many times as high and wide as they the images are.
+        reduction: How many times as high and wide as the features the images are.
     """
 
     def __init__(self, encoder: Any, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.num_features = channels
-        # Features of half the resolution would cost more than all the rest; Lin et al. leave them out, too.
+        # Features of half the resolution would cost more than all the rest; Lin et al. leave them
+        # out, too.
         stages = zip(encoder.feature_info.reduction(), encoder.feature_info.channels(), strict=True)
         reductions, widths = zip(*((reduction, width) for reduction, width in stages if reduction >= 4), strict=True)
         self.reduction = reductions[0]
@@ -91,7 +97,13 @@ class FeaturePyramid(nn.Module):
         self.smooth = ConvBlock(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(B, in_channels, H, W)`` in [0, 1] to ``(B, channels, H / reduction, W / reduction)``.
+        """Map images in [0, 1] to features.
+
+        Args:
+            x: Images, ``(B, in_channels, H, W)``.
+
+        Returns:
+            ``(B, channels, H / reduction, W / reduction)``.
 
         Raises:
             ValueError: Height or width is not a multiple of the reduction.
