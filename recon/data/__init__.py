@@ -1,4 +1,4 @@
-"""Data modules, which say their tasks and their input's shape, and yield ``(x, {task: target})``.
+"""Data modules: they say their tasks and their inputs' shape, and yield ``(x, {task: target})``.
 
 They import files and tasks, and nothing of networks or training.
 """

@@ -1,4 +1,4 @@
-"""Batches as indices: an order that depends on nothing but the run's seed and the epoch."""
+"""Batches of indices, in an order that depends on the run's seed and the epoch alone."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,24 +10,28 @@ from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 
 Batch = tuple[Tensor, dict[str, Tensor]]
-"""What data modules yield: ``(x, {task: target})``."""
+"""A batch of a data module: ``(x, {task: target})``."""
 
 EpochBatch = tuple[int, list[int]]
 """An epoch and the indices of one of its batches."""
 
 
 def run_seed() -> int:
-    """The run's seed as Lightning's ``seed_everything`` has set it, or 0."""
+    """The run's seed, set by Lightning's ``seed_everything``, or 0."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
 class FixedBatches(SequentialSampler):
     """The same batches in every epoch, in order.
 
-    Asked to overfit, Lightning puts a sampler of single samples in the place of any but a sequential one.
+    To overfit, Lightning replaces any sampler by one of single samples, except a sequential one
+    such as this.
+
+    >>> list(FixedBatches([[0, 1], [2]]))
+    [[0, 1], [2]]
 
     Args:
-        batches: What the data set is indexed by, batch by batch.
+        batches: The indices of the data set, batch by batch.
     """
 
     def __init__(self, batches: Sequence[Any]) -> None:
@@ -39,15 +43,19 @@ class FixedBatches(SequentialSampler):
 
 
 def overfits(trainer: Any) -> bool:
-    """Whether a Lightning trainer, if there is one, is to train on the same few batches in every epoch."""
+    """Whether a Lightning trainer, if there is one, trains every epoch on the same few batches."""
     return trainer is not None and trainer.overfit_batches > 0
 
 
 class ShuffledBatches(Sampler[Tensor]):
-    """Index batches of a permutation that is a function of the seed and the epoch only, however often it is resumed.
+    """Index batches of a permutation that depends on seed and epoch only, also after a resume.
 
-    Each epoch holds every sample once, except that a last batch of one sample is left out: batch normalisation cannot
-    be trained on it. Lightning calls ``set_epoch`` before each epoch.
+    Each epoch holds every sample once, except that a last batch of one sample is left out: batch
+    normalisation cannot be trained on it. Lightning calls ``set_epoch`` before each epoch.
+
+    >>> batches = ShuffledBatches(size=5, batch_size=2, seed=0)
+    >>> [batch.tolist() for batch in batches]
+    [[2, 4], [3, 0]]
 
     Args:
         size: Number of samples.
@@ -62,7 +70,7 @@ class ShuffledBatches(Sampler[Tensor]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Select the epoch whose order the next iteration follows."""
+        """Select the epoch for the order of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -75,11 +83,15 @@ class ShuffledBatches(Sampler[Tensor]):
 
 
 class EpochBatches(Sampler[EpochBatch]):
-    """Shuffled batches that carry their epoch, so that what is drawn for a sample can depend on it in any process.
+    """Shuffled batches that carry their epoch, so that draws in any process can depend on it.
+
+    >>> batches = EpochBatches(ShuffledBatches(size=4, batch_size=2, seed=0), epoch=3)
+    >>> [epoch for epoch, indices in batches]
+    [3, 3]
 
     Args:
         batches: The batches of indices.
-        epoch: The epoch to begin with.
+        epoch: The first epoch.
     """
 
     def __init__(self, batches: ShuffledBatches, epoch: int = 0) -> None:
@@ -87,7 +99,7 @@ class EpochBatches(Sampler[EpochBatch]):
         self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Select the epoch whose order the next iteration follows."""
+        """Select the epoch for the order of the next iteration."""
         self.batches.set_epoch(epoch)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Arrays that take a while to make, kept in a file that is whole and what was asked for, or is made again."""
+"""An on-disk cache for expensive arrays; damaged or stale files are rebuilt."""
 
 import json
 import os
@@ -17,26 +17,34 @@ Arrays = dict[str, np.ndarray]
 
 
 def user_cache() -> Path:
-    """Recon's folder among a user's caches: ``$XDG_CACHE_HOME/recon``, on Linux by default ``~/.cache/recon``."""
+    """Recon's folder among a user's caches: ``$XDG_CACHE_HOME/recon``, or the system's own.
+
+    On Linux it is ``~/.cache/recon`` by default.
+    """
     return user_cache_path("recon")
 
 
 def is_writable(directory: Path) -> bool:
-    """Whether a directory, or else the nearest one above it that exists, may be written to.
+    """Whether a directory may be written to, or else the nearest one above it that exists.
 
-    One without any write permission counts as read-only for the superuser too, who could write to it all the same.
+    A directory without any write permission counts as read-only for the superuser too, who could
+    still write to it.
     """
     existing = next(path for path in (directory, *directory.absolute().parents) if os.path.exists(path))
     return existing.is_dir() and os.access(existing, os.W_OK) and bool(existing.stat().st_mode & 0o222)
 
 
 def cached(name: str, header: Mapping[str, object], directories: Sequence[Path], make: Callable[[], Arrays]) -> Arrays:
-    """Read arrays from the first directory that has them, or make them and keep them in the first that is writable.
+    """Read arrays from the first directory that has them, or make and keep them.
+
+    New arrays are kept in the first directory that is writable. A file that is damaged or has
+    another header is made again, with a warning.
 
     Args:
         name: The file's name; it ends in ``.npz``.
-        header: Everything that the arrays depend on, as JSON. A file with another header is not used.
-        directories: Where to look, and where to write.
+        header: Everything that the arrays depend on, as JSON. A file with another header is not
+            used.
+        directories: The directories to look in, and then to write to, in this order.
         make: Makes the arrays.
     """
     text = json.dumps(header, sort_keys=True)
@@ -71,5 +79,5 @@ def _write(path: Path, header: str, arrays: Arrays) -> None:
 
 
 def _sealed(header: str, names: Iterable[str]) -> str:
-    """The header with the names of the arrays: a zip file of which the end is damaged may lose some in silence."""
+    """The header with the names of the arrays: a zip file with a damaged end may lose some."""
     return json.dumps([header, *sorted(names)])

@@ -1,8 +1,8 @@
-"""The contract of data modules: what training and benchmarks read beside Lightning's loaders.
+"""The contract of data modules: attributes that training and benchmarks read.
 
-A data module of your own needs ``tasks`` to be trained on, and ``input_shape`` for FLOPs to be
-counted. Without ``dataset_name`` conflict maps name its class, and without ``files_read`` a
-benchmark does not notice that files have changed.
+These stand beside Lightning's loaders. A data module of your own needs ``tasks`` to be trained on,
+and ``input_shape`` for FLOPs to be counted. Without ``dataset_name`` conflict maps name its class.
+Without ``files_read`` a benchmark does not notice that files have changed.
 """
 
 from collections.abc import Mapping
@@ -27,18 +27,22 @@ class DataModule(Protocol):
 
     @property
     def dataset_name(self) -> str:
-        """What the data are, for the provenance of a result."""
+        """Name and settings of the data, for the provenance of a result."""
 
 
 class ReadsFiles(Protocol):
     """A data module whose data come from files."""
 
     def files_read(self) -> Mapping[str, Path]:
-        """The files, by a name that stands for each wherever its folder is."""
+        """The files, each by a name that does not depend on the place of its folder."""
 
 
 def tasks_of(data: LightningDataModule | None) -> list[Task]:
     """The tasks that a data module provides.
+
+    >>> from recon.data import Glyphs
+    >>> [task.name for task in tasks_of(Glyphs())]
+    ['digit', 'letter']
 
     Raises:
         ValueError: There is no data module, or it has no tasks.
@@ -53,6 +57,10 @@ def tasks_of(data: LightningDataModule | None) -> list[Task]:
 def input_shape_of(data: LightningDataModule) -> tuple[int, ...]:
     """Shape of the inputs of one sample.
 
+    >>> from recon.data import Glyphs
+    >>> input_shape_of(Glyphs())
+    (1, 36, 36)
+
     Raises:
         ValueError: The data module does not say it.
     """
@@ -65,7 +73,12 @@ def input_shape_of(data: LightningDataModule) -> tuple[int, ...]:
 
 
 def dataset_name_of(data: LightningDataModule | None) -> str:
-    """What the data are, by default the name of the data module's class."""
+    """Name and settings of the data; by default the name of the data module's class.
+
+    >>> from recon.data import Glyphs
+    >>> dataset_name_of(Glyphs(train_size=100, test_size=20))
+    'Glyphs(train_size=100, test_size=20, seed=0)'
+    """
     return getattr(data, "dataset_name", type(data).__name__)
 
 

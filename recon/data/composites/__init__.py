@@ -1,4 +1,4 @@
-"""Images that lie over each other, one task a layer; imports files and tasks."""
+"""Images that lie over each other, one task per layer; imports files and tasks."""
 
 from recon.data.composites.module import Composites, CompositesModule
 

@@ -12,7 +12,10 @@ from recon.tasks.per_image import classification
 
 DIGITS = "0123456789"
 LETTERS = "ABDGIOQSTZ"
-"""Half of them look like digits (B, I, O, S, Z): what tells them apart is the place, which the tasks fight about."""
+"""Half of them look like digits (B, I, O, S, Z).
+
+Only their place tells them apart, and the tasks fight about it.
+"""
 
 _FONT_SIZES = (22, 34)  # smallest and largest, in pixels
 _CENTRES = (14.0, 22.0)  # where digits and letters are on average, in pixels from the left and from the top
@@ -25,16 +28,22 @@ _CHUNK = 1000  # images whose noise is drawn at once
 class Glyphs(CompositesModule):
     """A digit towards the top left and a letter towards the bottom right, overlapping.
 
-    Both are set in Pillow's own font, in a random size, at a random place and slant; where they overlap the larger
-    value counts; noise is added to every pixel. Batches are ``(x, {"digit": ..., "letter": ...})`` with pixels
-    ``(B, 1, 36, 36)``, float32 in [0, 1], and labels ``(B,)``. Validation and test both give the test split.
-    Training and test images come from separate random streams; a smaller set is the beginning of a larger one.
+    Both are set in Pillow's own font, in a random size, at a random place and slant. Where they
+    overlap the larger value counts. Every pixel has noise. Batches are
+    ``(x, {"digit": ..., "letter": ...})`` with pixels ``(B, 1, 36, 36)``, float32 in [0, 1], and
+    labels ``(B,)``. Validation and test both give the test split. Training and test images come
+    from separate random streams; a smaller set is the beginning of a larger one.
+
+    >>> data = Glyphs(train_size=100, test_size=20, batch_size=32)
+    >>> x, targets = next(iter(data.train_dataloader()))
+    >>> tuple(x.shape), {task: tuple(labels.shape) for task, labels in targets.items()}
+    ((32, 1, 36, 36), {'digit': (32,), 'letter': (32,)})
 
     Args:
         train_size: Number of training images.
         test_size: Number of test images.
         batch_size: Batch size of training.
-        loading: ``eval_batch_size``, ``seed`` of the images, and ``shuffle_seed`` as
+        loading: ``eval_batch_size``, ``seed`` of the images, and ``shuffle_seed``, as
             :class:`~recon.data.composites.module.CompositesModule` takes them.
     """
 
@@ -69,7 +78,7 @@ class Glyphs(CompositesModule):
 
 
 def _render(character: str, centre: float, size: float, slant: float, right: float, down: float) -> np.ndarray:
-    """Draw one character ``(36, 36)``, uint8; size, slant and the two shifts are given in [0, 1)."""
+    """One character ``(36, 36)``, uint8; size, slant and both shifts are in [0, 1)."""
     smallest, largest = _FONT_SIZES
     upright = Image.new("L", (SIZE, SIZE))
     font = _font(smallest + int(size * (largest - smallest + 1)))

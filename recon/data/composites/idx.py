@@ -1,7 +1,8 @@
 """The IDX file format of MNIST and Fashion-MNIST.
 
-Layout (LeCun, Cortes & Burges, "The MNIST database"): two zero bytes, a type code (8: unsigned byte), the number of
-dimensions, each dimension as a big-endian 32-bit integer, then the data in C order.
+Layout (LeCun, Cortes & Burges, "The MNIST database"): two zero bytes, a type code (8: unsigned
+byte), the number of dimensions, each dimension as a big-endian 32-bit integer, then the data in C
+order.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Two overlapping 28 x 28 objects in one 36 x 36 image: how such sets are held, ordered and batched.
+"""Sets of two overlapping 28 x 28 objects in a 36 x 36 image: storage, order, batches.
 
-A set is small enough to be held as tensors (1.3 kB an image), so a batch is one slice of them; collating it sample by
-sample would take longer than a training step of a small network.
+A set is small enough to be held as tensors (1.3 kB an image), so a batch is one slice of them.
+Collating it sample by sample would take longer than a training step of a small network.
 """
 
 from abc import ABC, abstractmethod
@@ -52,22 +52,26 @@ class Composites(Dataset[Batch]):
 class CompositesModule(LightningDataModule, ABC):
     """Loaders over a train and a test split of composites.
 
-    There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **test split**, as in the
-    published work on these sets. Report the last epoch (or a mean of the last ones); a checkpoint that was selected
-    by a validation metric would be selected on the test set.
+    There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **test
+    split**, as in the published work on these sets. Report the last epoch, or a mean of the last
+    ones; a checkpoint selected by a validation metric would be selected on the test set.
 
     Args:
-        train_size: Number of training composites, the first ones of the sequence that ``seed`` defines.
+        train_size: Number of training composites, the first ones of the sequence that ``seed``
+            defines.
         test_size: Number of test composites, likewise.
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
         seed: Defines the composites.
-        shuffle_seed: Together with the epoch defines the order of training data. By default the run's seed as
-            Lightning's ``seed_everything`` has set it, or 0.
+        shuffle_seed: Defines the order of training data, together with the epoch; by default the
+            run's seed, which Lightning's ``seed_everything`` sets, or 0.
 
     Attributes:
         tasks: The tasks, in the order of the targets.
         input_shape: Channels, height and width of one image.
+
+    Raises:
+        ValueError: A number that is too small.
     """
 
     tasks: list[Task]
@@ -108,18 +112,18 @@ class CompositesModule(LightningDataModule, ABC):
 
     @property
     def dataset_name(self) -> str:
-        """What the data are, for the provenance of a result: the set, its sizes and its seed."""
+        """The set, its sizes and its seed, for the provenance of a result."""
         sizes = f"train_size={self.sizes['train']}, test_size={self.sizes['test']}"
         return f"{type(self).__name__}({sizes}, seed={self.seed})"
 
     def composites(self, split: Split) -> Composites:
-        """A split, built when it is first asked for."""
+        """A split, built at its first use."""
         if split not in self._composites:
             self._composites[split] = self.compose(split)
         return self._composites[split]
 
     def setup(self, stage: str) -> None:
-        """Build what a stage needs before its first batch is asked for."""
+        """Build the splits of a stage before its first batch."""
         if stage == "fit":
             self.composites("train")
         self.composites("test")

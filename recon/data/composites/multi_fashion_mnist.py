@@ -1,13 +1,14 @@
 """Multi-Fashion+MNIST: a handwritten digit and a piece of clothing in one image.
 
-Lin et al., "Pareto Multi-Task Learning", NeurIPS 2019: 36 x 36 pixels, the MNIST image (28 x 28) at the top left, the
-Fashion-MNIST image at the bottom right, the larger of both values where they overlap; 120,000 training and 20,000
-test images. The published pairing is not reproducible from the raw files, so ours is a random one of its own seed:
+Lin et al., "Pareto Multi-Task Learning", NeurIPS 2019: 36 x 36 pixels, the MNIST image (28 x 28) at
+the top left, the Fashion-MNIST image at the bottom right, the larger of both values where they
+overlap; 120,000 training and 20,000 test images. The published pairing is not reproducible from the
+raw files, so ours is a random one of its own seed.
 
-    The pairs of a split come in rounds. In each round every digit of that split appears once, paired with an image of
-    clothing of that split; both orders are random permutations. Training pairs hold training images only, test
-    pairs test images only. With the full files, 120,000 training and 20,000 test pairs are two rounds, and a smaller
-    set is the beginning of a larger one.
+The pairs of a split come in rounds. In each round every digit of that split appears once, paired
+with an image of clothing of that split; both orders are random permutations. Training pairs hold
+training images only, test pairs test images only. With the full files, 120,000 training and 20,000
+test pairs are two rounds, and a smaller set is the beginning of a larger one.
 """
 
 import hashlib
@@ -34,23 +35,29 @@ Labelled = tuple[np.ndarray, np.ndarray]
 class MultiFashionMNIST(CompositesModule):
     """Multi-Fashion+MNIST from the raw files of MNIST and Fashion-MNIST.
 
-    Batches are ``(x, {"digit": ..., "fashion": ...})`` with pixels ``(B, 1, 36, 36)``, float32 in [0, 1], and labels
-    ``(B,)``. Validation and test both give the test split.
+    Batches are ``(x, {"digit": ..., "fashion": ...})`` with pixels ``(B, 1, 36, 36)``, float32 in
+    [0, 1], and labels ``(B,)``. Validation and test both give the test split.
 
-    The composites are kept as a file in ``root/MultiFashionMNIST`` or, when that may not be written to, in
-    ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``). A file that is damaged or of other raw files is made again.
+    A cache file holds the composites: in ``root/MultiFashionMNIST`` or, if that is read-only, in
+    ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``). A file that is damaged or of other raw files is
+    made again.
+
+    >>> data = MultiFashionMNIST(root="data", train_size=1000, test_size=200)
+    >>> data.dataset_name
+    'MultiFashionMNIST(train_size=1000, test_size=200, seed=0)'
 
     Args:
-        root: Directory with ``MNIST/raw`` and ``FashionMNIST/raw`` as torchvision lays them out, or where torchvision
-            shall download them to. Read only, if they are there and it may not be written to.
+        root: Directory with ``MNIST/raw`` and ``FashionMNIST/raw`` as torchvision lays them out.
+            Missing files are downloaded to it; a directory with all files may be read-only.
         train_size: Number of training pairs, the first of the sequence.
         test_size: Number of test pairs, the first of the sequence.
         batch_size: Batch size of training.
-        loading: ``eval_batch_size``, ``seed`` of the pairing, and ``shuffle_seed`` as
+        loading: ``eval_batch_size``, ``seed`` of the pairing, and ``shuffle_seed``, as
             :class:`~recon.data.composites.module.CompositesModule` takes them.
 
     Raises:
-        ValueError: When the data are asked for: raw files are missing and cannot be downloaded, or are damaged.
+        ValueError: When the data are asked for: raw files are missing and cannot be downloaded, or
+            are damaged.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class MultiFashionMNIST(CompositesModule):
             _download_if_missing(self.root, folder)
 
     def files_read(self) -> dict[str, Path]:
-        """The raw files; by their contents a benchmark knows the data, wherever they are."""
+        """The raw files; a benchmark knows the data by their contents, wherever they are."""
         files = [
             path
             for folder in _FOLDERS.values()
@@ -97,7 +104,7 @@ class MultiFashionMNIST(CompositesModule):
 
 
 def _pair(digit: Labelled, fashion: Labelled, size: int, generator: np.random.Generator) -> Arrays:
-    """Pair images at random, round by round, so that ``size`` does not change the pairs before it."""
+    """Pair images at random, round by round; a larger ``size`` keeps the pairs before."""
     per_round = min(len(digit[0]), len(fashion[0]))
     rounds = -(-size // per_round)
     orders = [

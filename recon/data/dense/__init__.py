@@ -1,4 +1,7 @@
-"""Scenes with a target at every pixel, from their layout on disk to a data module; imports files and tasks."""
+"""Scenes with a target at every pixel, from the layout on disk to a data module.
+
+They import files and tasks.
+"""
 
 from recon.data.dense.module import DenseDataModule
 

@@ -1,10 +1,13 @@
 """Random views of a scene: a window of it enlarged to the scene's size, and its mirror image.
 
-Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019 (MTAN): scale 1, 1.2 or 1.5 and a flip
-with probability 0.5. Where it differs from their code: disparity grows with the scale, where theirs divides it as if
-it were a distance; normals are unit vectors again after interpolation; pixels without truth neither colour their
-neighbours nor gain a value; images and the nearest truth agree on where a pixel's centre is (theirs aligns the corners
-of images, and the upper left corners of pixels in everything else).
+Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019 (MTAN): scale 1,
+1.2 or 1.5 and a flip with probability 0.5. Four points differ from their code:
+
+- Disparity grows with the scale; theirs divides it as if it were a distance.
+- Normals are unit vectors again after interpolation.
+- Pixels without truth neither colour their neighbours nor gain a value.
+- Images and the nearest truth agree on the place of a pixel's centre; theirs aligns the corners of
+  images, and the upper left corners of pixels in everything else.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 SCALES = (1.0, 1.2, 1.5)
-"""By how much a window is enlarged; all are equally probable."""
+"""Enlargements of a window; all are equally probable."""
 
 _SHORTEST = 1e-3  # length of an interpolated normal below which its direction is rounding error
 
@@ -40,14 +43,18 @@ class View:
 
 
 def whole(size: tuple[int, int]) -> View:
-    """The view that shows a scene as it is."""
+    """The view that shows a scene unchanged."""
     height, width = size
     return View(size, slice(0, height), slice(0, width), 1.0, False)
 
 
 @dataclass(frozen=True)
 class RandomViews:
-    """Views of scenes at random, each a function of the seed, the epoch and the scene's index alone.
+    """Random views of scenes, each a function of the seed, the epoch and the scene's index alone.
+
+    >>> views = RandomViews(size=(288, 384), seed=0)
+    >>> views(epoch=3, index=7) == views(epoch=3, index=7)
+    True
 
     Args:
         size: Height and width of the scenes, in pixels.
@@ -59,7 +66,8 @@ class RandomViews:
 
     def __call__(self, epoch: int, index: int) -> View:
         """The view of a scene in an epoch."""
-        # NumPy pads a seed with zeros: index 0 as the last number would repeat the stream that orders the epoch.
+        # NumPy pads a seed with zeros: index 0 as the last number would repeat the stream that
+        # orders the epoch.
         generator = np.random.default_rng([self.seed, epoch, index + 1])
         scale = SCALES[generator.integers(len(SCALES))]
         height, width = (max(1, int(extent / scale)) for extent in self.size)
@@ -80,20 +88,26 @@ def view_labels(window: Tensor, view: View) -> Tensor:
 
 
 def view_depth(window: Tensor, view: View) -> Tensor:
-    """Enlarge the depths ``(1, h, w)`` of a view's window: what looks larger by the scale is nearer by it."""
+    """Enlarge the depths ``(1, h, w)`` of a view's window.
+
+    They shrink by the scale: what looks larger is nearer.
+    """
     return _mirrored(_nearest(window, view), view) / view.scale
 
 
 def view_disparity(window: Tensor, view: View) -> Tensor:
-    """Enlarge the disparities or inverse depths ``(1, h, w)`` of a view's window: they grow with the scale."""
+    """Enlarge the disparities or inverse depths ``(1, h, w)`` of a view's window.
+
+    They grow with the scale.
+    """
     return _mirrored(_nearest(window, view), view) * view.scale
 
 
 def view_normals(window: Tensor, view: View) -> Tensor:
     """Enlarge the normals ``(3, h, w)`` of a view's window, unit vectors or NaN.
 
-    A normal is the direction of the bilinear mean over those neighbours that have one; a pixel whose nearest
-    neighbour has none has none. In a mirror x changes its sign.
+    A normal is the direction of the bilinear mean over the neighbours with a normal. A pixel whose
+    nearest neighbour has no normal has none. In a mirror x changes its sign.
     """
     normals = window
     if window.shape[-2:] != view.size:
@@ -113,7 +127,7 @@ def _bilinear(window: Tensor, view: View) -> Tensor:
 
 
 def _nearest(window: Tensor, view: View) -> Tensor:
-    """As ``interpolate`` does with "nearest-exact", but of any dtype."""
+    """``interpolate`` with "nearest-exact", for any dtype."""
     for dimension, extent in zip((-2, -1), view.size, strict=True):
         source = window.shape[dimension]
         if source != extent:

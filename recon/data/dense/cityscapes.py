@@ -1,7 +1,7 @@
 """CityScapes: street scenes with classes and disparity.
 
-Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016; 7 classes, or the 19 of its
-own benchmark.
+Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016; 7
+classes, or the 19 of its own benchmark.
 """
 
 from functools import partial
@@ -24,26 +24,33 @@ CLASS_NAMES = {
 
 
 class CityScapes(DenseDataModule):
-    """Street scenes with 7 or 19 classes, and with inverse depth, whose task the field calls ``depth``.
+    """Street scenes with 7 or 19 classes, and with inverse depth as the task ``depth``.
 
-    Batches are ``(image, {"segmentation": ..., "depth": ...})``: images ``(B, 3, H, W)``, float32 in [0, 1]; labels
-    ``(B, H, W)``, int64, -1 without truth; inverse depths or disparities ``(B, 1, H, W)``, float32, NaN without truth.
-    Validation and test both give the val split, as in the published work.
+    Batches are ``(image, {"segmentation": ..., "depth": ...})``: images ``(B, 3, H, W)``, float32
+    in [0, 1]; labels ``(B, H, W)``, int64, -1 without truth; inverse depths or disparities
+    ``(B, 1, H, W)``, float32, NaN without truth. Validation and test both give the val split, as in
+    the published work.
+
+    >>> data = CityScapes(root="cityscapes", classes=19)
+    >>> data.dataset_name
+    'CityScapes(classes=19, height=128, width=256)'
 
     Args:
-        root: Folder of the layout that ``recon data prepare cityscapes`` makes (:mod:`recon.data.dense.layout`);
-            labels are in ``label_7`` or ``label``, and 19 classes in ``label_19``.
+        root: Folder of the layout that ``recon data prepare cityscapes`` makes
+            (:mod:`recon.data.dense.layout`); labels are in ``label_7`` or ``label``, and 19 classes
+            in ``label_19``.
         classes: Number of classes, 7 or 19.
         batch_size: Batch size of training.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
-        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and ``shuffle_seed`` as
-            :class:`~recon.data.dense.module.DenseDataModule` takes them.
+        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and
+            ``shuffle_seed``, as :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
-        ValueError: Another number of classes, a number that is too small, or an unknown or repeated task; from
-            ``prepare_data`` on: a file is missing, cannot be read, or is not what it should be.
+        ValueError: Another number of classes, a number that is too small, or an unknown or repeated
+            task; from ``prepare_data`` on: a file is missing, cannot be read, or has the wrong
+            content.
     """
 
     expected: ClassVar = {"train": 2975, "val": 500}

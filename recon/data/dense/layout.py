@@ -1,7 +1,8 @@
-"""The layout in which the field keeps scenes: a folder per quantity, a file per scene.
+"""The field's layout of scenes on disk: a folder per quantity, a file per scene.
 
-``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy``, i = 0, 1, ...; see :mod:`recon.data.dense.quantities` for
-what the files hold. Files are mapped into memory, so that a view costs what its window costs.
+``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy``, i = 0, 1, ...;
+:mod:`recon.data.dense.quantities` says what the files hold. Files are mapped into memory, so the
+cost of a view is the cost of its window.
 """
 
 import re
@@ -26,19 +27,22 @@ from recon.files.reading import open_regular
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 UNFINISHED = "preparing.json"
-"""Is in the root of a layout while ``recon data prepare`` makes it."""
+"""A file in the root of a layout while ``recon data prepare`` makes it."""
 
 
 class DenseFolder(Dataset[Batch]):
-    """One split of a layout, indexed by ``(epoch, indices)``; all headers are checked at once, values when read.
+    """One split of a layout, indexed by ``(epoch, indices)``.
+
+    All headers are checked at once, values when they are read.
 
     Args:
         directory: The split's folder.
         size: Height and width of the scenes, in pixels.
-        targets: Task name -> quantity; folders of other quantities are not looked at.
+        targets: Task name -> quantity; folders of other quantities are not read.
 
     Raises:
-        ValueError: A folder or file is missing, cannot be read, or has another shape; it is named.
+        ValueError: A folder or file is missing, cannot be read, or has another shape; the error
+            names it.
     """
 
     def __init__(self, directory: Path, size: tuple[int, int], targets: Mapping[str, Quantity]) -> None:
@@ -60,7 +64,7 @@ class DenseFolder(Dataset[Batch]):
         return [folder.file(index) for folder in (self.image, *self.targets.values()) for index in range(self.length)]
 
     def through(self, views: Callable[[int, int], View]) -> "DenseFolder":
-        """The same scenes, of which is seen what ``(epoch, index)`` -> view says, and not all."""
+        """The same scenes, seen through views: ``(epoch, index)`` -> view."""
         seen = copy(self)
         seen.views = views
         return seen
@@ -91,7 +95,7 @@ class DenseFolder(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class Contents:
-    """What one split of a layout holds.
+    """The contents of one split of a layout.
 
     Args:
         scenes: Number of scenes.
@@ -109,7 +113,7 @@ def verify_layout(
     normals: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Split, Contents]:
-    """Read all of a layout, and check whatever can be: files, shapes, ranges, units.
+    """Read all of a layout, and check files, shapes, ranges and units.
 
     Args:
         root: The layout's folder.
@@ -119,10 +123,10 @@ def verify_layout(
         progress: Called after each scene with the number of scenes read, and of all.
 
     Returns:
-        What each split holds.
+        The contents of each split.
 
     Raises:
-        ValueError: The first thing that is wrong, with the file's name.
+        ValueError: The first fault, with the file's name.
     """
     targets: dict[str, Quantity] = {"segmentation": Labels(classes, label_folders(classes)), "depth": Depth()}
     if normals:

@@ -1,4 +1,4 @@
-"""Loaders over a layout of scenes, for tasks that predict something for every pixel."""
+"""Loaders over a layout of scenes, for tasks with a prediction at every pixel."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from recon.tasks.task import Task
 
 
 class TaskKind(Protocol):
-    """A kind of task, such as :func:`recon.tasks.depth`; one with options is a ``partial``."""
+    """A kind of task, such as :func:`recon.tasks.depth`; a kind with options is a ``partial``."""
 
     def __call__(self, name: str, *, aggregation: Aggregation) -> Task:
         """The task of this kind with a name."""
@@ -37,29 +37,51 @@ class TaskKind(Protocol):
 class DenseDataModule(LightningDataModule):
     """Loaders over the train and the val split of a layout (:mod:`recon.data.dense.layout`).
 
-    There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **val split**, as in the published
-    work on these sets. Report the last epoch (or a mean of the last ones); a checkpoint that was selected by a
-    validation metric would be selected on the test set. The root is first looked at in ``prepare_data``.
+    There is no third split: ``val_dataloader`` and ``test_dataloader`` both give the **val split**,
+    as in the published work on these sets. Report the last epoch, or a mean of the last ones; a
+    checkpoint selected by a validation metric would be selected on the test set. The root is first
+    looked at in ``prepare_data``.
+
+    >>> from functools import partial
+    >>> from recon.data.dense.quantities import Depth, Labels
+    >>> from recon.tasks import depth, segmentation
+    >>> data = DenseDataModule(
+    ...     root="kitchens",
+    ...     targets={
+    ...         "objects": (Labels(5), partial(segmentation, classes=5)),
+    ...         "distance": (Depth(), depth),
+    ...     },
+    ...     tasks=("objects", "distance"),
+    ...     height=96,
+    ...     width=128,
+    ...     batch_size=8,
+    ... )
+    >>> [(task.name, task.outputs) for task in data.tasks]
+    [('objects', 5), ('distance', 1)]
 
     Args:
         root: The layout's folder.
-        targets: Task name -> the quantity that its targets are, and the kind of the task. A name decides nothing.
+        targets: Task name -> the quantity of its targets, and the kind of the task. A name decides
+            nothing.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
-        aggregation: How metrics are aggregated: over the whole data set, or as the mean over batches.
-        num_workers: Processes that read batches; with 0 the training process does. The batches are the same.
-        shuffle_seed: Together with the epoch defines the order of training data and their views. By default the run's
-            seed as Lightning's ``seed_everything`` has set it, or 0.
+        augment: Whether training shows random views of the scenes
+            (:mod:`recon.data.dense.augmentation`).
+        aggregation: Whether metrics are taken over the whole data set, or are the mean over
+            batches.
+        num_workers: Processes that read batches; with 0 the training process does. The batches are
+            the same.
+        shuffle_seed: Defines the order of training data and their views, together with the epoch;
+            by default the run's seed, which Lightning's ``seed_everything`` sets, or 0.
 
     Attributes:
         tasks: The tasks, in the order of ``tasks``.
         input_shape: Channels, height and width of one image.
         expected: Number of scenes by split; another number gives a warning.
-        cure: How to come by the layout, for errors.
+        cure: The way to a sound layout, for errors.
 
     Raises:
         ValueError: A number that is too small, or an unknown or repeated task.
@@ -104,12 +126,12 @@ class DenseDataModule(LightningDataModule):
 
     @property
     def dataset_name(self) -> str:
-        """What the data are, for the provenance of a result."""
+        """Name and size of the data, for the provenance of a result."""
         _, height, width = self.input_shape
         return f"{type(self).__name__}(height={height}, width={width})"
 
     def scenes(self, split: Split) -> DenseFolder:
-        """A split as it is on disk, its files checked when it is first asked for.
+        """A split on disk, its files checked at its first use.
 
         Raises:
             ValueError: A folder or file is missing, cannot be read, or has another shape.
@@ -132,17 +154,17 @@ class DenseDataModule(LightningDataModule):
         return self._scenes[split]
 
     def files_read(self) -> dict[str, Path]:
-        """The files of images and targets; by their contents a benchmark knows the data, wherever they are."""
+        """The files of images and targets; a benchmark knows the data by their contents."""
         files = [path for split in SPLITS for path in self.scenes(split).files()]
         return {path.relative_to(self.root).as_posix(): path for path in files}
 
     def prepare_data(self) -> None:
-        """Check the files of both splits, and the values of one scene of each, before any training."""
+        """Check the files of both splits, and one scene's values of each, before training."""
         for split in SPLITS:
             _ = self.scenes(split)[0, [0]]
 
     def setup(self, stage: str) -> None:
-        """Check the files that a stage needs before its first batch is asked for."""
+        """Check the files of a stage before its first batch."""
         if stage == "fit":
             self.scenes("train")
         self.scenes("val")
@@ -179,8 +201,9 @@ class DenseDataModule(LightningDataModule):
     def _epoch(self) -> int:
         """The epoch that training is about to begin.
 
-        When it resumes, Lightning lets worker processes begin before it tells the sampler the epoch, and counts the
-        epoch of a checkpoint as completed later still: ``current_epoch`` would be the one before.
+        In a resumed run Lightning starts worker processes before it tells the sampler the epoch,
+        and counts the checkpoint's epoch as completed later still: ``current_epoch`` would be one
+        too small.
         """
         if self.trainer is None:
             return 0

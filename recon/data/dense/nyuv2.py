@@ -1,7 +1,8 @@
 """NYUv2: indoor scenes with classes, depth and surface normals.
 
-Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012; the 13
-classes of Couprie et al., "Indoor Semantic Segmentation using depth information", ICLR 2013.
+Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV
+2012; the 13 classes of Couprie et al., "Indoor Semantic Segmentation using depth information", ICLR
+2013.
 """
 
 from functools import partial
@@ -22,22 +23,28 @@ CLASSES = len(CLASS_NAMES)
 class NYUv2(DenseDataModule):
     """Indoor scenes with 13 classes, depth in metres and surface normals.
 
-    Batches are ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images ``(B, 3, H, W)``, float32 in
-    [0, 1]; labels ``(B, H, W)``, int64, -1 without truth; depths ``(B, 1, H, W)`` and unit normals ``(B, 3, H, W)``,
-    float32, NaN without truth. Validation and test both give the val split, as in the published work.
+    Batches are ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images
+    ``(B, 3, H, W)``, float32 in [0, 1]; labels ``(B, H, W)``, int64, -1 without truth; depths
+    ``(B, 1, H, W)`` and unit normals ``(B, 3, H, W)``, float32, NaN without truth. Validation and
+    test both give the val split, as in the published work.
+
+    >>> data = NYUv2(root="nyuv2", tasks=("depth", "normals"))
+    >>> [(task.name, task.outputs) for task in data.tasks]
+    [('depth', 1), ('normals', 3)]
 
     Args:
-        root: Folder of the layout that ``recon data prepare nyuv2`` makes (:mod:`recon.data.dense.layout`).
+        root: Folder of the layout that ``recon data prepare nyuv2`` makes
+            (:mod:`recon.data.dense.layout`).
         batch_size: Batch size of training.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
-        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and ``shuffle_seed`` as
-            :class:`~recon.data.dense.module.DenseDataModule` takes them.
+        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and
+            ``shuffle_seed``, as :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
-        ValueError: A number that is too small, or an unknown or repeated task; from ``prepare_data`` on: a file is
-            missing, cannot be read, or is not what it should be.
+        ValueError: A number that is too small, or an unknown or repeated task; from
+            ``prepare_data`` on: a file is missing, cannot be read, or has the wrong content.
     """
 
     expected: ClassVar = {"train": 795, "val": 654}

@@ -1,4 +1,4 @@
-"""What the folders of a layout hold: how each quantity is stored, and what a network is given of it."""
+"""Quantities in a layout: their form on disk, and their form for a network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ class Quantity(ABC):
         folders: Names of its folder; the first one that exists is read.
 
     Attributes:
-        channels: Length of the last dimension, ``(H, W, channels)``; one channel may also be ``(H, W)``.
+        channels: Length of the last dimension, ``(H, W, channels)``; one channel may also be
+            ``(H, W)``.
     """
 
     channels: int
@@ -35,10 +36,11 @@ class Quantity(ABC):
 
     @abstractmethod
     def tensor(self, stored: np.ndarray) -> Tensor:
-        """What a network is given for a stored window.
+        """A stored window in the form for a network.
 
         Raises:
-            ValueError: A value that the quantity cannot have. The message goes on from the file's name.
+            ValueError: A value that the quantity cannot have. The message continues the file's
+                name.
         """
 
     @abstractmethod
@@ -46,12 +48,15 @@ class Quantity(ABC):
         """The tensor of a view's window, as the view shows it."""
 
     def implausible(self, stored: np.ndarray) -> str | None:
-        """What is wrong with a stored array that can be read, but hardly means what its values say; or ``None``."""
+        """The fault of a readable array whose values hardly mean what they say, or ``None``."""
         return None
 
 
 class Image(Quantity):
-    """The image: stored ``(H, W, 3)``, uint8 or floats in [0, 1]; given as ``(3, H, W)``, float32 in [0, 1]."""
+    """The image: ``(3, H, W)``, float32 in [0, 1].
+
+    It is stored as ``(H, W, 3)``, uint8 or floats in [0, 1].
+    """
 
     channels = 3
 
@@ -74,7 +79,12 @@ class Image(Quantity):
 
 
 class Labels(Quantity):
-    """A class per pixel: stored ``(H, W)`` in any numeric dtype, -1 without truth; given as ``(H, W)``, int64.
+    """A class per pixel: ``(H, W)``, int64, -1 without truth.
+
+    It is stored as ``(H, W)`` in any numeric dtype, -1 without truth.
+
+    >>> Labels(3).tensor(np.array([[0, 2, -1]], dtype=np.int8))
+    tensor([[ 0,  2, -1]])
 
     Args:
         classes: Number of classes; labels are 0 to classes - 1.
@@ -105,9 +115,13 @@ class Labels(Quantity):
 
 
 class Depth(Quantity):
-    """Distance: stored ``(H, W)`` or ``(H, W, 1)``, in metres; given as ``(1, H, W)``, float32.
+    """Distance: ``(1, H, W)``, float32, in metres, NaN without truth.
 
-    Without truth a stored value is not positive or not finite; it is given as NaN.
+    It is stored as ``(H, W)`` or ``(H, W, 1)``, in metres; a value that is not positive or not
+    finite is no truth.
+
+    >>> Depth().tensor(np.array([[1.5, 0.0]]))
+    tensor([[[1.5000,    nan]]])
     """
 
     channels = 1
@@ -132,16 +146,16 @@ class Depth(Quantity):
 
 
 class Disparity(Depth):
-    """Inverse depth or disparity, stored and given as depth is; it grows where depth shrinks."""
+    """Inverse depth or disparity, in the form of depth; it grows where depth shrinks."""
 
     def seen(self, window: Tensor, view: View) -> Tensor:
         return view_disparity(window, view)
 
 
 class Normals(Quantity):
-    """Surface normals: stored ``(H, W, 3)``; given as ``(3, H, W)``, float32 unit vectors.
+    """Surface normals: ``(3, H, W)``, float32 unit vectors, NaN without truth.
 
-    Without truth a stored vector is shorter than 0.5 or not finite; it is given as NaN.
+    They are stored as ``(H, W, 3)``; a vector that is shorter than 0.5 or not finite is no truth.
     """
 
     channels = 3

@@ -1,4 +1,7 @@
-"""The official distributions, converted into the layout that the field uses."""
+"""Conversion of the official distributions into the field's layout.
+
+It imports files, and the layout and the rooms for checks.
+"""
 
 from recon.data.preparation.cityscapes import prepare_cityscapes
 from recon.data.preparation.nyuv2 import prepare_nyuv2

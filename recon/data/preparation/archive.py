@@ -1,9 +1,9 @@
-"""Published normals of NYU Depth v2, read from the archive that they came in, which is never unpacked.
+"""Published normals of NYU Depth v2, read from their archive without unpacking it.
 
 Known layouts, with any folder before them:
 
     normals/0000.png ... normals/1448.png, and masks/ likewise (0: no truth)
-        ``normals_gt.tgz`` of Eigen & Fergus, ICCV 2015; what MTAN's release was made from
+        ``normals_gt.tgz`` of Eigen & Fergus, ICCV 2015; the source of MTAN's release
     train/00003.png, test/00001.png, ..., counted from 1
         ``nyu_normals_gt.zip`` of Ladický, Zeisl & Pollefeys, ECCV 2014
 
@@ -33,8 +33,8 @@ _LARGEST = 1 << 24  # bytes of a member; a PNG of 480 x 640 has at most a megaby
 class NormalsArchive:
     """The normals of an archive, by the number of their image.
 
-    A compressed tar file can only be read from its beginning, so its PNG files (some hundred megabytes) are kept in
-    memory.
+    A compressed tar file can only be read from its beginning, so its PNG files (some hundred
+    megabytes) are kept in memory.
 
     Args:
         path: A .zip, .tgz, .tar.gz or .tar file.
@@ -61,9 +61,9 @@ class NormalsArchive:
                 )
 
     def __getitem__(self, image: int) -> np.ndarray:
-        """The normals of an image, counted from 0: ``(H, W, 3)``, float32, unit vectors, in the axes of the archive.
+        """The normals of an image: ``(H, W, 3)``, float32, unit vectors, in the archive's axes.
 
-        Zeros where there is no truth.
+        Zeros stand where there is no truth. Images are counted from 0.
         """
         picture = self._decode(self._normals[image], f"the normals of image {image + 1}", ("RGB",))
         vectors = unit_or_zero(picture.astype(np.float32) / 127.5 - 1)

@@ -1,17 +1,18 @@
 """CityScapes from its official archives, unpacked: ``leftImg8bit``, ``gtFine`` and ``disparity``.
 
-Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016; 2,975 training and 500
-validation images with fine labels, 2048 x 1024 pixels, here 256 x 128 as in Liu, Johns & Davison, "End-to-End
-Multi-Task Learning with Attention" (MTAN), CVPR 2019.
+Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016; 2,975
+training and 500 validation images with fine labels, 2048 x 1024 pixels, here 256 x 128 as in Liu,
+Johns & Davison, "End-to-End Multi-Task Learning with Attention" (MTAN), CVPR 2019.
 
     leftImg8bit/{train,val}/CITY/NAME_leftImg8bit.png    colours
     gtFine/{train,val}/CITY/NAME_gtFine_labelIds.png     labels, 0 to 33
-    disparity/{train,val}/CITY/NAME_disparity.png        16 bits; 0: missing, p > 0: a disparity of (p - 1) / 256 pixels
+    disparity/{train,val}/CITY/NAME_disparity.png        16 bits, p; 0: missing
 
-The task that the literature calls depth is inverse depth, p / 65535: the largest value in MTAN's release, 0.4922, is
-32257 / 65535, so absolute errors should compare with published ones, and relative errors too, which the smallest p
-dominate. A value v is a disparity of
-(65535 v - 1) / 256 pixels of the full resolution, also in the smaller image: inverse depth does not depend on its size.
+A pixel p > 0 is a disparity of (p - 1) / 256 pixels. The task that the literature calls depth is
+inverse depth, p / 65535: the largest value in MTAN's release, 0.4922, is 32257 / 65535. So absolute
+errors should compare with published ones, and relative errors too, which the smallest p dominate. A
+value v is a disparity of (65535 v - 1) / 256 pixels of the full resolution, also in the smaller
+image: inverse depth does not depend on its size.
 """
 
 import hashlib
@@ -30,7 +31,8 @@ from recon.progress import counted
 COUNTS = {"train": 2975, "val": 500}
 FRAME: Size = (1024, 2048)
 
-# cityscapesScripts, helpers/labels.py, by labelId: (trainId, category). None: ignored in evaluation; category 0: void.
+# cityscapesScripts, helpers/labels.py, by labelId: (trainId, category). None: ignored in
+# evaluation; category 0: void.
 _LABELS: tuple[tuple[int | None, int], ...] = (
     *((None, 0),) * 7,  # unlabeled, ego vehicle, rectification border, out of roi, static, dynamic, ground
     *((0, 1), (1, 1), (None, 1), (None, 1)),  # flat: road, sidewalk, parking, rail track
@@ -62,7 +64,10 @@ TRAIN_IDS = np.array([-1 if train is None else train for train, _ in _LABELS], n
 """Of each labelId the class of 19, -1 for none."""
 
 CATEGORIES = np.array([category - 1 for _, category in _LABELS], np.int8)
-"""Of each labelId the class of 7: flat, construction, object, nature, sky, human, vehicle; -1 for none."""
+"""Class of 7 of each labelId, -1 for none.
+
+The classes are flat, construction, object, nature, sky, human, vehicle.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Sample:
 
     @property
     def files(self) -> dict[str, Path]:
-        """What is in which file."""
+        """Each file by its content: image, labels, disparity."""
         return {
             "image": self.source / "leftImg8bit" / self.split / f"{self.name}_leftImg8bit.png",
             "label": self.source / "gtFine" / self.split / f"{self.name}_gtFine_labelIds.png",
@@ -92,9 +97,10 @@ class Sample:
 def prepare_cityscapes(source: Path, *, out: Path, height: int = 128, width: int = 256, partial: bool = False) -> None:
     """Convert CityScapes into OUT/{train,val}/{image,label_7,label_19,depth}/{i}.npy.
 
-    Interrupted, the same command goes on. Labels are those of 7 categories and of 19 classes (-1: none), depth is
-    inverse depth: the values of the disparity files divided by 65535, as in MTAN's release (0: none). Images are
-    averaged over the area of a pixel; labels and depth are those at its centre.
+    Interrupted, the same command goes on. Labels are those of 7 categories and of 19 classes (-1:
+    none), depth is inverse depth: the values of the disparity files divided by 65535, as in MTAN's
+    release (0: none). Images are averaged over the area of a pixel; labels and depth are those at
+    its centre.
 
     Args:
         source: Folder with leftImg8bit, gtFine and disparity, as the official archives unpack.
@@ -107,14 +113,14 @@ def prepare_cityscapes(source: Path, *, out: Path, height: int = 128, width: int
 
 
 def convert(source: Path, out: Path, size: Size, frame: Size, counts: dict[str, int]) -> None:
-    """Do what `prepare_cityscapes` says, for files of any size and number.
+    """Convert files of any size and number, as :func:`prepare_cityscapes` does.
 
     Args:
         source: Folder of the official files.
         out: Folder of the prepared data set.
         size: Height and width of the prepared images.
         frame: Height and width of the official files.
-        counts: How many images a split must have, for those that must have a certain number.
+        counts: Number of images that a split must have, for splits with a fixed number.
     """
     samples = {split: _samples(source, split) for split in ("train", "val")}
     for split, count in counts.items():
@@ -149,7 +155,7 @@ def _samples(source: Path, split: str) -> list[Sample]:
 
 
 def _check_files(samples: Sequence[Sample], frame: Size) -> None:
-    """See that all files are there, whole and of the right size, before any work is done."""
+    """Check that all files are there, whole and of the right size, before any work."""
     for sample in counted(samples, "checking files", "image"):
         for path in sample.files.values():
             check_png(path, frame)
@@ -176,7 +182,10 @@ def _arrays(sample: Sample, size: Size, frame: Size) -> Arrays:
 
 
 def _source(samples: dict[str, list[Sample]]) -> dict[str, object]:
-    """What the files are: number, bytes, and a checksum of names and sizes; they are too many to read twice."""
+    """Identity of the files: number, bytes, and a checksum of names and sizes.
+
+    They are too many to read twice.
+    """
     found = [sample for split in samples.values() for sample in split]
     listing = [
         (sample.split, sample.name, what, path.stat().st_size)

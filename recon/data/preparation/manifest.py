@@ -1,12 +1,12 @@
-"""A prepared data set: made sample by sample, so that it can go on after an interruption, and sealed by a manifest.
+"""A prepared data set: made sample by sample, resumable, and sealed by a manifest.
 
 ``DIR/{train,val}/{image,label,...}/{i}.npy``, and beside them one of two JSON files:
 
-    preparing.json   while it is being made: ``format``, ``dataset``, ``source`` (what the official files are: names,
-                     sizes, checksums) and ``settings``. Together they say what the folder is of; another source or
-                     other settings are refused.
-    manifest.json    once it is whole: the same, with ``samples`` ({split: names of the samples in the source}) and
-                     ``files`` ({path: {"bytes", "sha256"}}).
+    preparing.json   while it is being made: ``format``, ``dataset``, ``source`` (names, sizes
+                     and checksums of the official files) and ``settings``. Together they
+                     identify the folder; another source or other settings are refused.
+    manifest.json    once it is whole: the same, with ``samples`` ({split: names of the samples
+                     in the source}) and ``files`` ({path: {"bytes", "sha256"}}).
 
 Every file is replaced whole, so a sample of which all files exist is finished.
 """
@@ -36,13 +36,14 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a prepared data set is made of.
+    """The ingredients of a prepared data set.
 
     Args:
         dataset: Its name.
-        source: What the official files are, as JSON: names, sizes, checksums; no paths, which differ between machines.
-        settings: What else the arrays depend on, as JSON.
-        samples: Of each split the names that its samples have in the source, in order.
+        source: Names, sizes and checksums of the official files, as JSON; no paths, which differ
+            between machines.
+        settings: Everything else that the arrays depend on, as JSON.
+        samples: For each split, the names of its samples in the source, in order.
         folders: The folders of a split, one array of a sample in each.
     """
 
@@ -54,7 +55,7 @@ class Recipe:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a folder must be of to be gone on with."""
+        """What must match for an interrupted preparation to resume."""
         parts = {"format": FORMAT, "dataset": self.dataset, "source": self.source, "settings": self.settings}
         return json.loads(json.dumps(parts))
 
@@ -64,15 +65,17 @@ class Recipe:
 
 
 def carry_out(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays]) -> None:
-    """Make the samples that are not there yet, then write the manifest.
+    """Make the missing samples, then write the manifest.
 
     Args:
-        recipe: What to make.
-        out: Folder of the data set; new, empty, or one of this very recipe.
-        make: Gives the arrays of a sample, from its split and its index: one for each of the recipe's folders.
+        recipe: The ingredients.
+        out: Folder of the data set; new, empty, or of the same recipe.
+        make: Gives the arrays of a sample, from its split and its index: one for each of the
+            recipe's folders.
 
     Raises:
-        ValueError: The folder is of something else (it is left as it is), or another process is preparing it.
+        ValueError: The folder is of something else (it stays as it is), or another process is
+            preparing it.
     """
     _check_owner(recipe, out)  # before anything is written, be it the lock
     if (out / MANIFEST).exists():
@@ -97,17 +100,17 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def source_record(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a source file, with a word on the console, for a big one takes a while."""
+    """Name, size and SHA-256 of a source file; says so on the console, since it takes a while."""
     print(f"checksum of {path.name} ({path.stat().st_size / 2**20:,.0f} MiB) ...", flush=True)
     return {"name": path.name, **file_record(path)}
 
 
-# The folder -----------------------------------------------------------------------------------------------------------
+# The folder ---------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder, which is made."""
+    """Make the folder, and hold its lock."""
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK)
     try:
@@ -121,7 +124,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _check_owner(recipe: Recipe, out: Path) -> None:
-    """Raise ValueError when the folder holds something else."""
+    """Refuse a folder that holds something else."""
     for name in (MANIFEST, UNFINISHED):
         if (out / name).exists():
             _compare(recipe, out, read_object(out / name))
@@ -140,7 +143,7 @@ def _compare(recipe: Recipe, out: Path, other: Mapping[str, Any]) -> None:
     raise ValueError(f"{out} holds another data set: {what}. Give another folder, or remove that one")
 
 
-# Its samples ----------------------------------------------------------------------------------------------------------
+# Its samples --------------------------------------------------------------------------------------
 
 
 def _make_missing(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays]) -> None:

@@ -1,11 +1,13 @@
-"""Surface normals computed from depth, and the axes of normals that somebody else computed.
+"""Surface normals computed from depth, and the axes of published normals.
 
-Axes here: x to the right, y up, z towards the camera. A wall that faces the camera has the normal (0, 0, 1).
+Axes here: x to the right, y up, z towards the camera. A wall that faces the camera has the normal
+(0, 0, 1).
 
-The method is that of Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference from RGBD Images",
-ECCV 2012 (``compute_local_planes.m``): the plane with the least squared distances to the points around a pixel, at 0,
-1, 3, 6 and 9 pixels to each side, without those that are more than 5 % nearer or farther. Theirs minimises the
-algebraic distance of homogeneous points, ours the Euclidean distance, which does not depend on where the origin is.
+The method is that of Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference
+from RGBD Images", ECCV 2012 (``compute_local_planes.m``): the plane with the least squared
+distances to the points around a pixel, at 0, 1, 3, 6 and 9 pixels to each side, without points that
+are more than 5 % nearer or farther. Theirs minimises the algebraic distance of homogeneous points,
+ours the Euclidean distance, which does not depend on the place of the origin.
 """
 
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ _OFFSETS = (-9, -6, -3, -1, 0, 1, 3, 6, 9)
 _RELATIVE_STEP = 0.05
 
 SHORTEST = 0.5
-"""A vector shorter than this is no normal: a missing one, which an 8-bit image cannot give as exactly zero."""
+"""Length below which a vector is no normal; 8-bit images cannot give a missing one as exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def normals_from_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
         camera: The camera that took it.
 
     Returns:
-        ``(H, W, 3)``, float32, unit vectors; zeros where depth is missing, or fewer than three points are near.
+        ``(H, W, 3)``, float32, unit vectors; zeros where depth is missing, or fewer than three
+        points are near.
     """
     points = _points(depth, camera)
     count, covariance = _neighbourhoods(points)
@@ -60,14 +63,17 @@ def normals_from_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _points(depth: np.ndarray, camera: Camera) -> np.ndarray:
-    """Where the pixels are in space, (3, H, W); z is negative, by our axes."""
+    """Places of the pixels in space, (3, H, W); z is negative in our axes."""
     rows, columns = np.mgrid[: camera.height, : camera.width]
     right, down = (columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy
     return np.stack([right, -down, np.full_like(right, -1)]) * depth
 
 
 def _neighbourhoods(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number (H, W) of points around each, and their covariance (H, W, 3, 3), in the lower triangle only."""
+    """Number (H, W) of the points around each pixel, and their covariance (H, W, 3, 3).
+
+    Only the lower triangle of the covariance is filled in.
+    """
     height, width = points.shape[1:]
     margin = max(_OFFSETS)
     padded = np.pad(points, ((0, 0), (margin, margin), (margin, margin)))  # with missing ones
@@ -87,16 +93,18 @@ def _neighbourhoods(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def matching_axes(given: np.ndarray, computed: np.ndarray) -> tuple[np.ndarray, float]:
-    """How channels must be ordered and signed for normals to agree with computed ones.
+    """Order and signs of channels that make given normals agree with computed ones.
 
-    Published normals come in several orders and with either sign of an axis, none of them documented.
+    Published normals come in several orders and with either sign of an axis, none of them
+    documented.
 
     Args:
         given: ``(..., 3)``, unit vectors, zeros where there is none.
         computed: The same shape, of the same pixels, in our axes.
 
     Returns:
-        A signed permutation ``(3, 3)``, so that ``given @ axes.T`` is in our axes; and the mean cosine that is reached.
+        A signed permutation ``(3, 3)``, so that ``given @ axes.T`` is in our axes; and the mean
+        cosine that it reaches.
     """
     both = np.logical_and(given.any(axis=-1), computed.any(axis=-1))
     correlation = computed[both].T.astype(np.float64) @ given[both] / max(both.sum(), 1)
@@ -110,6 +118,6 @@ def matching_axes(given: np.ndarray, computed: np.ndarray) -> tuple[np.ndarray, 
 
 
 def unit_or_zero(vectors: np.ndarray) -> np.ndarray:
-    """Vectors ``(..., 3)`` at unit length, float32; zeros for those that are no normal."""
+    """Vectors ``(..., 3)`` at unit length, float32; zeros in place of vectors without direction."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length < SHORTEST, 0, vectors / np.maximum(length, SHORTEST)).astype(np.float32)

@@ -1,16 +1,19 @@
-"""NYU Depth v2 from ``nyu_depth_v2_labeled.mat``: 1,449 images of rooms with labels, depth and normals.
+"""NYU Depth v2 from ``nyu_depth_v2_labeled.mat``: 1,449 indoor images with labels and depth.
 
-Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012; 795 training
-and 654 test images, 13 classes (Couprie, Farabet, Najman & LeCun, ICLR 2013), 288 x 384 pixels as in Liu, Johns &
-Davison, "End-to-End Multi-Task Learning with Attention" (MTAN), CVPR 2019.
+Silberman, Hoiem, Kohli & Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV
+2012; 795 training and 654 test images, 13 classes (Couprie, Farabet, Najman & LeCun, ICLR 2013),
+288 x 384 pixels as in Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention" (MTAN),
+CVPR 2019.
 
 The file is MATLAB's v7.3, which is HDF5; arrays in it have their axes in reverse order:
 
     images (N, 3, 640, 480) uint8       depths (N, 640, 480) metres, holes filled in
     labels (N, 640, 480) uint16: 0 without label, else 1 to 894
 
-Depth was measured only inside rows 45 to 471 and columns 41 to 601 (from 1; ``get_projection_mask.m`` of the toolbox).
-What is outside is cut off. MTAN's authors say that they cut off the invalid borders, but not where.
+Depth was measured only inside rows 45 to 471 and columns 41 to 601 (from 1;
+``get_projection_mask.m`` of the toolbox). The rest is cut off. MTAN's authors say that they cut off
+the invalid borders, but not where. Normals are computed from depth, or come from a published
+archive.
 """
 
 import json
@@ -47,10 +50,10 @@ class Distribution:
     """The facts of the data set that its file does not hold.
 
     Args:
-        splits: Of each split the images, counted from 0.
+        splits: The images of each split, counted from 0.
         classes: Class of each raw label, (1 + raw labels,), int8; -1 for label 0.
         camera: The colour camera, into whose frame depth is projected.
-        valid: Rows and columns in which there is depth.
+        valid: Rows and columns with depth.
     """
 
     splits: dict[str, list[int]]
@@ -60,7 +63,7 @@ class Distribution:
 
     @property
     def images(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return sum(len(indices) for indices in self.splits.values())
 
     @property
@@ -70,7 +73,10 @@ class Distribution:
 
 
 def official() -> Distribution:
-    """The distribution as it was published; ``nyuv2-classes-and-splits.json`` says where its tables come from."""
+    """The published distribution.
+
+    ``nyuv2-classes-and-splits.json`` names the sources of its tables.
+    """
     tables = json.loads((files(__package__) / "nyuv2-classes-and-splits.json").read_text())
     of_40 = np.array(tables["raw_to_40"])
     of_13 = np.array(tables["map_40_to_13"])[of_40 - 1]
@@ -86,15 +92,15 @@ def official() -> Distribution:
 def prepare_nyuv2(source: Path, *, out: Path, normals: Path | None = None, height: int = 288, width: int = 384) -> None:
     """Convert NYU Depth v2 into OUT/{train,val}/{image,label,depth,normal}/{i}.npy.
 
-    Interrupted, the same command goes on. Labels are 13 classes (-1: none), depth is in metres (0: none), normals are
-    unit vectors with x to the right, y up, z towards the camera (zeros: none). Images are averaged over the area of a
-    pixel; labels, depth and normals are those at its centre.
+    Interrupted, the same command goes on. Labels are 13 classes (-1: none), depth is in metres (0:
+    none), normals are unit vectors with x to the right, y up, z towards the camera (zeros: none).
+    Images are averaged over the area of a pixel; labels, depth and normals are those at its centre.
 
     Args:
         source: The official nyu_depth_v2_labeled.mat.
         out: Folder of the prepared data set.
-        normals: Archive of published normals: normals_gt.tgz (Eigen and Fergus) or nyu_normals_gt.zip (Ladicky et al.).
-            By default normals are computed from depth.
+        normals: Archive of published normals: normals_gt.tgz (Eigen and Fergus) or
+            nyu_normals_gt.zip (Ladicky et al.). By default normals are computed from depth.
         height: Height of the prepared images.
         width: Width of the prepared images.
     """
@@ -102,7 +108,7 @@ def prepare_nyuv2(source: Path, *, out: Path, normals: Path | None = None, heigh
 
 
 def convert(distribution: Distribution, source: Path, out: Path, normals: Path | None, size: Size) -> None:
-    """Do what `prepare_nyuv2` says, for a distribution of any size."""
+    """Convert a distribution of any size, as :func:`prepare_nyuv2` does."""
     with _opened(source, distribution) as scans:
         scans.check()
         described, normals_of = _published(normals, scans) if normals is not None else _computed(distribution)
@@ -132,7 +138,7 @@ class Scans:
     Args:
         path: The file.
         file: The file, opened by h5py.
-        distribution: What must be in it.
+        distribution: The facts that it must agree with.
     """
 
     def __init__(self, path: Path, file: Any, distribution: Distribution) -> None:
@@ -141,7 +147,7 @@ class Scans:
         self._file = file
 
     def check(self) -> None:
-        """Raise ValueError unless the arrays are there, of the right type and shape."""
+        """Refuse a file without the arrays, or with arrays of another type or shape."""
         height, width = self.distribution.frame
         for name, kind, planes in (
             ("images", np.uint8, (3,)),
@@ -180,7 +186,7 @@ class Scans:
         return self.distribution.classes[label]
 
     def _array(self, name: str) -> Any:
-        """An array as h5py has it."""
+        """An array in h5py's form."""
         try:
             present = name in self._file
             found = self._file[name] if present else None
@@ -220,7 +226,7 @@ def _opened(path: Path, distribution: Distribution) -> Iterator[Scans]:
 
 
 def _computed(distribution: Distribution) -> tuple[str, NormalsOf]:
-    """Normals from depth, in words and as a function."""
+    """Normals from depth: their description, and the function that gives them."""
     print(
         "normals are computed from depth, for want of published ones (--normals); results on them cannot be compared "
         "with published ones"
@@ -229,21 +235,21 @@ def _computed(distribution: Distribution) -> tuple[str, NormalsOf]:
 
 
 def _published(path: Path, scans: Scans) -> tuple[str, NormalsOf]:
-    """The normals of an archive in our axes, in words and as a function."""
+    """Normals of an archive in our axes: their description, and the function that gives them."""
     archive = NormalsArchive(path, scans.distribution.images, scans.distribution.frame)
     axes = _axes(archive, scans)
     return _named(axes), lambda image, depth: archive[image] @ axes.T
 
 
 def _from_depth(depth: np.ndarray, distribution: Distribution) -> np.ndarray:
-    """Normals from depth where it was measured; what lies outside is extrapolated."""
+    """Normals from depth where it was measured; depth outside is extrapolated."""
     measured = np.zeros_like(depth)
     measured[distribution.valid] = depth[distribution.valid]
     return normals_from_depth(measured, distribution.camera)
 
 
 def _axes(archive: NormalsArchive, scans: Scans) -> np.ndarray:
-    """How the archive's channels become our axes, by comparison with normals computed from depth."""
+    """The change from the archive's channels to our axes, by comparison with computed normals."""
     distribution = scans.distribution
     images = sorted({round(part) for part in np.linspace(0, distribution.images - 1, _COMPARED)})
     given = np.stack([archive[image] for image in images])
@@ -259,7 +265,7 @@ def _axes(archive: NormalsArchive, scans: Scans) -> np.ndarray:
 
 
 def _named(axes: np.ndarray) -> str:
-    """In words, e.g. "(+r, -g, +b)"."""
+    """A signed permutation in words, e.g. "(+r, -g, +b)"."""
     channels = [("+" if row.sum() > 0 else "-") + "rgb"[int(np.abs(row).argmax())] for row in axes]
     return f"(x, y, z) = ({', '.join(channels)})"
 

@@ -15,7 +15,11 @@ _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def check_png(path: Path, size: Size) -> None:
-    """See by a file's first and last bytes that it is a whole PNG of a size (height, width), without decoding it.
+    """Check by its first and last bytes that a file is a whole PNG, without decoding it.
+
+    Args:
+        path: The file.
+        size: Height and width that it must have.
 
     Raises:
         ValueError: It is missing, no PNG, cut short, or of another size.
@@ -35,7 +39,7 @@ def check_png(path: Path, size: Size) -> None:
 
 
 def check_size(what: object, found: Size, expected: Size) -> None:
-    """Raise ValueError for a picture of another height and width."""
+    """Refuse a picture of another height and width."""
     if found != expected:
         swapped = "; width and height are swapped" if found == expected[::-1] else ""
         raise ValueError(
@@ -47,8 +51,8 @@ def decode(file: Path | io.BytesIO, what: object, modes: tuple[str, ...], size: 
     """Read a picture.
 
     Args:
-        file: Where it is.
-        what: What errors call it.
+        file: The file, or its content.
+        what: Its name in errors.
         modes: The modes of PIL that it may have.
         size: The height and width that it must have.
 

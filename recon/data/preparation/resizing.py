@@ -1,7 +1,8 @@
-"""Images become smaller: colours are averaged, truth is sampled.
+"""Smaller images: colours are averaged, truth is sampled.
 
-Labels, depth and normals of a pixel are those of one and the same source pixel, the one at its centre. So no depth
-between two surfaces is invented, nothing missing is mixed with what is there, and the three agree with each other.
+Labels, depth and normals of a pixel come from one source pixel, the one at its centre. So no depth
+between two surfaces is invented, missing values do not mix with known ones, and the three agree
+with each other.
 """
 
 from functools import cache
@@ -44,7 +45,7 @@ def _centres(old: int, new: int) -> np.ndarray:
 def _coverage(old: int, new: int) -> np.ndarray:
     """How much of each of ``old`` pixels lies in each of ``new`` ones, along one axis.
 
-    Whole numbers (new, old), in units of which a new pixel has ``old`` and an old one has ``new``.
+    Whole numbers (new, old): a new pixel has ``old`` units, and an old one has ``new``.
     """
     inner, outer = np.arange(old) * new, np.arange(new)[:, None] * old
     overlap = np.minimum(outer + old, inner + new) - np.maximum(outer, inner)

@@ -1,4 +1,4 @@
-"""A prepared data set is what it was when it was made, and what its format says."""
+"""Checks of a prepared data set: unchanged since it was made, and sound by its format."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,10 @@ _SAMPLE = re.compile(rf"({'|'.join(SPLITS)})/\w+/\d+\.npy", re.ASCII)
 
 
 def verify(directory: Path) -> None:
-    """Check a prepared data set: presence and checksum of every file, then shapes and ranges of all that they hold.
+    """Check a prepared data set: every file's presence and checksum, then shapes and ranges.
 
-    A folder without manifest.json, which somebody else prepared, is checked for shapes and ranges only.
+    A folder without manifest.json, which somebody else prepared, is checked for shapes and ranges
+    only.
 
     Args:
         directory: Folder of the data set.
@@ -39,7 +40,7 @@ def verify(directory: Path) -> None:
 
 
 def _check_files(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the folder holds the files of the manifest, and no others."""
+    """Refuse a folder with other files than those of the manifest."""
     path = directory / MANIFEST
     if (version := require(manifest, "format", (int,), str(path))) != FORMAT:
         raise ValueError(f"{path} is of format {version}; this version of recon knows format {FORMAT}")
@@ -75,9 +76,10 @@ def _unknown(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _label_classes(directory: Path) -> list[int]:
-    """The numbers of classes of the labels that there are.
+    """The number of classes in each folder of labels.
 
-    A folder ``label`` holds 7, but 13 where there are normals too (NYUv2) and the rooms are not built-in ones.
+    A folder ``label`` holds 7, but 13 where there are normals too (NYUv2) and the rooms are not
+    built-in ones.
     """
     if (directory / ROOMS).exists():
         return [len(CLASSES)]

@@ -1,9 +1,10 @@
-"""Rooms on disk: ``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy``, and ``rooms.json``, which says which.
+"""Rooms on disk: ``ROOT/{train,val}/{image,label,depth,normal}/{i}.npy`` and ``rooms.json``.
 
-Every file is written atomically, so that an interrupted folder is gone on with: a room is finished when its four files
-are there. 1,000 rooms of 96 x 128 pixels take 35 seconds of processor time (measured), shared by the cores there are:
+``rooms.json`` says which rooms they are. Every file is written atomically, so an interrupted folder
+can be completed: a room is finished when its four files are there. 1,000 rooms of 96 x 128 pixels
+take 35 seconds of processor time (measured), shared by the cores there are:
 
-    time python -c "from recon.data import Rooms; Rooms(train_size=1000, val_size=1, root='rooms').prepare_data()"
+    python -c "from recon.data import Rooms; Rooms(val_size=1, root='rooms').prepare_data()"
 """
 
 import json
@@ -27,7 +28,7 @@ from recon.files.reading import open_regular
 from recon.progress import Advance, counted
 
 VERSION = 1
-"""Version of the generator; whatever changes a pixel raises it."""
+"""Version of the generator; every change of a pixel raises it."""
 
 MANIFEST = "rooms.json"
 _LOCK = ".lock"
@@ -39,11 +40,14 @@ _SHARE = 16  # rooms that are worth a process of their own
 class RoomFolder:
     """A set of rooms: all that its files depend on, besides the generator's version.
 
+    >>> RoomFolder(train_size=1000, val_size=200, height=96, width=128, seed=0).name
+    'rooms-train1000-val200-96x128-seed0-v1'
+
     Args:
         train_size: Number of rooms of the train split, the first of the sequence.
         val_size: Number of rooms of the val split, likewise.
-        height: Of an image, in pixels.
-        width: Of an image, in pixels.
+        height: Height of an image, in pixels.
+        width: Width of an image, in pixels.
         seed: Seed of the sequences, not negative.
     """
 
@@ -60,13 +64,15 @@ class RoomFolder:
         return f"rooms-{sizes}-seed{self.seed}-v{VERSION}"
 
     def write(self, root: Path) -> None:
-        """Render what a folder lacks; safe when several processes do so at once, and fast when it lacks nothing.
+        """Render the missing rooms of a folder.
+
+        It is safe in several processes at once, and fast when nothing is missing.
 
         Args:
-            root: A new folder, an empty one, or one of this very set.
+            root: A new folder, an empty one, or one of the same set.
 
         Raises:
-            ValueError: The folder is of something else; it is left as it is.
+            ValueError: The folder is of something else; it stays as it is.
         """
         if not self._lacking(root):
             return
@@ -83,7 +89,7 @@ class RoomFolder:
         return {"generator": "recon rooms", "version": VERSION, **asdict(self)}
 
     def _lacking(self, root: Path) -> list[tuple[Split, int]]:
-        """The rooms that a folder lacks; one that is of something else is refused."""
+        """The missing rooms of a folder; a folder of something else is refused."""
         self._check(root)
         return list(self._missing(root))
 
@@ -128,9 +134,10 @@ def _names(folder: Path) -> set[str]:
 
 @dataclass(frozen=True)
 class _Rendering:
-    """The work of making rooms, in processes that each have a share of them.
+    """The rendering of rooms, shared by processes.
 
-    A process whose parent is killed finishes its share and ends; until then it holds the lock that it inherited.
+    A process whose parent is killed finishes its share and ends; until then it holds the lock that
+    it inherited.
     """
 
     rooms: RoomFolder
@@ -183,5 +190,5 @@ class _Rendering:
 
 
 def _processors() -> int:
-    """How many processes can be forked to advantage: one where forking is not safe, as on macOS."""
+    """Number of processes worth forking: one where forking is not safe, as on macOS."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1

@@ -1,4 +1,4 @@
-"""Random rooms: walls, a camera, lamps, and furniture where it stands free and the camera may see it."""
+"""Random rooms: walls, a camera, lamps, and furniture that stands free and in view."""
 
 import colorsys
 import math
@@ -39,7 +39,7 @@ def _colour(generator: np.random.Generator) -> Colour:
 
 
 def _camera(generator: np.random.Generator, half: Vector) -> Camera:
-    """A camera with some of the room before it: of three random places the farthest from where it looks."""
+    """A camera with some of the room before it: the farthest of three random places."""
     inner = np.array([half[0] - _MARGIN, half[2] - _MARGIN])
     places, targets = generator.uniform(-1, 1, (2, 3, 2)) * inner
     farthest = np.linalg.norm(targets - places, axis=1).argmax()
@@ -65,14 +65,14 @@ def _light(generator: np.random.Generator, half: Vector) -> Light:
 
 @dataclass
 class _Furnishing:
-    """A room while things are put into it.
+    """A room during its furnishing.
 
     Args:
         generator: Source of randomness.
         half: Half the room's width, height and depth.
         palette: Colours to choose from.
         camera: Everything is put before it.
-        bodies: What there is.
+        bodies: The bodies so far.
         taken: Discs of the floor that are taken: x, z and radius.
     """
 
@@ -161,7 +161,7 @@ class _Furnishing:
             self._add("picture", texture, Box((x, y, z), yaw, half))
 
     def _free_place(self, radius: float) -> tuple[float, float] | None:
-        """A place on the floor for something of that radius, if one of twenty random ones is free and in view."""
+        """A free place in view for a thing of that radius, if one of twenty random ones is."""
         for _ in range(20):
             x = self._uniform(-1, 1) * (self.half[0] - radius)
             z = self._uniform(-1, 1) * (self.half[2] - radius)
@@ -193,6 +193,6 @@ class _Furnishing:
 
 
 def _moved(x: float, z: float, right: float, ahead: float, yaw: float) -> tuple[float, float]:
-    """The place that is ``right`` and ``ahead`` of another, as seen by something with that yaw."""
+    """The place ``right`` and ``ahead`` of another, in the frame of a body with that yaw."""
     cosine, sine = math.cos(yaw), math.sin(yaw)
     return x + cosine * right + sine * ahead, z + cosine * ahead - sine * right

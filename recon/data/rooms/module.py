@@ -1,4 +1,4 @@
-"""Rooms: built-in rooms with classes, depth and surface normals, rendered on the spot. No download."""
+"""Built-in rooms with classes, depth and surface normals, rendered on the spot. No download."""
 
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,20 @@ DepthUnit = Literal["metres", "inverse"]
 
 
 class Rooms(DenseDataModule):
-    """Ray-cast rooms with 7 classes, exact depth and exact surface normals, with pixels missing as a sensor loses them.
+    """Ray-cast rooms with 7 classes, exact depth and exact surface normals.
 
-    Batches are ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images ``(B, 3, H, W)``, float32 in
-    [0, 1]; labels ``(B, H, W)``, int64; depths ``(B, 1, H, W)`` and unit normals ``(B, 3, H, W)``, float32, NaN where
-    the sensor lost them. Validation and test both give the val split. Train and val rooms come from separate random
-    streams; a smaller set is the beginning of a larger one.
+    Pixels are missing as a sensor loses them. Batches are
+    ``(image, {"segmentation": ..., "depth": ..., "normals": ...})``: images ``(B, 3, H, W)``,
+    float32 in [0, 1]; labels ``(B, H, W)``, int64; depths ``(B, 1, H, W)`` and unit normals
+    ``(B, 3, H, W)``, float32, NaN where the sensor lost them. Validation and test both give the val
+    split. Train and val rooms come from separate random streams; a smaller set is the beginning of
+    a larger one.
 
-    The two-task version in the shape of CityScapes is ``Rooms(tasks=("segmentation", "depth"), depth="inverse")``.
+    The two-task version in the shape of CityScapes:
+
+    >>> data = Rooms(tasks=("segmentation", "depth"), depth="inverse")
+    >>> [(task.name, task.outputs) for task in data.tasks], data.input_shape
+    ([('segmentation', 7), ('depth', 1)], (3, 96, 128))
 
     Args:
         train_size: Number of training rooms.
@@ -35,19 +41,22 @@ class Rooms(DenseDataModule):
         height: Height of the images, in pixels.
         width: Width of the images, in pixels.
         seed: Seed of the rooms.
-        root: Folder for the files (:mod:`recon.data.rooms.folder`): new, empty, or of these very rooms. By default
-            one in ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``) that is named by what the rooms depend on.
+        root: Folder for the files (:mod:`recon.data.rooms.folder`): new, empty, or of the same
+            rooms. By default a folder in ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``) whose name
+            holds everything that the rooms depend on.
         tasks: Names of the tasks to give; only their folders are read.
-        depth: What the task ``depth`` gives: ``"metres"`` along the optical axis, or their ``"inverse"``.
+        depth: Unit of the task ``depth``: ``"metres"`` along the optical axis, or their
+            ``"inverse"``.
         batch_size: Batch size of training.
         eval_batch_size: Batch size of validation and test.
-        augment: Whether training shows random views of the scenes (:mod:`recon.data.dense.augmentation`).
-        loading: ``aggregation``, ``num_workers`` and ``shuffle_seed`` as
+        augment: Whether training shows random views of the scenes
+            (:mod:`recon.data.dense.augmentation`).
+        loading: ``aggregation``, ``num_workers`` and ``shuffle_seed``, as
             :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
-        ValueError: A number that is too small, or an unknown or repeated name; from ``prepare_data`` on: the root is
-            of something else, and is left as it is.
+        ValueError: A number that is too small, or an unknown or repeated name; from
+            ``prepare_data`` on: the root is of something else, and stays as it is.
     """
 
     cure = "remove that folder, and the rooms are rendered again"
@@ -104,12 +113,12 @@ class Rooms(DenseDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Render the rooms that are not there yet."""
+        """Render the missing rooms."""
         self.rooms.write(self.root)
 
 
 class _InverseDepth(Disparity):
-    """Depth, stored in metres, and given as its inverse; NaN without truth."""
+    """The inverse of depth stored in metres; NaN without truth."""
 
     def tensor(self, stored: np.ndarray) -> Tensor:
         return super().tensor(stored).reciprocal_()

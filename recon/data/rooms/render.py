@@ -1,4 +1,4 @@
-"""Ray casting: what each ray meets, how it is lit, and what cannot be seen from a point."""
+"""Ray casting: the first surface on each ray, its light, and what hides a place."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ _CORNER_REACH = 0.35  # ... and how far that is felt, in metres
 
 @dataclass(frozen=True)
 class Hits:
-    """What rays meet first.
+    """The first surface on each ray.
 
     Args:
         t: Place on each ray, ``(N,)``.
         label: Class, ``(N,)``, int8.
-        points: Where, ``(3, N)``.
-        normals: Unit normals that face where the ray comes from, ``(3, N)``.
+        points: Points of the surfaces, ``(3, N)``.
+        normals: Unit normals, towards the origin of the ray, ``(3, N)``.
         colours: Reflectance, ``(3, N)``.
     """
 
@@ -34,7 +34,7 @@ class Hits:
 
 
 def cast(room: Room, directions: Vectors) -> Hits:
-    """Follow rays from the camera, ``(3, N)``, to what they meet first."""
+    """Follow rays from the camera, ``(3, N)``, to the first surface."""
     origin = np.array(room.camera.position)[:, None]
     t, nearest = room.shell.shape.interval(origin, directions)[1], np.full(directions.shape[1], -1)
     squares = dot(directions, directions)
@@ -70,11 +70,13 @@ def _fill_in_shell(room: Room, hits: Hits, seen: np.ndarray) -> None:
 
 
 def _rays_near(shape: Shape, origin: Vectors, directions: Vectors, squares: np.ndarray) -> np.ndarray:
-    """Indices of the rays that meet the sphere about a shape: few, as a rule, and all that can meet the shape.
+    """Indices of the rays that meet the sphere about a shape: all that can meet the shape.
+
+    As a rule they are few.
 
     Args:
-        shape: What they may meet.
-        origin: Where they start, ``(3, 1)``.
+        shape: The shape.
+        origin: Start of the rays, ``(3, 1)``.
         directions: ``(3, N)``.
         squares: Their squared lengths, ``(N,)``.
     """
@@ -90,9 +92,9 @@ def hidden(room: Room, points: Vectors, normals: Vectors, place: Vectors) -> np.
     """Whether a place in the room cannot be seen from points on surfaces.
 
     Args:
-        room: What may stand between.
+        room: The room, whose bodies may stand between.
         points: ``(3, N)``.
-        normals: Of the surfaces, ``(3, N)``; a place behind them is hidden.
+        normals: Normals of the surfaces, ``(3, N)``; a place behind them is hidden.
         place: ``(3, 1)``.
 
     Returns:
@@ -111,7 +113,7 @@ def hidden(room: Room, points: Vectors, normals: Vectors, place: Vectors) -> np.
 
 
 def shade(room: Room, hits: Hits, generator: np.random.Generator) -> Vectors:
-    """Light that comes from each hit to the camera, red, green and blue, ``(3, N)``, linear, not negative.
+    """Light from each hit to the camera: red, green and blue, ``(3, N)``, linear, not negative.
 
     Shadows are those of one random point of each lamp; the mean of several calls has soft ones.
     """
@@ -131,7 +133,7 @@ def _direct(room: Room, lamp: Light, hits: Hits, generator: np.random.Generator)
 
 
 def _openness(room: Room, points: Vectors) -> np.ndarray:
-    """How much of the light from everywhere reaches a point: less beside the floor, the ceiling and the walls."""
+    """How much of the ambient light reaches a point: less near floor, ceiling and walls."""
     box = room.shell.shape
     gap = np.array(box.half)[:, None] - np.abs(box.to_local(points))
     return (1 - _CORNER * np.exp(-gap / _CORNER_REACH)).prod(0)

@@ -1,4 +1,7 @@
-"""A room: its shell, the bodies in it, lights and a camera. World axes: x, y up from the floor, z; metres."""
+"""A room: its shell, the bodies in it, lights and a camera.
+
+World axes: x, y up from the floor, z; in metres.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +12,12 @@ from recon.data.rooms.shapes import Box, Shape, Vector, dot
 from recon.data.rooms.textures import Colour, Texture
 
 CLASSES = ("ceiling", "floor", "wall", "picture", "table", "box", "ball")
-"""Names of the classes; a label is an index into them. A rug counts as floor, a frame as picture."""
+"""Names of the classes; a label is an index. A rug counts as floor, a frame as picture."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A shape, what it is and what it looks like."""
+    """A shape with its class and its texture."""
 
     shape: Shape
     label: int
@@ -23,7 +26,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Shell:
-    """A box seen from inside: its floor, its ceiling and its walls, each with its texture."""
+    """A box seen from inside, with the textures of its floor, ceiling and walls."""
 
     shape: Box
     floor: Texture
@@ -33,7 +36,7 @@ class Shell:
 
 @dataclass(frozen=True)
 class Light:
-    """A lamp, a cube with sides ``2 * size``; ``reach`` metres from it there is half of its light."""
+    """A lamp, a cube with sides ``2 * size``; at ``reach`` metres its light is halved."""
 
     position: Vector
     size: float
@@ -46,9 +49,9 @@ class Camera:
     """A pinhole camera.
 
     Args:
-        position: Where it is.
-        yaw: Where it looks, in radians, from z towards x.
-        pitch: How far it looks up, in radians.
+        position: Its place.
+        yaw: Its direction, in radians, from z towards x.
+        pitch: Its angle upwards, in radians.
         focal: Focal length in widths of the image.
     """
 
@@ -72,11 +75,12 @@ class Camera:
     def rays(self, height: int, width: int, offset: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """Directions through pixels, row by row, ``(3, height * width)``.
 
-        They are one metre deep, so that ``t`` in ``position + t * direction`` is depth along the optical axis.
+        They are one metre deep, so that ``t`` in ``position + t * direction`` is depth along the
+        optical axis.
 
         Args:
-            height: Of the image, in pixels.
-            width: Of the image, in pixels.
+            height: Height of the image, in pixels.
+            width: Width of the image, in pixels.
             offset: From the centres of the pixels, down and to the right, in pixels.
         """
         focal = self.focal * width

@@ -1,4 +1,7 @@
-"""One image of a random room with its exact targets, a function of (seed, split, index, height, width) alone."""
+"""One image of a random room with its exact targets.
+
+It is a function of (seed, split, index, height, width) alone.
+"""
 
 import numpy as np
 
@@ -16,13 +19,19 @@ def render_room(seed: int, split: Split, index: int, height: int, width: int) ->
     """Render a room.
 
     Returns:
-        ``image`` ``(H, W, 3)``, uint8: the mean of two rays a pixel, with the camera's noise and vignette.
-        ``label`` ``(H, W)``, int8: index into :data:`~recon.data.rooms.room.CLASSES`; every pixel has one.
-        ``depth`` ``(H, W)``, float32: metres along the optical axis (not along the ray), as in NYUv2; 0 where lost.
-        ``normal`` ``(H, W, 3)``, float32: unit vectors that face the camera, in its frame (x right, y up, z towards the
-        camera); zero where depth is lost.
+        The arrays by name:
 
-        Labels, depths and normals are exact at the centres of pixels. The room does not depend on height and width.
+        - ``image`` ``(H, W, 3)``, uint8: the mean of two rays a pixel, with the camera's noise and
+          vignette.
+        - ``label`` ``(H, W)``, int8: index into :data:`~recon.data.rooms.room.CLASSES`; every pixel
+          has one.
+        - ``depth`` ``(H, W)``, float32: metres along the optical axis (not along the ray), as in
+          NYUv2; 0 where lost.
+        - ``normal`` ``(H, W, 3)``, float32: unit vectors that face the camera, in its frame (x
+          right, y up, z towards the camera); zero where depth is lost.
+
+        Labels, depths and normals are exact at the centres of pixels. The room does not depend on
+        height and width.
     """
     geometry, chance = (np.random.default_rng([seed, split == "val", index, stream]) for stream in (1, 2))
     room = random_room(geometry)

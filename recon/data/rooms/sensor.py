@@ -1,4 +1,4 @@
-"""What a colour camera and a structured-light depth sensor make of a room."""
+"""The faults of a colour camera and of a structured-light depth sensor."""
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -37,17 +37,17 @@ def photograph(light: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 def lost_depth(
     room: Room, hits: Hits, directions: Vectors, shape: tuple[int, int], generator: np.random.Generator
 ) -> np.ndarray:
-    """Where a depth sensor sees nothing.
+    """The pixels in which a depth sensor sees nothing.
 
-    It loses what its projector, beside the camera, does not light; surfaces seen at a grazing angle; pixels beside a
-    jump of depth; and blobs.
+    It loses surfaces that its projector, beside the camera, does not light; surfaces seen at a
+    grazing angle; pixels beside a jump of depth; and blobs.
 
     Args:
-        room: What is seen.
-        hits: What the rays through the pixels meet.
-        directions: Those rays, ``(3, H * W)``.
+        room: The room.
+        hits: The first surface on each pixel's ray.
+        directions: The rays, ``(3, H * W)``.
         shape: ``(H, W)``.
-        generator: Source of what is lost at random.
+        generator: Source of random losses.
 
     Returns:
         ``(H, W)``, bool.

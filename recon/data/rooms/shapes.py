@@ -1,7 +1,8 @@
-"""Convex bodies that stand upright, and where a ray is inside of them.
+"""Convex bodies that stand upright, and the interval in which a ray is inside of them.
 
-A convex body meets a ray in one interval, and is made by intersecting simpler ones: a box is three slabs, a cylinder a
-disc and a slab. Points and directions are float64 arrays ``(3, N)``: x, y up, z.
+A convex body meets a ray in one interval, and is an intersection of simpler ones: a box is three
+slabs, a cylinder a disc and a slab. Points and directions are float64 arrays ``(3, N)``: x, y up,
+z.
 """
 
 import math
@@ -22,7 +23,7 @@ class Shape(ABC):
     """A convex body, turned about its vertical axis.
 
     Args:
-        centre: Where its centre is, ``(x, y, z)`` in metres.
+        centre: Place of its centre, ``(x, y, z)`` in metres.
         yaw: Its angle about the vertical, in radians, from z towards x.
     """
 
@@ -43,14 +44,15 @@ class Shape(ABC):
         """Radius of a sphere about the centre that holds the body."""
 
     def interval(self, origins: Vectors, directions: Vectors) -> Interval:
-        """Where rays ``origin + t * direction`` are inside.
+        """The interval in which rays ``origin + t * direction`` are inside.
 
         Args:
             origins: ``(3, N)`` or ``(3, 1)``.
             directions: ``(3, N)``, of any length.
 
         Returns:
-            ``t`` of entry and of exit, ``(N,)`` each; the ray misses the body where entry is greater than exit.
+            ``t`` of entry and of exit, ``(N,)`` each; the ray misses the body where entry is
+            greater than exit.
         """
         return self.local_interval(self.to_local(origins), _turned(directions, -self.yaw))
 
@@ -128,19 +130,22 @@ class Cylinder(Shape):
 
 
 def dot(first: Vectors, second: Vectors) -> np.ndarray:
-    """Inner products of vectors, ``(3, N)`` or ``(3, 1)`` each, in an order of operations that no library chooses."""
+    """Inner products of vectors, ``(3, N)`` or ``(3, 1)`` each, in a fixed order of operations.
+
+    A library would choose its own order, and results would differ between machines.
+    """
     return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
 
 
 def _slab(half: float, origins: np.ndarray, directions: np.ndarray) -> Interval:
-    """Where one coordinate is between ``-half`` and ``half``."""
+    """The interval in which one coordinate is between ``-half`` and ``half``."""
     inverse = 1 / np.where(np.abs(directions) < _NEVER_ZERO, _NEVER_ZERO, directions)
     middle, reach = -origins * inverse, half * np.abs(inverse)
     return middle - reach, middle + reach
 
 
 def _round(radius: float, origins: Vectors, directions: Vectors) -> Interval:
-    """Where the length of the given coordinates is below ``radius``."""
+    """The interval in which the length of the given coordinates is below ``radius``."""
     a = np.maximum((directions * directions).sum(0), _NEVER_ZERO**2)
     middle = -(origins * directions).sum(0) / a
     reach = middle * middle - ((origins * origins).sum(0) - radius * radius) / a

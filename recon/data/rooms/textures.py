@@ -1,6 +1,7 @@
-"""Textures: the colour of a solid at each point of its own frame, so that a body is cut out of it, corners and all.
+"""Solid textures: the colour at each point of a body's own frame, corners and all.
 
-Points are ``(3, N)``, in metres; colours are ``(3, N)``: how much red, green and blue is reflected, linear, in [0, 1].
+Points are ``(3, N)``, in metres; colours are ``(3, N)``: the reflected part of red, green and blue,
+linear, in [0, 1].
 """
 
 from collections.abc import Callable
@@ -40,7 +41,10 @@ class Checker:
 
 @dataclass(frozen=True)
 class Stripes:
-    """Two colours by turns along a direction; both together are ``size`` wide, ``share`` of it the second colour."""
+    """Two colours by turns along a direction.
+
+    Both together are ``size`` wide; the second colour has ``share`` of it.
+    """
 
     colours: tuple[Colour, Colour]
     size: float
@@ -55,7 +59,7 @@ class Stripes:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Cubes of one colour, with sides ``size``, and joints of the other, ``joint`` of the size wide."""
+    """Cubes of one colour with sides ``size``; joints of the other, ``joint`` of the size wide."""
 
     colours: tuple[Colour, Colour]
     size: float
@@ -69,9 +73,10 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Clouds:
-    """A smooth random mixture of two colours: noise of two octaves, the larger one of wavelength ``size``.
+    """A smooth random mixture of two colours: noise of two octaves.
 
-    ``stretch`` lengthens it along each axis, which gives grain.
+    The larger octave has the wavelength ``size``. ``stretch`` lengthens it along each axis, which
+    gives grain.
     """
 
     colours: tuple[Colour, Colour]
