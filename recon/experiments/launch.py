@@ -24,6 +24,18 @@ def benchmark(
 
     A run resumes from its last finished epoch.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> data = {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 64, "test_size": 64}}
+    >>> backbone = {"class_path": "recon.models.LeNet"}
+    >>> trainer = {"max_epochs": 1, "accelerator": "cpu"}
+    >>> fit = {"trainer": trainer, "model": {"backbone": backbone}, "data": data}
+    >>> methods = [{"method": "joint", "variants": ["plain"]}]
+    >>> plan = Plan.from_dict({"name": "tiny", "fit": fit, "methods": methods, "single": False})
+    >>> with TemporaryDirectory() as folder:
+    ...     report = benchmark(plan, Path(folder), jobs=1)
+    >>> [path.name for path in report.paths if path.suffix != ".pdf"]
+    ['results.json', 'table.md', 'table.csv', 'conflict_by_layer.png']
+
     Args:
         plan: The plan.
         out: Folder of the results; made if absent. It may hold unfinished results of the same plan.

@@ -48,7 +48,11 @@ _COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 
 
 def objectives(points: Tensor) -> Tensor:
-    """f_1 and f_2 of points (..., 2): (..., 2)."""
+    """f_1 and f_2 of points (..., 2): (..., 2).
+
+    >>> objectives(torch.tensor([7.0, -8.0])).round(decimals=1).tolist()
+    [-20.0, -0.4]
+    """
     x, y = points[..., :1] * _SIDES, points[..., 1:]
     valley = ((x + 7) / 2 - y.tanh()).abs().clamp(min=5e-6).log() + 6
     bowl = ((x - 7) ** 2 + (y + 8) ** 2 / 10) / 10 - 20
@@ -167,7 +171,7 @@ def _ends(method: str, taken: Array) -> list[str]:
 
 
 def reached(taken: Array) -> int:
-    """How many of the paths (starts, steps + 1, 2) have reached the Pareto front."""
+    """Number of the paths (starts, steps + 1, 2) that have reached the Pareto front."""
     return int((gap(taken[:, -1]) <= REACHED).sum())
 
 

@@ -80,4 +80,13 @@ class Executor(Protocol):
 
 
 class RunsFailed(RuntimeError):
-    """Some runs of a benchmark failed; the others are finished and kept."""
+    """Some runs of a benchmark failed; the others are finished and kept.
+
+    The same call of :func:`recon.experiments.benchmark` tries the failed ones again.
+
+    >>> try:
+    ...     raise RunsFailed("1 of 6 runs failed (cagrad-plain-seed0)")
+    ... except RunsFailed as failure:
+    ...     print(failure)
+    1 of 6 runs failed (cagrad-plain-seed0)
+    """

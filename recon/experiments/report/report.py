@@ -21,7 +21,12 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The table of a benchmark as text, and the paths of all written files."""
+    """The table of a benchmark as text, and the paths of all written files.
+
+    >>> report = Report("| | accuracy |", (Path("results/table.md"), Path("results/delta_m.png")))
+    >>> [path.name for path in report.paths if path.suffix == ".png"]
+    ['delta_m.png']
+    """
 
     table: str
     paths: tuple[Path, ...]
