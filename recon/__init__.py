@@ -1,7 +1,10 @@
 """Recon: find where tasks fight inside one network, and end the fight there.
 
-Plain PyTorch users need nothing but this module; :class:`MultiTaskModule`, and Lightning with it, is loaded when asked
-for, and so are ``recon.training``, ``recon.data`` and the other submodules.
+A plain PyTorch loop needs only this module. :class:`MultiTaskModule`, and Lightning with it, is
+loaded on first use, as are ``recon.training``, ``recon.data`` and the other folders.
+
+Folders import downwards: cli, experiments, training; engine, models and data; methods, conflict and
+branching; tasks and gradients; files.
 """
 
 from recon.cli import startup  # noqa: F401  # before anything else is imported

@@ -1,4 +1,4 @@
-"""Old places of modules and classes, which lead to the new ones, with a warning, until version 0.2."""
+"""Old places of modules and classes: they lead to the new ones, with a warning, until 0.2."""
 
 import sys
 import warnings
@@ -119,7 +119,7 @@ class OldPlaces(MetaPathFinder, Loader):
 
 
 def with_new_names(configuration: Any) -> Any:
-    """A configuration in which classes have their new names: what is the same under either compares equal.
+    """The configuration with the new names of classes: either name compares equal then.
 
     >>> with_new_names({"data": {"class_path": "recon.data.Scenes"}})
     {'data': {'class_path': 'recon.data.Rooms'}}

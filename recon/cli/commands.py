@@ -1,4 +1,8 @@
-"""The functions of the commands about benchmarks and maps; their arguments are the commands' own."""
+"""All commands, and the functions of those about benchmarks and maps.
+
+A new command is a function, a line of :data:`COMMANDS` and a line of :data:`USAGE`. Its arguments
+and its help come from the function's signature and docstring.
+"""
 
 import sys
 from dataclasses import replace
@@ -8,27 +12,59 @@ from pathlib import Path
 from recon.cli.imports import imported
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, ImportedMap, compare, describe, read_map
 
+USAGE = """\
+usage: recon [--import MODULE] COMMAND ...
+
+  demo                      the whole pipeline on built-in data, in minutes; writes ./recon-demo unless --out
+  fit|search                one run from a YAML (--config FILE); search writes a conflict map
+  validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
+  benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
+  toy                       what each method does on two objectives in the plane; writes ./recon-toy
+  map show|compare          conflict maps as tables
+  map apply|import          a map on another network; a published ranking as a map
+  data prepare|verify       NYUv2 and CityScapes, from the official files to what the benchmarks read
+
+recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
+"""
+
+TRAINING = ("fit", "search", "validate", "test", "predict")
+"""Commands of Lightning's command line."""
+
+COMMANDS = {
+    "demo": "recon.cli.commands:demo",
+    "benchmark": "recon.cli.commands:benchmark",
+    "toy": "recon.cli.commands:toy",
+    "map show": "recon.cli.commands:show",
+    "map compare": "recon.cli.commands:compare_maps",
+    "map apply": "recon.cli.commands:apply",
+    "map import": "recon.cli.commands:import_map",
+    "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",
+    "data prepare cityscapes": "recon.data.preparation:prepare_cityscapes",
+    "data verify": "recon.data.preparation:verify",
+}
+"""Command -> its function, imported when the command is called."""
+
 
 def demo(scenes: bool = False, out: Path | None = None, jobs: int | None = None) -> None:
     """Train on built-in images: single-task, joint, joint + Recon and a random control.
 
     Args:
         scenes: Three tasks for every pixel of built-in rooms, instead of two labels of an image.
-        out: Folder of the results; by default ./recon-demo, and ./recon-demo-scenes for scenes.
-        jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
+        out: Folder of the results; by default ./recon-demo, or ./recon-demo-scenes.
+        jobs: Runs at a time; by default one on an accelerator, else one per core, at most four.
     """
     name = "demo-scenes" if scenes else "demo"
     benchmark(Path(str(files("recon.experiments") / f"{name}.yaml")), out=out or Path(f"recon-{name}"), jobs=jobs)
 
 
 def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs: int | None = None) -> None:
-    """Carry out a plan: methods x variants x seeds. Finished runs are never repeated, interrupted ones resume.
+    """Carry out a plan: methods x variants x seeds. Finished runs are never repeated.
 
     Args:
         plan: YAML of the plan; see configs/.
         data: Folder of the data set, for data sets that are read from one.
         out: Folder of the results; by default results/ and the plan's name.
-        jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
+        jobs: Runs at a time; by default one on an accelerator, else one per core, at most four.
     """
     from recon.experiments import Plan
     from recon.experiments import benchmark as carry_out
@@ -42,10 +78,10 @@ def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs
 
 
 def toy(out: Path = Path("recon-toy"), methods: str | None = None) -> None:
-    """Draw the paths that methods take on two conflicting objectives in the plane: all of them in some minutes.
+    """Draw the paths of methods on two conflicting objectives in the plane, in a few minutes.
 
     Args:
-        out: Folder of the figure and of the table of where they end.
+        out: Folder of the figure and of the table of end points.
         methods: Names of methods, with commas between them; by default all.
     """
     from recon.experiments.toy import toy as draw
@@ -58,24 +94,24 @@ def show(path: Path, severity: float | None = None) -> None:
     """Print a conflict map as a table, the worst layer first.
 
     Args:
-        path: File of a conflict map, or of a {layer: score} ranking; or the name of a published ranking: nyuv2-mtan,
-            cityscapes-segnet, multi-fashion-mnist-resnet18.
-        severity: Severity S of the scores; of a {layer: score} ranking the one it was counted at. By default that of a
-            published or imported map, and -0.1 otherwise.
+        path: File of a conflict map or of a {layer: score} ranking, or the name of a published
+            ranking: nyuv2-mtan, cityscapes-segnet, multi-fashion-mnist-resnet18.
+        severity: Severity S of the scores, at which a {layer: score} ranking was counted. By
+            default that of a published or imported map, and -0.1 otherwise.
     """
     conflict_map = _load_map(path, severity)
     print(describe(conflict_map, _severity(severity, conflict_map.severity)))
 
 
 def compare_maps(first: Path, second: Path, severity: float | None = None, top: int = DEFAULT_TOP) -> None:
-    """Print how far two conflict maps agree: rank correlation, and what their top layers share.
+    """Print how far two conflict maps agree: their rank correlation and common top layers.
 
     Args:
-        first: File of a conflict map, or of a {layer: score} ranking; or the name of a published ranking: nyuv2-mtan,
-            cityscapes-segnet, multi-fashion-mnist-resnet18.
-        second: Another.
-        severity: Severity S of the scores; of a {layer: score} ranking the one it was counted at. By default that of a
-            published or imported map, and -0.1 otherwise.
+        first: File of a conflict map or of a {layer: score} ranking, or the name of a published
+            ranking: nyuv2-mtan, cityscapes-segnet, multi-fashion-mnist-resnet18.
+        second: The same, of another map.
+        severity: Severity S of the scores, at which a {layer: score} ranking was counted. By
+            default that of a published or imported map, and -0.1 otherwise.
         top: How many top layers of each to compare.
     """
     maps = _load_map(first, severity), _load_map(second, severity)
@@ -86,17 +122,18 @@ def compare_maps(first: Path, second: Path, severity: float | None = None, top: 
 def apply(
     path: Path, *, config: Path, top: int | None = None, severity: float | None = None, json: bool = False
 ) -> None:
-    """Tell what a conflict map would do to a network, found on whatever data and width; nothing is read or trained.
+    """Preview the branches that a conflict map gives a network, without data and training.
 
-    Reports the layers matched by name, those that only one of the two has, and the growth in parameters and FLOPs.
+    Reports the layers matched by name, the layers that only one of the two has, and the growth in
+    parameters and FLOPs. The map may come from other data and from a network of another width.
 
     Args:
-        path: File of a conflict map, or of a {layer: score} ranking; or the name of a published ranking: nyuv2-mtan,
-            cityscapes-segnet, multi-fashion-mnist-resnet18.
+        path: File of a conflict map or of a {layer: score} ranking, or the name of a published
+            ranking: nyuv2-mtan, cityscapes-segnet, multi-fashion-mnist-resnet18.
         config: Fit configuration or benchmark plan of the network.
         top: How many layers to branch; by default the plan's number.
-        severity: Severity S of the scores; of a {layer: score} ranking the one it was counted at. By default that of a
-            published or imported map, else the plan's, else -0.1.
+        severity: Severity S of the scores, at which a {layer: score} ranking was counted. By
+            default that of a published or imported map, else the plan's, else -0.1.
         json: Whether to print JSON.
     """
     from json import dumps
@@ -119,7 +156,8 @@ def import_map(path: Path, out: Path, severity: float | None = None) -> None:
     Args:
         path: File of the ranking.
         out: Where the map is written.
-        severity: Severity S at which the scores were counted. Without it -0.1 is assumed, and the map says so.
+        severity: Severity S at which the scores were counted. Without it -0.1 is assumed, and the
+            map says so.
     """
     conflict_map = ConflictMap.import_scores(path, severity)
     _tell_if_assumed(conflict_map)
@@ -143,5 +181,5 @@ def _tell_if_assumed(conflict_map: ConflictMap) -> None:
 
 
 def _severity(*candidates: float | None) -> float:
-    """The first severity that is told, of those asked for, known to a map, and planned."""
+    """The first severity that is given, else the default."""
     return next((severity for severity in candidates if severity is not None), DEFAULT_SEVERITY)

@@ -1,7 +1,7 @@
-"""What comes before any other import when this process is the command ``recon``, and nothing otherwise.
+"""Preparations before any other import, if this process is the command ``recon``.
 
-``python -m recon`` puts the working folder first on the path, where a stranger's ``torch.py`` would be taken for torch.
-And importing torch takes seconds, in which Ctrl-C is to end the process as it ends any other.
+``python -m recon`` puts the working folder first on the path, where a stranger's ``torch.py`` would
+be taken for torch. Importing torch takes seconds, in which Ctrl-C must end the process quietly.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def prepare() -> None:
-    """Take the working folder off the path, and end quietly on Ctrl-C, if this process is the command."""
+    """In the command's process, take the working folder off the path and let Ctrl-C end it."""
     by_name = os.path.basename(sys.argv[0]) in ("recon", "recon.exe") if sys.argv else False
     as_module = sys.argv[:1] == ["-m"] and _module(sys.orig_argv).split(".")[0] == "recon"
     if as_module and not sys.flags.safe_path:
@@ -22,7 +22,7 @@ def prepare() -> None:
 
 
 def listen_to_interrupts() -> None:
-    """From here on Ctrl-C is an exception again, which somebody words."""
+    """Make Ctrl-C raise ``KeyboardInterrupt`` again."""
     import signal
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -30,7 +30,7 @@ def listen_to_interrupts() -> None:
 
 
 def _module(words: list[str]) -> str:
-    """The module of ``python -m MODULE``, out of the interpreter's command line."""
+    """The module of ``python -m MODULE``, from the interpreter's command line."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("-m"):
             return word[2:] or following
@@ -38,7 +38,7 @@ def _module(words: list[str]) -> str:
 
 
 def _move_working_folder() -> None:
-    """Take the first place from the working folder; it keeps the last if this package itself is there."""
+    """Take the working folder off the path; put it last if this package itself is in it."""
     first = sys.path.pop(0)
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     if os.path.realpath(first or os.curdir) == os.path.dirname(package):

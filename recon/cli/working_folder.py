@@ -1,6 +1,7 @@
-"""Command lines that name a class of the working folder, which is then on the path, after everything installed.
+"""Classes of the working folder: the folder joins the path only if a command line names one.
 
-On the path for every command, a stranger's ``rich.py`` beside his data would be taken for the package.
+If it were always on the path, a stranger's ``rich.py`` beside the data would be taken for the
+package.
 """
 
 import os
@@ -20,7 +21,10 @@ _FILES = (*_CONFIGURATION, ".ckpt")
 
 
 def append_working_folder_for(words: Sequence[str]) -> None:
-    """Do so if words of a command line, or the configurations that they name, name a class of a module there."""
+    """Append the working folder to the path if the words of a command line name a class of it.
+
+    Configurations that the words name are read too.
+    """
     texts = [text for word in words for text in _texts(word.partition("=")[2] if "=" in word else word, Path())]
     if any(_is_there(*name) for text in texts if not _is_path(text) for name in _DOTTED.findall(text)):
         append_working_folder()
@@ -39,7 +43,7 @@ def _is_there(module: str, attribute: str) -> bool:
 
 
 def _texts(value: Any, folder: Path, depth: int = 4) -> Iterator[str]:
-    """All text in a value, and in the configurations that it names, which may name others."""
+    """All text in a value, and in the configurations that it names."""
     if isinstance(value, dict):
         for part in value.values():
             yield from _texts(part, folder, depth)
@@ -55,7 +59,7 @@ def _texts(value: Any, folder: Path, depth: int = 4) -> Iterator[str]:
 
 
 def _content(path: Path) -> Any:
-    """What a configuration holds; what is wrong with it is told by who reads it in earnest."""
+    """The content of a configuration; ``None`` if it cannot be read, reported elsewhere."""
     import yaml
 
     try:
