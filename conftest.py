@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Fixtures of all tests, the examples in docstrings included."""
 
 import random
 import signal
@@ -6,6 +6,8 @@ import signal
 import numpy as np
 import pytest
 import torch
+
+from recon.methods.base import registry
 
 # A job in the background of a script ignores Ctrl-C, and hands that on to every program that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,3 +23,9 @@ def seeded() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def methods_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods that a test registers are forgotten after it."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))

@@ -16,7 +16,6 @@ from torch import nn
 
 import recon
 from recon.cli.dispatch import main
-from recon.methods.base import registry
 from recon.models import heads_for
 
 PAGES = ("branching", "your-loop", "your-method", "your-data", "your-network")
@@ -29,12 +28,11 @@ MODULES = [Path(name).stem for name in FILES if name.endswith(".py")]
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The page's files in the working folder; what they register is forgotten afterwards."""
+    """The page's files in the working folder."""
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     yield tmp_path
     for name in MODULES:
         sys.modules.pop(name, None)

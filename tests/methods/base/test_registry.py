@@ -1,17 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from recon.methods import CAGrad, GramianMethod, create_method, list_methods, register_method
-from recon.methods.base import registry
 from recon.methods.base.registry import method_name, registered_name
-
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-    yield
 
 
 def first_task(scale: float = 1.0) -> type[GramianMethod]:
