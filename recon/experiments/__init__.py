@@ -1,4 +1,17 @@
-"""Benchmarks: a plan of runs, its execution, delta-m, tables and figures."""
+"""Benchmarks, from a plan to its table; they may import everything but the command line.
+
+``plan``, ``entry``       methods x variants x seeds, and the runs that follow from them
+``fit``                   the plan's configuration and data folder, from which a run is built
+``preflight``             all checks before any training
+``launch``, ``outcomes``  a plan carried out, and the results and failures of its runs
+``scheduler``             which run begins when
+``job``, ``run``          one run: its layers and configuration; its training and test
+``folder``                identity, lock and files of the results, for resuming
+``result``, ``contents``  the possible values of a result; the identity of data by content
+``executors``             the processes that carry out jobs
+``report``                delta-m, tables, figures and predictions
+``map_preview``, ``toy``  a conflict map on another network; methods in the plane
+"""
 
 from recon.experiments.executors.executor import RunsFailed
 from recon.experiments.launch import benchmark
