@@ -1,6 +1,8 @@
-"""Small networks of the shapes that people branch: how they take inputs, route features and return outputs.
+"""Small networks of the shapes that people branch: how they take inputs, route features and return
+outputs.
 
-Each has a `trunk`: the module, of class :class:`Counted`, that stands before all branches and should run once a step.
+Each has a ``trunk``: the module, of class :class:`Counted`, that stands before all branches and
+should run once a step.
 """
 
 from collections import OrderedDict
@@ -37,7 +39,9 @@ class HardSharing(nn.Module):
 
 
 class Experts(nn.Module):
-    """LibMTL's MMoE: experts that all gates mix; the gates' selections are stacked and summed with einsum."""
+    """LibMTL's MMoE: experts that all gates mix; the gates' selections are stacked and summed with
+    einsum.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +61,9 @@ class Experts(nn.Module):
 
 
 class Gating(nn.Module):
-    """LibMTL's CGC, and the levels of PLE: experts of the tasks beside shared ones, chosen by name."""
+    """LibMTL's CGC, and the levels of PLE: experts of the tasks beside shared ones, chosen by
+    name.
+    """
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -86,7 +92,9 @@ class Gating(nn.Module):
 
 
 class CrossStitch(nn.Module):
-    """LibMTL's Cross-stitch: two columns whose features are mixed by a matrix that is read directly."""
+    """LibMTL's Cross-stitch: two columns whose features are mixed by a matrix that is read
+    directly.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +124,9 @@ class Convolution(nn.Module):
 
 
 class Attention(nn.Module):
-    """MTAN on SegNet: pooling with indices, unpooling by them, and attention that multiplies features."""
+    """MTAN on SegNet: pooling with indices, unpooling by them, and attention that multiplies
+    features.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +152,9 @@ class Attention(nn.Module):
 
 
 class Distilling(nn.Module):
-    """PAD-Net: predictions on the way, whose features the tasks then exchange; a dictionary of all of them."""
+    """PAD-Net: predictions on the way, whose features the tasks then exchange; a dictionary of all
+    of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +179,9 @@ class Distilling(nn.Module):
 
 
 class Unet(nn.Module):
-    """Of segmentation_models_pytorch: a check of the input's size, a list of features, skips that may be missing."""
+    """Of segmentation_models_pytorch: a check of the input's size, a list of features, skips that
+    may be missing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +207,9 @@ class Unet(nn.Module):
 
 @dataclass
 class ModelOutput(OrderedDict[str, Any]):
-    """As that of transformers: an ordered dictionary with attributes, in which what is None is left out."""
+    """As that of transformers: an ordered dictionary with attributes, in which what is None is left
+    out.
+    """
 
     last_hidden_state: Tensor | None = None
     pooler_output: Tensor | None = None
@@ -249,7 +265,9 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
-    """BERT and DistilBERT: ids or embeddings, a mask that may be missing or full, all hidden states when asked for."""
+    """BERT and DistilBERT: ids or embeddings, a mask that may be missing or full, all hidden states
+    when asked for.
+    """
 
     def __init__(self, decides: bool, implementation: str = "fused") -> None:
         super().__init__()
@@ -318,7 +336,9 @@ class VisionTransformer(nn.Module):
 
 
 class Capturing(VisionTransformer):
-    """Takes hidden states by hooks that are bound to itself, as DPT does, and transformers for `hidden_states`."""
+    """Takes hidden states by hooks that are bound to itself, as DPT does, and transformers for
+    ``hidden_states``.
+    """
 
     def __init__(self) -> None:
         super().__init__(False)
@@ -336,7 +356,9 @@ class Capturing(VisionTransformer):
 
 
 class GraphConvolution(nn.Module):
-    """Message passing of PyG: types asked for, self-loops by a number of nodes that may be read from the edges."""
+    """Message passing of PyG: types asked for, self-loops by a number of nodes that may be read
+    from the edges.
+    """
 
     def __init__(self, inputs: int, outputs: int, kind: str, counts: bool = False) -> None:
         super().__init__()
@@ -379,7 +401,9 @@ class GraphNetwork(nn.Module):
 
 
 class Recommender(nn.Module):
-    """Of recommenders: a dictionary of sparse, sequence and dense features, and experts behind it."""
+    """Of recommenders: a dictionary of sparse, sequence and dense features, and experts behind
+    it.
+    """
 
     def __init__(self, experts: nn.Module) -> None:
         super().__init__()
@@ -399,7 +423,9 @@ class Recommender(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """An observation in NumPy's scaling, a memory of one step that is handed in and out, logits and a value."""
+    """An observation in NumPy's scaling, a memory of one step that is handed in and out, logits and
+    a value.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # for separate_copies
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
-    """Networks of a few channels gain nothing from threads, and lose much where the cores are busy."""
+    """Networks of a few channels gain nothing from threads, and lose much where the cores are
+    busy.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,6 @@
-"""What a branched network must compute, by separate copies of its backbone: one per task, each run on its own."""
+"""What a branched network must compute, by separate copies of its backbone: one per task, each run
+on its own.
+"""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,9 +16,11 @@ Pair = tuple[list[Tensor], list[Tensor]]
 
 
 def still(network: nn.Module) -> nn.Module:
-    """The network in float64, without dropout and stochastic depth, and away from initial values that hide errors.
+    """The network in float64, without dropout and stochastic depth, and away from initial values
+    that hide errors.
 
-    Zero weights of a last norm layer, or tiny layer scales, would keep a branch's changes from what follows.
+    Zero weights of a last norm layer, or tiny layer scales, would keep a branch's changes from what
+    follows.
     """
     network = network.double()
     with torch.no_grad():
@@ -48,12 +52,15 @@ def differences(
     tasks: Sequence[str],
     calls: int = 1,
 ) -> dict[str, float]:
-    """The largest difference between a branched network and separate copies of its backbone, after some calls.
+    """The largest difference between a branched network and separate copies of its backbone, after
+    some calls.
 
-    Every task's copies are moved away from the backbone's weights at random first, so that nothing agrees by chance.
+    Every task's copies are moved away from the backbone's weights at random first, so that nothing
+    agrees by chance.
 
     Returns:
-        ``outputs``, ``gradients`` and ``statistics`` -> the largest difference, relative to the largest value expected.
+        ``outputs``, ``gradients`` and ``statistics`` -> the largest difference, relative to the
+        largest value expected.
     """
     net = branch(backbone, layers, tasks).train(training)
     copies = {task: copy.deepcopy(backbone).train(training) for task in tasks}
@@ -75,13 +82,14 @@ def differences(
 def differences_after_training(
     backbone: nn.Module, layers: Sequence[str], batches: Sequence[Tensor], tasks: Sequence[str]
 ) -> dict[str, float]:
-    """The largest difference between a network with running statistics per task and copies tied but for theirs.
+    """The largest difference between a network with running statistics per task and copies tied but
+    for theirs.
 
     Both are trained for a step on each batch but the last, and evaluated on that.
 
     Returns:
-        ``outputs`` of the evaluation, ``parameters`` and ``statistics`` -> the largest difference, relative to the
-        largest value expected.
+        ``outputs`` of the evaluation, ``parameters`` and ``statistics`` -> the largest difference,
+        relative to the largest value expected.
     """
     net = branch(backbone, layers, tasks, statistics="per_task").train()
     copies = {task: copy.deepcopy(backbone).train() for task in tasks}
@@ -129,7 +137,9 @@ def _pairs(
 
 
 def _names_of(backbone: nn.Module, layers: Sequence[str]) -> set[str]:
-    """The parameters and buffers of layers, by their names in the backbone; a tied one under its first name only."""
+    """The parameters and buffers of layers, by their names in the backbone; a tied one under its
+    first name only.
+    """
     modules = dict(backbone.named_modules())
     prefixes = {f"{layer}." if layer in modules else "" for layer in layers}
     named = (*backbone.named_parameters(), *backbone.named_buffers())
@@ -147,9 +157,11 @@ def _move_apart(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]
 
 
 def _run_in_turn(copies: dict[str, nn.Module], inputs: Sequence[Tensor], own: set[str]) -> dict[str, object]:
-    """Run the copies in task order, each going on from the statistics of shared modules that the one before it left.
+    """Run the copies in task order, each going on from the statistics of shared modules that the
+    one before it left.
 
-    A shared module whose input is the same for all tasks stands before the first branched layer, and runs only once.
+    A shared module whose input is the same for all tasks stands before the first branched layer,
+    and runs only once.
     """
     outputs: dict[str, object] = {}
     first: dict[str, list[Tensor]] = {}
@@ -220,7 +232,9 @@ def _statistics(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]
 
 
 def _largest(pairs: Iterable[Pair]) -> float:
-    """The largest difference over all tensors, relative to the largest value expected; inf for NaN or another shape."""
+    """The largest difference over all tensors, relative to the largest value expected; inf for NaN
+    or another shape.
+    """
     worst = scale = 0.0
     for left, right in pairs:
         for value, expected in zip(left, right, strict=True):

@@ -230,7 +230,9 @@ def test_hooks_of_the_backbone_belong_to_its_forward() -> None:
 
 
 class ComputesWithShapes(Layers):
-    """Functions of ``math``, and of torchvision's operations, that torch.fx would not get through."""
+    """Functions of ``math``, and of torchvision's operations, that torch.fx would not get
+    through.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         rows = math.ceil(x.shape[0] / 2)

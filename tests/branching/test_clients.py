@@ -21,7 +21,9 @@ TASKS = ("a", "b", "c")
 
 @dataclass(frozen=True)
 class Client:
-    """A network, what to branch in it, how to call it, and why it cannot be traced, if it cannot."""
+    """A network, what to branch in it, how to call it, and why it cannot be traced, if it
+    cannot.
+    """
 
     make: Callable[[], nn.Module]
     layers: list[str]
@@ -98,7 +100,9 @@ CLIENTS = {
 
 @torch.no_grad()
 def moved_apart(plain: nn.Module, net: BranchedModule) -> dict[str, nn.Module]:
-    """Separate copies of a network, and the same change to each task's copies in the branched one."""
+    """Separate copies of a network, and the same change to each task's copies in the branched
+    one.
+    """
     copies = {task: copy.deepcopy(plain) for task in TASKS}
     for task, separate in copies.items():
         own = dict(net.branches[task].named_parameters())

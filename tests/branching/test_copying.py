@@ -14,7 +14,9 @@ TASKS = ("left", "right")
 
 
 class KeepsTensors(nn.Module):
-    """Keeps a loss of its own, and features in a list and in an object, as mixtures of experts and loggers do."""
+    """Keeps a loss of its own, and features in a list and in an object, as mixtures of experts and
+    loggers do.
+    """
 
     def __init__(self) -> None:
         super().__init__()

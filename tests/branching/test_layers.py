@@ -107,7 +107,9 @@ def test_buffers_beside_other_layers_stay_shared() -> None:
 
 @pytest.mark.parametrize("normalise", [torch.nn.utils.spectral_norm, parametrizations.spectral_norm])
 def test_vectors_of_spectral_norm_are_each_tasks_own(normalise: Callable[[nn.Module], nn.Module]) -> None:
-    """With weights of rank one, each task's normalised weight has norm 1 only by its own vectors."""
+    """With weights of rank one, each task's normalised weight has norm 1 only by its own
+    vectors.
+    """
     torch.manual_seed(0)
     network = nn.Sequential(normalise(nn.Linear(4, 4)), nn.Linear(4, 4))
     names = ["0"] + ["0.parametrizations.weight"] * hasattr(network[0], "parametrizations")

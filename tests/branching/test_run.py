@@ -1,4 +1,6 @@
-"""One task's path alone: each branch is trained by its own task's data, as a separate copy would be."""
+"""One task's path alone: each branch is trained by its own task's data, as a separate copy would
+be.
+"""
 
 import copy
 import warnings

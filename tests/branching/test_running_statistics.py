@@ -64,7 +64,9 @@ class SecondInput(Network):
 
 
 class Convolutions(nn.Module):
-    """An instance norm behind the branch, and a norm inside a module that the trace does not enter."""
+    """An instance norm behind the branch, and a norm inside a module that the trace does not
+    enter.
+    """
 
     def __init__(self) -> None:
         super().__init__()

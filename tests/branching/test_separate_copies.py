@@ -1,4 +1,6 @@
-"""The promise of branching: outputs, gradients and running statistics are those of separate copies, in any network."""
+"""The promise of branching: outputs, gradients and running statistics are those of separate copies,
+in any network.
+"""
 
 from collections.abc import Callable
 

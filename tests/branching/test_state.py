@@ -1,4 +1,6 @@
-"""Where tensors live in a branched network: names, ties, and what moves, saves and takes them out again."""
+"""Where tensors live in a branched network: names, ties, and what moves, saves and takes them out
+again.
+"""
 
 import copy
 import pickle
@@ -15,7 +17,9 @@ TASKS = ("left", "right")
 
 
 class Tokens(nn.Module):
-    """A class token, a layer scale and a table that are read directly, beside a buffer and modules."""
+    """A class token, a layer scale and a table that are read directly, beside a buffer and
+    modules.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,8 @@ import torch
 
 from recon.conflict import ConflictMap, ImportedMap, MeasuredMap
 
-# The head of the ranking published for ResNet-18 on Multi-Fashion+MNIST at S = -0.1, and a tie from its tail.
+# The head of the ranking published for ResNet-18 on Multi-Fashion+MNIST at S = -0.1, and a tie from
+# its tail.
 PUBLISHED = {
     "bn1": 4427,
     "layer1.0.bn1": 4168,
@@ -51,7 +52,9 @@ def measured_map(**histograms: dict[int, int]) -> MeasuredMap:
 
 
 def searched_map(tasks: int) -> MeasuredMap:
-    """A map of forty observed steps of random cosines in the layers a and b; b's first pair was never observed."""
+    """A map of forty observed steps of random cosines in the layers a and b; b's first pair was
+    never observed.
+    """
     generator = torch.Generator().manual_seed(tasks)
     pairs = tasks * (tasks - 1) // 2
     cosines = (torch.randn(40, 2, pairs, generator=generator, dtype=torch.float64) * 0.2).clamp(-1, 1)

@@ -233,7 +233,9 @@ SYNCHRONISING = {"_local_scalar_dense", "equal", "index", "index_put_", "masked_
 
 
 class NoSynchronisation(TorchDispatchMode):
-    """Fails where a GPU would wait for the host: a value read, a size that depends on values, a copy to a device."""
+    """Fails where a GPU would wait for the host: a value read, a size that depends on values, a
+    copy to a device.
+    """
 
     calls = 0
 
@@ -367,7 +369,8 @@ def test_gramians_of_another_shape_are_refused() -> None:
     assert analyzer.state_dict()["observed_steps"] == 0
 
 
-# Layers that freeze and thaw ------------------------------------------------------------------------------------------
+# Layers that freeze and thaw
+# ------------------------------------------------------------------------------------------
 
 
 def test_statistics_of_layers_that_thaw_are_those_of_an_analyzer_that_sees_only_these_steps() -> None:

@@ -1,4 +1,6 @@
-"""One family of Jacobians for all methods: float64, fixed seeds, every shape of trouble a training run can make."""
+"""One family of Jacobians for all methods: float64, fixed seeds, every shape of trouble a training
+run can make.
+"""
 
 from collections.abc import Callable
 
@@ -40,7 +42,9 @@ def _family(tasks: int) -> dict[str, Tensor]:
 
 
 def _of_a_network(tasks: int) -> Tensor:
-    """Task gradients of a small network in training, in float32: K targets that are linear in what it sees."""
+    """Task gradients of a small network in training, in float32: K targets that are linear in what
+    it sees.
+    """
     generator = torch.Generator().manual_seed(100 + tasks)
     inputs = torch.randn(64, 8, generator=generator)
     targets = inputs @ torch.randn(8, tasks, generator=generator)
@@ -57,7 +61,9 @@ FAMILY = {f"{kind}, {tasks} tasks": jacobian for tasks in TASKS for kind, jacobi
 
 @pytest.fixture
 def family() -> dict[str, Tensor]:
-    """All Jacobians of the family by name, for tests of many methods: a test a method, not a test a Jacobian."""
+    """All Jacobians of the family by name, for tests of many methods: a test a method, not a test a
+    Jacobian.
+    """
     return {name: jacobian.clone() for name, jacobian in FAMILY.items()}
 
 
@@ -82,5 +88,7 @@ _REGULAR = ("random", "tiny", "huge", "no conflict", "of a network")
 
 @pytest.fixture(params=[name for name in FAMILY if name.split(",")[0] in _REGULAR and not name.endswith(" 1 tasks")])
 def regular(request: pytest.FixtureRequest) -> Tensor:
-    """Each Jacobian of two tasks and more that is neither degenerate nor of very unequal norms, (K, P), float64."""
+    """Each Jacobian of two tasks and more that is neither degenerate nor of very unequal norms, (K,
+    P), float64.
+    """
     return FAMILY[request.param].clone()

@@ -11,7 +11,9 @@ MODES = ["min", "median", "rmse"]
 
 
 def aligned(jacobian: Tensor, mode: str) -> Tensor:
-    """The Jacobian with all singular values made alike, by the decomposition of the Jacobian itself."""
+    """The Jacobian with all singular values made alike, by the decomposition of the Jacobian
+    itself.
+    """
     left, values, right = torch.linalg.svd(jacobian, full_matrices=False)
     kept = values > 1e-10 * values[0]
     squares = values[kept] ** 2

@@ -15,9 +15,9 @@ RADII = [1e-3, 0.4, 0.9, 2.0]
 def kkt_residual(jacobian: Tensor, weights: Tensor, c: float) -> float:
     """By how much the optimality conditions of the paper's problem fail for unrescaled weights.
 
-    Relative to the sizes compared. Not the code's own check: this one knows the gradients themselves.
-    With d = g_0 + J'z: z >= 0; g_i·d >= level for all i, with equality wherever z is positive; |J'z| = c |g_0|, or less
-    if the level is 0.
+    Relative to the sizes compared. Not the code's own check: this one knows the gradients
+    themselves. With d = g_0 + J'z: z >= 0; g_i·d >= level for all i, with equality wherever z is
+    positive; |J'z| = c |g_0|, or less if the level is 0.
     """
     multipliers = weights - 1 / len(weights)
     norms, mean = jacobian.norm(dim=1), jacobian.mean(0)
@@ -130,7 +130,8 @@ def test_identical_gradients_are_stretched_by_the_radius() -> None:
 
 
 def test_where_the_dual_is_least_at_zero_the_nearest_solution_to_the_mean_is_taken() -> None:
-    # Opposite gradients allow no movement along the first axis; the mean has some, which the ball lets us take away.
+    # Opposite gradients allow no movement along the first axis; the mean has some, which the ball
+    # lets us take away.
     jacobian = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.3, 1.0]], dtype=torch.float64)
     torch.testing.assert_close(CAGrad(c=0.5, rescale=0).combine(jacobian), torch.tensor([0.0, 1 / 3]).double())
 
@@ -155,7 +156,9 @@ def test_a_wide_ball_stops_at_a_stationary_point(c: float) -> None:
 @settings(deadline=None)
 @given(st.integers(2, 10), st.floats(-16, -2), st.floats(0.01, 5), st.integers(0, 10_000))
 def test_nearly_opposite_gradients_stay_within_the_ball(tasks: int, exponent: float, c: float, seed: int) -> None:
-    """Between stationary and not, where the Gramian cannot tell which: still finite, still in the ball."""
+    """Between stationary and not, where the Gramian cannot tell which: still finite, still in the
+    ball.
+    """
     jacobian = torch.randn(tasks, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     jacobian[1] = -0.7 * jacobian[0] + 10**exponent * jacobian[1]
     weights = CAGrad(c=c, rescale=0).weights(jacobian @ jacobian.T)
@@ -172,7 +175,9 @@ def test_a_vanishing_radius_is_the_mean(c: float) -> None:
 
 
 def test_torchjd_gives_nearly_the_same_update() -> None:
-    """Nearly: it normalises the Gramian, and treats a g_w shorter than norm_eps as zero; it has no rescaling."""
+    """Nearly: it normalises the Gramian, and treats a g_w shorter than norm_eps as zero; it has no
+    rescaling.
+    """
     for seed in range(5):
         jacobian = torch.randn(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         theirs = TorchjdCAGrad(c=0.4, norm_eps=1e-9)(jacobian)

@@ -7,7 +7,9 @@ from recon.methods import ConFIG, create_method
 
 
 def direct(jacobian: Tensor, preference: Tensor) -> Tensor:
-    """Equations 2 and 3 of the paper, by the pseudoinverse of the (K, P) matrix of unit gradients."""
+    """Equations 2 and 3 of the paper, by the pseudoinverse of the (K, P) matrix of unit
+    gradients.
+    """
     units = jacobian / jacobian.norm(dim=1, keepdim=True)
     direction = torch.linalg.pinv(units, rtol=1e-3) @ preference
     direction = direction / direction.norm()

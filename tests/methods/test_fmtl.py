@@ -182,7 +182,9 @@ def test_an_analyzer_sees_each_step_once_at_the_unperturbed_parameters(x: Tensor
 
 
 def test_branches_are_perturbed_and_trained_by_their_own_task(x: Tensor) -> None:
-    """With every layer branched, nothing conflicts: each task takes plain SAM steps, as in its own network."""
+    """With every layer branched, nothing conflicts: each task takes plain SAM steps, as in its own
+    network.
+    """
     net = TwoHeads()
     alone = {task: copy.deepcopy(net) for task in net.heads}
     branched = recon.branch(net.backbone, ["0", "1"], list(net.heads)).double()

@@ -64,7 +64,8 @@ def test_targets_come_to_the_usual_cosine_and_are_then_met() -> None:
     for _ in range(60):
         method.combine(near)
     assert method.targets[0, 1].item() == pytest.approx(0.8)
-    # Gradients at right angles are each turned to that cosine with the other: (1, t) and (t, 1) with t = 0.8 / 0.6.
+    # Gradients at right angles are each turned to that cosine with the other: (1, t) and (t, 1)
+    # with t = 0.8 / 0.6.
     torch.testing.assert_close(
         method.combine(torch.eye(2, dtype=torch.float64)), torch.full((2,), 1 + 0.8 / 0.6, dtype=torch.float64)
     )
@@ -78,7 +79,8 @@ def test_a_disagreement_after_long_agreement_lengthens_the_update_greatly() -> N
     target = 1 - 0.5**10
     assert method.targets[0, 1].item() == pytest.approx(target)
     update = method.combine(torch.stack([first, second]))
-    # Each is as long as 1 / sqrt(1 - t²) and turned to the cosine t with the other: (1, t/√) and (t/√, 1).
+    # Each is as long as 1 / sqrt(1 - t²) and turned to the cosine t with the other: (1, t/√) and
+    # (t/√, 1).
     expected = 1 + target / (1 - target**2) ** 0.5
     torch.testing.assert_close(update, torch.full((2,), expected, dtype=torch.float64))
     assert 33 < update.norm() < 34

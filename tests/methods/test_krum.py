@@ -41,7 +41,9 @@ def test_torchjd_takes_the_same_where_one_neighbour_decides() -> None:
 
 
 def test_torchjd_takes_another_where_squares_matter() -> None:
-    """It adds distances. On a line, to the two nearest: 5 and 5 for the first, 0 and 9 for the others."""
+    """It adds distances. On a line, to the two nearest: 5 and 5 for the first, 0 and 9 for the
+    others.
+    """
     jacobian = torch.tensor([[0.0], [5.0], [-5.0], [14.0], [14.0], [-14.0], [-14.0]], dtype=torch.float64)
     assert Krum(n_byzantine=3).weights(jacobian @ jacobian.T)[0] == 1  # 50, beside 81
     assert TorchjdKrum(n_byzantine=3).gramian_weighting(jacobian @ jacobian.T)[0] == 0  # 10, beside 9

@@ -12,9 +12,11 @@ from recon.methods.mgda import Normalization
 
 
 def kkt_residual(jacobian: Tensor, weights: Tensor) -> float:
-    """By how much the optimality conditions of the min-norm point fail, relative to what they compare.
+    """By how much the optimality conditions of the min-norm point fail, relative to what they
+    compare.
 
-    For the shortest vector x of the hull, g_i'x >= |x|^2 for all i, with equality wherever the weight is positive.
+    For the shortest vector x of the hull, g_i'x >= |x|^2 for all i, with equality wherever the
+    weight is positive.
     """
     assert (weights >= 0).all()
     assert weights.sum().item() == pytest.approx(1, abs=1e-12)
@@ -51,7 +53,8 @@ def test_optimality_conditions_hold(jacobian: Tensor) -> None:
 def test_a_small_gradient_keeps_its_digits_beside_a_huge_one() -> None:
     jacobian = torch.tensor([[1e-10, 0.0], [-6e14, 8e14]], dtype=torch.float64)
     weights = MGDA().weights(jacobian @ jacobian.T)
-    # The shortest vector is the small gradient less its projection: 0.8 of its length, at right angles to the huge one.
+    # The shortest vector is the small gradient less its projection: 0.8 of its length, at right
+    # angles to the huge one.
     assert weights[1].item() == pytest.approx(0.6 * 1e-10 / 1e15, rel=1e-12)
     torch.testing.assert_close(
         weights @ jacobian, torch.tensor([0.64e-10, 0.48e-10], dtype=torch.float64), rtol=1e-12, atol=0
@@ -131,7 +134,9 @@ def test_a_general_solver_finds_no_shorter_vector() -> None:
 
 
 def test_of_weights_with_the_same_shortest_combination_the_least_are_taken() -> None:
-    """Unit gradients at 0, 90 and 180 degrees, and the first again: zero is half of the first (shared) and the last."""
+    """Unit gradients at 0, 90 and 180 degrees, and the first again: zero is half of the first
+    (shared) and the last.
+    """
     jacobian = torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0], [5.0, 0.0]], dtype=torch.float64)
     weights = MGDA("l2").weights(jacobian @ jacobian.T)
     torch.testing.assert_close(weights, torch.tensor([0.25, 0.0, 0.5, 0.25], dtype=torch.float64))

@@ -83,7 +83,9 @@ def test_without_a_limit_it_is_proportional_fairness() -> None:
 def test_torchjd_comes_near_and_stops_earlier(
     tasks: int, seed: int, same_direction: Callable[[Tensor, Tensor], bool]
 ) -> None:
-    """Its convex-concave procedure ends at a residual of 1e-3, after 20 steps, or where ECOS fails."""
+    """Its convex-concave procedure ends at a residual of 1e-3, after 20 steps, or where ECOS
+    fails.
+    """
     jacobian = torch.randn(tasks, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     theirs = TorchjdNashMTL(n_tasks=tasks, max_norm=1.0, update_weights_every=1, optim_niter=20)
     published = theirs.weighting(jacobian)

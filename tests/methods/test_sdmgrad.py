@@ -70,7 +70,9 @@ def test_at_the_published_learning_rate_weights_end_near_a_corner_and_mostly_abo
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize(("factor", "settles"), [(0.9, True), (1.2, False)])
 def test_weights_settle_below_the_stated_learning_rate(momentum: float, factor: float, settles: bool) -> None:
-    """For two tasks the largest eigenvalue has its eigenvector in the simplex if it is (1, -1) / sqrt(2)."""
+    """For two tasks the largest eigenvalue has its eigenvector in the simplex if it is (1, -1) /
+    sqrt(2).
+    """
     gramian = torch.tensor([[1.0, -0.5], [-0.5, 1.0]], dtype=torch.float64)  # eigenvalue 1.5; at norms of 1
     method = SDMGrad(lr=factor * 2 * (1 + momentum) / 1.5, momentum=momentum, iterations=500)
     method.bind(2)

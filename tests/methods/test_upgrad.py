@@ -13,7 +13,9 @@ from recon.methods import UPGrad
 
 
 def projected(jacobian: Tensor, vector: Tensor) -> Tensor:
-    """The nearest vector that conflicts with no row, by Lawson & Hanson's solver on the gradients themselves."""
+    """The nearest vector that conflicts with no row, by Lawson & Hanson's solver on the gradients
+    themselves.
+    """
     multipliers, _ = scipy.optimize.nnls(jacobian.T.numpy(), -vector.numpy(), maxiter=3000)
     return vector + torch.from_numpy(multipliers) @ jacobian
 

@@ -74,7 +74,7 @@ class StepEngine(Protocol[InfoOut]):
         """
 
     def own_parameters(self, loss: Tensor) -> list[nn.Parameter]:
-        """The parameters outside the shared layers that a loss reaches: a task's head and branches."""
+        """The parameters of a task's head and branches, which its loss reaches."""
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
         """For each task its :meth:`own_parameters` and the gradients of its loss in them.

@@ -1,4 +1,6 @@
-"""Writes in place must not leak between tasks, nor be lost: every network here is held against separate copies."""
+"""Writes in place must not leak between tasks, nor be lost: every network here is held against
+separate copies.
+"""
 
 from typing import Any
 
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 
 
 class Layers(nn.Module):
-    """Three layers that the networks below put together; `middle` is the one that writes into what `early` made."""
+    """Three layers that the networks below put together; ``middle`` is the one that writes into
+    what ``early`` made.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +182,9 @@ class BranchedLayerWritesIntoItsInput(Layers):
 
 
 class CountsInPlace(Layers):
-    """Numbers have no memory: counting on after a per-task value has read one leaves the norm in the trunk."""
+    """Numbers have no memory: counting on after a per-task value has read one leaves the norm in
+    the trunk.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""What a trace takes in: modules that it cannot enter, NumPy constants, nested inputs and outputs, types, hooks."""
+"""What a trace takes in: modules that it cannot enter, NumPy constants, nested inputs and outputs,
+types, hooks.
+"""
 
 import random
 from collections import OrderedDict, defaultdict

@@ -1,4 +1,6 @@
-"""Every task's network as a separate copy: hooks, handles and kept state act in it, and later changes reach it."""
+"""Every task's network as a separate copy: hooks, handles and kept state act in it, and later
+changes reach it.
+"""
 
 import copy
 import pickle
@@ -34,7 +36,9 @@ class Layers(nn.Module):
 
 
 class KeepsByHooks(Layers):
-    """What DPT does: hooks bound to the network keep outputs of its layers, and its forward reads them."""
+    """What DPT does: hooks bound to the network keep outputs of its layers, and its forward reads
+    them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +64,9 @@ class KeepsAHandle(Layers):
 
 
 class CapturesWhenAsked(Layers):
-    """What transformers does: at the first call that asks for it, every layer gets a hook that captures its output."""
+    """What transformers does: at the first call that asks for it, every layer gets a hook that
+    captures its output.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +95,9 @@ def net_of(network: nn.Module, layers: list[str]) -> BranchedModule:
 
 
 def copies_of(net: BranchedModule, network: nn.Module) -> dict[str, nn.Module]:
-    """Plain copies of the backbone with each task's tensors, made without the branched network's own ways."""
+    """Plain copies of the backbone with each task's tensors, made without the branched network's
+    own ways.
+    """
     copies = {task: copy.deepcopy(network) for task in net.tasks}
     for task, plain in copies.items():
         own = {**net.shared.state_dict(), **net.branches[task].state_dict()}

@@ -1,4 +1,6 @@
-"""Networks that cannot be traced: modules that no branch touches run once, and all is as in separate copies."""
+"""Networks that cannot be traced: modules that no branch touches run once, and all is as in
+separate copies.
+"""
 
 import gc
 import warnings
@@ -96,7 +98,9 @@ class CallsAModuleTwice(Untraceable):
 
 
 class Containers(Untraceable):
-    """Every kind of container between modules: a dictionary with more than tensors, a dataclass, a derived dict."""
+    """Every kind of container between modules: a dictionary with more than tensors, a dataclass, a
+    derived dict.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +144,9 @@ class Keeps(nn.Module):
 
 
 class MakesMasks(Untraceable):
-    """Tensors without gradients that the forward makes between modules, as attention masks and positions."""
+    """Tensors without gradients that the forward makes between modules, as attention masks and
+    positions.
+    """
 
     def features(self, x: Tensor) -> Any:
         mask = (x > 0).all(1)
@@ -159,7 +165,9 @@ class ReadsWhatModulesKeep(Untraceable):
 
 
 class ReachesABranch(Untraceable):
-    """A module without parameters of its own that uses the branched layer behind everyone's back."""
+    """A module without parameters of its own that uses the branched layer behind everyone's
+    back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,7 +305,9 @@ def test_tasks_share_one_draw_of_dropout_before_the_branch() -> None:
 
 
 class HasHiddenStates(Untraceable):
-    """Captures what blocks and the layers inside them return, by hooks set at the first call, as transformers does."""
+    """Captures what blocks and the layers inside them return, by hooks set at the first call, as
+    transformers does.
+    """
 
     hooked = False
 

@@ -65,7 +65,9 @@ factors = st.floats(-3, 3).map(lambda exponent: 10**exponent)
 
 @st.composite
 def any_jacobian(draw: Callable, least_tasks: int = 1) -> Tensor:  # type: ignore[type-arg]
-    """Anything moderate, often degenerate: zeros, repeated and opposed rows, huge beside small numbers."""
+    """Anything moderate, often degenerate: zeros, repeated and opposed rows, huge beside small
+    numbers.
+    """
     elements = st.floats(-1e15, 1e15).map(lambda x: x if abs(x) > 1e-10 else 0.0) | st.integers(-2, 2).map(float)
     shape = st.tuples(st.integers(least_tasks, max(4, least_tasks + 1)), st.integers(0, 4))
     return torch.tensor(draw(arrays(float, shape, elements=elements)), dtype=torch.float64)

@@ -1,7 +1,8 @@
-"""Float32 gradients that are opposed, dependent or nearly so: promises hold there, whoever hands them over.
+"""Float32 gradients that are opposed, dependent or nearly so: promises hold there, whoever hands
+them over.
 
-The promises are those of recon.methods.catalogue.properties; what rounding may cost them is √u of float32, some 2e-4,
-of what the gradients are long.
+The promises are those of recon.methods.catalogue.properties; what rounding may cost them is √u of
+float32, some 2e-4, of what the gradients are long.
 """
 
 from collections.abc import Callable, Iterator
@@ -88,7 +89,9 @@ def combined(method: Method, jacobian: Tensor, losses: Tensor) -> Tensor:
 
 
 class Vector(nn.Module):
-    """Parameters of which each task's loss is a linear function: its gradient is the row of the Jacobian, exactly."""
+    """Parameters of which each task's loss is a linear function: its gradient is the row of the
+    Jacobian, exactly.
+    """
 
     def __init__(self, parameters: int) -> None:
         super().__init__()
@@ -269,7 +272,9 @@ def test_softened_gradients_have_a_part_of_their_own() -> None:
 
 
 def test_multipliers_of_nearly_opposed_gradients_stay_below_one_over_the_resolution() -> None:
-    """A gradient of its own, -b, can only be met by a difference of 1e-6, for which float32 has no digits."""
+    """A gradient of its own, -b, can only be met by a difference of 1e-6, for which float32 has no
+    digits.
+    """
     jacobian = np.array([[1, 0], [-1, 1e-6], [0, -1]])
     gramian = jacobian @ jacobian.T
     exact = lift_into_dual_cone(jacobian.T, jacobian[2])

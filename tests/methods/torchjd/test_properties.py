@@ -1,4 +1,5 @@
-"""What TorchJD asks of its aggregators, asked of our methods in its API, over matrices of the same kinds, in float32.
+"""What TorchJD asks of its aggregators, asked of our methods in its API, over matrices of the same
+kinds, in float32.
 
 A method that fails what it does not promise is none of this file's business; what it promises is in
 recon.methods.catalogue.properties.
@@ -103,7 +104,9 @@ def test_zero_where_strongly_stationary(entry: Entry) -> None:
 
 @pytest.mark.parametrize("name", ["upgrad", "dualproj"])
 def test_strongly_stationary(name: str) -> None:
-    """These two, as TorchJD's, are zero nowhere else: not where only some of the gradients cancel."""
+    """These two, as TorchJD's, are zero nowhere else: not where only some of the gradients
+    cancel.
+    """
     for tasks in (3, 6):
         generator = torch.Generator().manual_seed(tasks)
         matrix = torch.randn(tasks, 13, generator=generator) / sqrt(13)
