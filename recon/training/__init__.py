@@ -1,6 +1,6 @@
 """Training in Lightning: the module, its callbacks, and branching from a configuration.
 
-What the command line runs is here too. It imports everything but experiments.
+The trainer of the command line is here too. It may import everything but experiments and cli.
 """
 
 from recon.moved import renamed

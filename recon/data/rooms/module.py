@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from recon.data.cache import user_cache
-from recon.data.dense.module import DenseDataModule
-from recon.data.dense.quantities import Depth, Disparity, Labels, Normals
+from recon.data.dense.module import DenseDataModule, TaskKind
+from recon.data.dense.quantities import Depth, Disparity, Labels, Normals, Quantity
 from recon.data.rooms.folder import RoomFolder
 from recon.data.rooms.room import CLASSES
 from recon.errors import unknown_name
@@ -81,20 +81,11 @@ class Rooms(DenseDataModule):
                 raise ValueError(f"{name} is {size}; it must be at least 1")
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must not be negative")
-        if depth not in get_args(DepthUnit):
-            raise unknown_name("depth", depth, get_args(DepthUnit))
         self.rooms = RoomFolder(train_size, val_size, height, width, seed)
         self.depth = depth
         super().__init__(
             root=user_cache() / self.rooms.name if root is None else root,
-            targets={
-                "segmentation": (
-                    Labels(len(CLASSES)),
-                    partial(segmentation, classes=len(CLASSES), class_names=CLASSES),
-                ),
-                "depth": (Depth() if depth == "metres" else _InverseDepth(), depth_task),
-                "normals": (Normals(), normals),
-            },
+            targets=_targets(depth),
             tasks=tasks,
             height=height,
             width=width,
@@ -115,6 +106,17 @@ class Rooms(DenseDataModule):
     def prepare_data(self) -> None:
         """Render the missing rooms."""
         self.rooms.write(self.root)
+
+
+def _targets(depth: DepthUnit) -> dict[str, tuple[Quantity, TaskKind]]:
+    if depth not in get_args(DepthUnit):
+        raise unknown_name("depth", depth, get_args(DepthUnit))
+    classes = len(CLASSES)
+    return {
+        "segmentation": (Labels(classes), partial(segmentation, classes=classes, class_names=CLASSES)),
+        "depth": (Depth() if depth == "metres" else _InverseDepth(), depth_task),
+        "normals": (Normals(), normals),
+    }
 
 
 class _InverseDepth(Disparity):

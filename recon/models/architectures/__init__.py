@@ -1,1 +1,1 @@
-"""Networks with parts of each task's own; imports backbones, gradients and branching."""
+"""Networks with parts of each task's own; imports backbones and gradients."""

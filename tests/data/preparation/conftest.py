@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from recon.data.preparation.normals import Camera
-from recon.data.preparation.nyuv2 import Distribution
+from recon.data.preparation.nyuv2_file import Distribution
 
 HEIGHT, WIDTH = 24, 32
 FOCAL, COLUMN, ROW = 26.0, 15.2, 11.7

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from recon.data.preparation import nyuv2, prepare_nyuv2, verify
-from recon.data.preparation.nyuv2 import convert, official
+from recon.data.preparation.nyuv2 import convert
+from recon.data.preparation.nyuv2_file import official
 
 SIZE = (10, 9)  # of the valid 20 x 27 pixels: every second row, every third column from the second
 
