@@ -2,10 +2,11 @@
 
     python benchmarks/batch_statistics.py DIR [--variants '[random,recon]']
 
-A BatchNorm that stays shared behind a branched layer sees one activation per task, in turn, and its running mean and
-variance mix them. Training normalises each task's activation by its own batch; evaluation normalises both by the mix.
-This evaluates the finished runs of a benchmark folder twice, with running statistics (as the results report) and with
-those of each evaluation batch, from the same weights.
+A BatchNorm that stays shared behind a branched layer sees one activation per task, in turn, and its
+running mean and variance mix them. Training normalises each task's activation by its own batch;
+evaluation normalises both by the mix. This evaluates the finished runs of a benchmark folder twice,
+with running statistics (as the results report) and with those of each evaluation batch, from the
+same weights.
 """
 
 from pathlib import Path

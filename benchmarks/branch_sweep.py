@@ -2,8 +2,9 @@
 
     python benchmarks/branch_sweep.py [--only SUBSTRING] [--quick]
 
-Every network is branched in a random 5 % and 30 % of its layers, in all, in its first, its last and one norm layer, in
-training and in evaluation; outputs, gradients and running statistics are compared in float64. It needs timm.
+Every network is branched in a random 5 % and 30 % of its layers, in all, in its first, its last and
+one norm layer, in training and in evaluation; outputs, gradients and running statistics are
+compared in float64. It needs timm.
 """
 
 import argparse
@@ -51,7 +52,7 @@ FEATURES = (
 
 
 def networks() -> Iterator[tuple[str, Callable[[], nn.Module], tuple[int, ...]]]:
-    """Name, maker and input shape; ``name:s`` takes images of size s, ``name=s`` is also built for them."""
+    """Name, maker and input shape; ``name:s`` takes images of size s, ``name=s`` is made for s."""
     for name, size, _ in _parsed(TORCHVISION):
         yield f"torchvision {name}", lambda name=name: tv.get_model(name), (2, 3, size, size)
     yield "torchvision vit", lambda: tv.VisionTransformer(64, 16, 3, 4, 64, 128), (2, 3, 64, 64)

@@ -1,11 +1,12 @@
-"""What faults do to a benchmark: random kills, a run that kills its process, damaged files. Some minutes on two cores.
+"""Count the effects of faults on a benchmark: kills, a run that kills its process, damaged files.
 
     python benchmarks/faults.py [--kills 30] [--mutations 300] [--seed 0] [--out FOLDER]
 
-A small benchmark (three runs, one of which needs another's conflict map) is started again and again, and at a random
-moment the whole process group, the parent alone, or one process alone gets SIGKILL, or the group gets SIGINT. What is
-finished before a kill is compared with what is there after the next start, and every folder in the end with one that
-was never interrupted. The files of that one are then damaged in single places, and read.
+A small benchmark (three runs, one of which needs another's conflict map) is started again and
+again, and at a random moment the whole process group, the parent alone, or one process alone gets
+SIGKILL, or the group gets SIGINT. What is finished before a kill is compared with what is there
+after the next start, and every folder in the end with one that was never interrupted. The files of
+that one are then damaged in single places, and read.
 
     lost               a finished run or epoch that was there before a start is not there after it
     repeated           a finished run was written once more
@@ -86,7 +87,7 @@ class Faults:
         return len(self.lost), len(self.repeated), len(self.different), len(self.accepted)
 
 
-# Kills ----------------------------------------------------------------------------------------------------------------
+# Kills -------------------------------------------------------------------------------------------
 
 
 def start(plan: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -117,7 +118,7 @@ def kill(process: subprocess.Popen[bytes], way: str, choose: random.Random) -> N
 
 
 def wait_at_random(process: subprocess.Popen[bytes], out: Path, seconds: float, choose: random.Random) -> None:
-    """Wait for the moment of a kill: one in five while the program starts, the others while it works."""
+    """Wait for the moment of a kill: one in five while the program starts, else while it works."""
     starts = choose.random() < 0.2
     while not starts and process.poll() is None and not (out / ".lock").exists():
         time.sleep(0.05)
@@ -134,7 +135,7 @@ def wait_until_gone(process: subprocess.Popen[bytes]) -> None:
 
 
 def state(out: Path) -> dict[str, tuple[Any, int]]:
-    """What is finished: of each run its result with the file's inode, and the epochs of its checkpoint."""
+    """For each finished run its result with the file's inode, and the epochs of its checkpoint."""
     found = {}
     for run in sorted((out / "runs").glob("*")):
         result, checkpoint = run / "result.json", run / "last.ckpt"
@@ -178,7 +179,7 @@ def uninterrupted(plan: Path, out: Path) -> float:
 
 
 def kill_at_random(plan: Path, folder: Path, kills: int, seconds: float, seed: int, faults: Faults) -> None:
-    """Start benchmarks, and kill them within what one start takes, until that many were killed; then finish them."""
+    """Start benchmarks and kill each within ``seconds``; finish them after ``kills`` kills."""
     choose = random.Random(seed)
     expected = outcome(folder / "uninterrupted")
     while sum(faults.kills.values()) < kills:
@@ -218,7 +219,7 @@ def dying_run(folder: Path, faults: Faults) -> str:
     return next(line for line in errors.decode().splitlines() if "runs failed" in line)
 
 
-# Damage ---------------------------------------------------------------------------------------------------------------
+# Damage ------------------------------------------------------------------------------------------
 
 
 def damaged(content: bytes, choose: random.Random) -> bytes:
@@ -246,7 +247,7 @@ def other_digit(content: bytes, choose: random.Random) -> bytes:
 
 
 def mutate(path: Path, read: Callable[[], Any], mutations: int, seed: int, faults: Faults) -> tuple[int, int]:
-    """Damage a file so many times, and read it: how often it was refused, and how often read as it was."""
+    """Damage and read a file ``mutations`` times; count refusals, and readings of old content."""
     content, original = path.read_bytes(), read()
     choose = random.Random(f"{seed} {path.name}")
     refused = harmless = 0
@@ -292,7 +293,7 @@ def same(first: Any, second: Any) -> bool:
     return first == second or (isinstance(first, float) and math.isnan(first) and math.isnan(second))
 
 
-# All of it ------------------------------------------------------------------------------------------------------------
+# All of it ---------------------------------------------------------------------------------------
 
 
 def examine(folder: Path, kills: int, mutations: int, seed: int) -> Faults:

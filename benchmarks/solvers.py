@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/solvers.py
     OMP_NUM_THREADS=1 python benchmarks/solvers.py --tasks [2, 40] --rounds 50
 
-Each round draws five Jacobians for each K (normal entries around a common direction, rows of unequal norm) and has
-every method find the weights for their Gramians one after the other, ours and TorchJD's in turn: a machine whose speed
-drifts slows all alike, and no solver meets an input twice. Printed are medians in microseconds, and the largest
-residual of the equations or optimality conditions that define the method's weights, where there are any:
+Each round draws five Jacobians for each K (normal entries around a common direction, rows of
+unequal norm) and has every method find the weights for their Gramians one after the other, ours and
+TorchJD's in turn: a machine whose speed drifts slows all alike, and no solver meets an input twice.
+Printed are medians in microseconds, and the largest residual of the equations or optimality
+conditions that define the method's weights, where there are any:
 
     mgda               (|x|² - min g_i·x) / mean |g_i|²
     cagrad             (dual - worst-served task) / |g_0|²
@@ -15,8 +16,9 @@ residual of the equations or optimality conditions that define the method's weig
     upgrad, dualproj   worst conflict: max -g_i·d / (|g_i| |g_0|)
     imtl_g             max d·g_i / |g_i| / mean - 1, in absolute value
 
-Last come ours at the largest K beside processes that keep every core busy, as data workers or a second run do: with the
-threads of the environment (leave OMP_NUM_THREADS out to see the default) and with one for all linear algebra, in turn.
+Last come ours at the largest K beside processes that keep every core busy, as data workers or a
+second run do: with the threads of the environment (leave OMP_NUM_THREADS out to see the default)
+and with one for all linear algebra, in turn.
 """
 
 import os
@@ -78,7 +80,7 @@ def imtl_g(gramian: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass
 class Row:
-    """One method: ours for K tasks, TorchJD's for K tasks (of a Gramian or a Jacobian) and the residual of weights."""
+    """One method: ours and TorchJD's for K tasks, and the residual of the weights."""
 
     ours: Callable[[], Solver]
     theirs: Callable[[int], Solver] | None = None
@@ -123,7 +125,7 @@ def draw(tasks: int, generator: torch.Generator) -> Tensor:
 
 
 def measure(tasks: int, rounds: int, generator: torch.Generator) -> dict[str, tuple[float, float, float, float]]:
-    """Name -> microseconds and largest residual of ours, and of TorchJD's (NaN where it has none)."""
+    """Name -> microseconds and largest residual, ours and TorchJD's (NaN where it has none)."""
     chosen = {name: row for name, row in ROWS.items() if not (name == "krum" and tasks < 3)}
     pairs = {name: (row.ours(), row.theirs(tasks) if row.theirs else None) for name, row in chosen.items()}
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in chosen}

@@ -43,8 +43,8 @@ class Engine(Evaluations):
         update_scale: ``"method"`` follows the method's own paper; ``"sum"`` multiplies mean-scaled
             methods by K, so that all match the summed loss at one learning rate; ``"mean"`` divides
             sum-scaled methods by K.
-        at: Where the method takes the task gradients: in the ``"parameters"`` of the shared part, or
-            in its ``"representation"``, the features.
+        at: Where the method takes the task gradients: in the ``"parameters"`` of the shared part,
+            or in its ``"representation"``, the features.
 
     Raises:
         ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers,
@@ -151,10 +151,12 @@ class Engine(Evaluations):
         Example:
             >>> backbone, a, b = nn.Linear(4, 3), nn.Linear(3, 1), nn.Linear(3, 1)
             >>> engine = Engine(backbone, ["a", "b"], "famo")
-            >>> optimizer = torch.optim.SGD([*backbone.parameters(), *a.parameters(), *b.parameters()])
+            >>> parameters = [*backbone.parameters(), *a.parameters(), *b.parameters()]
+            >>> optimizer = torch.optim.SGD(parameters)
             >>> def losses(batch=torch.ones(2, 4)):
             ...     features = backbone(batch)
-            ...     return {"a": (a(features) - 1).square().mean(), "b": b(features).square().mean()}
+            ...     first, second = a(features) - 1, b(features)
+            ...     return {"a": first.square().mean(), "b": second.square().mean()}
             >>> info = engine.step(losses, optimizer)
             >>> info.step, list(info.losses)
             (0, ['a', 'b'])

@@ -1,4 +1,7 @@
-"""Multi-task optimizers: one file per method, a base class per kind, and a registry of names."""
+"""Multi-task optimizers: one file per method, a base class per kind, and a registry of names.
+
+A method imports ``base`` and ``solvers``, and of the rest of Recon only gradients and errors.
+"""
 
 from recon.methods.aligned_mtl import AlignedMTL
 from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod

@@ -1,5 +1,7 @@
 """A backbone that torch.fx can trace, as a graph whose shared part runs once.
 
+Imports ``reads`` and the files of the folder above.
+
 ``trace``     a backbone's forward as a graph
 ``hooks``     hooks that a trace cannot hold
 ``memory``    operations that write into, or pass on, the memory of their inputs

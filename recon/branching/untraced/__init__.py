@@ -1,5 +1,7 @@
 """Networks that torch.fx cannot trace: they run once per task, modules before a branch once.
 
+Imports ``reads`` and the files of the folder above.
+
 A module runs once if no branch touches it and all tasks call it with the very same tensors; its
 output is remembered until the call ends. Its hooks run for every task. Modules that set their own
 attributes, computations between modules, and everything inside activation checkpoints run for every

@@ -1,1 +1,4 @@
-"""The catalogue of methods: their promised properties, and the page of the documentation."""
+"""The catalogue of methods: their promised properties, and the page of the documentation.
+
+Imports all methods.
+"""

@@ -1,1 +1,1 @@
-"""The bridge to TorchJD, in both directions: its methods as ours, and ours as its."""
+"""TorchJD's methods as ours, and ours as TorchJD's; imports ``base`` and ``solvers``."""
