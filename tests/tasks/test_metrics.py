@@ -101,7 +101,7 @@ each_task_and_aggregation = pytest.mark.parametrize("task", [*tasks(), *tasks("p
 batch_sizes = st.sets(st.integers(1, SAMPLES - 1)).map(lambda cuts: np.diff([0, *sorted(cuts), SAMPLES]).tolist())
 
 
-# Over the whole set ---------------------------------------------------------------------------------------------------
+# Over the whole set -------------------------------------------------------------------------------
 
 
 @each_task
@@ -177,7 +177,7 @@ def test_depth_errors_of_many_small_batches_keep_their_digits() -> None:
     assert metric.compute().item() == pytest.approx(expected, rel=1e-12)
 
 
-# Angles ---------------------------------------------------------------------------------------------------------------
+# Angles -------------------------------------------------------------------------------------------
 
 
 def vectors_at(angles: list[float]) -> tuple[Tensor, Tensor]:
@@ -255,7 +255,7 @@ def test_a_threshold_off_the_histograms_bins_is_refused(degrees: float) -> None:
         WithinAngle(degrees)
 
 
-# Per batch ------------------------------------------------------------------------------------------------------------
+# Per batch ----------------------------------------------------------------------------------------
 
 
 @each_per_batch_task
@@ -283,7 +283,7 @@ def test_per_batch_metrics_have_the_direction_of_the_metric(task: Task) -> None:
     assert task.higher_is_better == plain.higher_is_better
 
 
-# In a collection, as MultiTaskModule uses them ------------------------------------------------------------------------
+# In a collection, as MultiTaskModule uses them ----------------------------------------------------
 
 
 def test_angle_metrics_share_one_histogram() -> None:
@@ -358,7 +358,7 @@ def channel_heads() -> nn.ModuleDict:
     return heads
 
 
-# What cannot be judged ------------------------------------------------------------------------------------------------
+# What cannot be judged ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("label", [CLASSES, 255, -2])

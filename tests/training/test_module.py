@@ -46,7 +46,7 @@ def displacement(before: nn.Module, after: nn.Module) -> Tensor:
     return torch.cat([(b - a).flatten() for b, a in zip(before.parameters(), after.parameters(), strict=True)]).detach()
 
 
-# Training -----------------------------------------------------------------------------------------------------------
+# Training -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["joint", "mgda", "pcgrad", "cagrad", "graddrop"])
@@ -261,7 +261,7 @@ def test_fmtl_trains_and_leaves_one_update_of_statistics_a_step(glyphs: Glyphs, 
     assert displacement(start.heads, module.heads).any()
 
 
-# Evaluation ---------------------------------------------------------------------------------------------------------
+# Evaluation ---------------------------------------------------------------------------------------
 
 
 def two_metrics(name: str) -> Task:
@@ -308,7 +308,7 @@ def test_metrics_start_anew_each_epoch(glyphs: Glyphs, trainer: TrainerFactory) 
     assert last == pytest.approx(fit.validate(module, datamodule=glyphs, verbose=False)[0])
 
 
-# Bad input ----------------------------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 class Untouched(Glyphs):

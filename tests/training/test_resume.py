@@ -97,7 +97,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     folder = tmp_path / "parts"
     with pytest.raises(Interrupted):
         Run(folder, trainer, seed=5, **options).fit(Interruption(), every=every)
-    # Another seed: the weights, dropout and the method's randomness all have to come from the checkpoint.
+    # Another seed: the weights, dropout and the method's randomness all have to come from the
+    # checkpoint.
     resumed = Run(folder, trainer, seed=6, **options)
     resumed.fit(every=every)
 

@@ -195,7 +195,8 @@ def test_the_finder_of_learning_rates_sees_the_summed_loss_and_its_rate_is_used(
     assert found is not None
     assert found.results["lr"] == pytest.approx([1e-5 * 1e4 ** (step / 24) for step in range(24)], rel=0.5)
     assert all(math.isfinite(loss) for loss in found.results["loss"])
-    # The finder smooths; the first value is the loss itself, but for the weight that it gives to nothing.
+    # The finder smooths; the first value is the loss itself, but for the weight that it gives to
+    # nothing.
     assert found.results["loss"][0] == pytest.approx(first * 0.02 / (1 - 0.98**2), rel=1e-3)
     assert [name for name, value in before.items() if not value.equal(module.state_dict()[name])] == []
     assert found.suggestion() == module.lr

@@ -31,7 +31,7 @@ def store(root: Path, folder: str, index: int, array: Any) -> Path:
     return file
 
 
-# What is given -------------------------------------------------------------------------------------------------------
+# What is given ------------------------------------------------------------------------------------
 
 
 def test_a_batch_holds_what_is_stored(write_layout: WriteLayout) -> None:
@@ -159,7 +159,7 @@ def test_the_label_folder_never_stands_for_19_classes(write_layout: WriteLayout)
         scenes(root, {"segmentation": Labels(19, label_folders(19))})
 
 
-# What is refused before any training ---------------------------------------------------------------------------------
+# What is refused before any training --------------------------------------------------------------
 
 
 def refused(root: Path, *parts: str | Path) -> None:
@@ -264,7 +264,7 @@ def test_a_shape_that_does_not_fit_is_named(
     refused(root, file, f"has shape {shape}; {expected}")
 
 
-# What is refused when it is read --------------------------------------------------------------------------------------
+# What is refused when it is read ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_pixels_out_of_range_are_named_with_their_file(write_layout: WriteLayout
         folder[(0, [4])]
 
 
-# Verification ---------------------------------------------------------------------------------------------------------
+# Verification -------------------------------------------------------------------------------------
 
 
 def test_a_sound_layout_is_summed_up(write_layout: WriteLayout) -> None:

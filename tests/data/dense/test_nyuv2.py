@@ -83,7 +83,7 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path, options: dict[str, An
         NYUv2(tmp_path, **options)
 
 
-# The files ------------------------------------------------------------------------------------------------------------
+# The files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("begin", [lambda data: data.prepare_data(), lambda data: data.setup("fit")])
@@ -134,7 +134,7 @@ def test_another_number_of_scenes_than_published_is_a_warning(write_layout: Writ
         small(root).prepare_data()
 
 
-# The batches ----------------------------------------------------------------------------------------------------------
+# The batches --------------------------------------------------------------------------------------
 
 
 def test_without_augmentation_an_epoch_shows_every_scene_as_it_is(write_layout: WriteLayout) -> None:
@@ -194,7 +194,7 @@ def test_any_number_of_workers_gives_the_same_batches(write_layout: WriteLayout)
         assert_equal(found, expected)
 
 
-# Under Lightning ------------------------------------------------------------------------------------------------------
+# Under Lightning ----------------------------------------------------------------------------------
 
 
 class Recorder(pl.LightningModule):

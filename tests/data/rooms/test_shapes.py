@@ -59,7 +59,8 @@ def test_normals_are_unit_vectors_that_point_out_of_the_surface_at_a_right_angle
     for point, normal in zip(points.T, normals.T, strict=True):
         assert contains(shape, point - 1e-6 * normal)
         assert not contains(shape, point + 1e-6 * normal)
-        # One millimetre along the surface leaves it by less than a curved one may in the second order.
+        # One millimetre along the surface leaves it by less than a curved one may in the second
+        # order.
         for other in np.eye(3):
             tangent = np.cross(normal, other)
             off = [contains(shape, point + 1e-3 * tangent + height * normal) for height in (-2e-5, 2e-5)]

@@ -24,7 +24,8 @@ def test_it_has_the_52_layers_of_the_published_map() -> None:
 
 
 def test_it_has_as_many_parameters_as_published() -> None:
-    # 24,981,069 is what Liu, Johns & Davison's code divides by: their single-task network for 13 classes.
+    # 24,981,069 is what Liu, Johns & Davison's code divides by: their single-task network for 13
+    # classes.
     with torch.device("meta"):
         network = SegNet()
         assert parameters(network, network.task_head(13)) == 24_981_069
@@ -86,7 +87,8 @@ def test_for_any_size_unpooling_puts_values_where_they_came_from(size: tuple[int
     for stage, ((entered, refined), (unpooled, decoded)) in enumerate(zip(encoder, decoder, strict=True)):
         assert entered.shape == refined.shape == unpooled.shape
         assert decoded.shape[2:] == refined.shape[2:] == (size[0] >> stage, size[1] >> stage)
-    # What goes into the deepest stage of the decoder comes straight from the deepest one of the encoder.
+    # What goes into the deepest stage of the decoder comes straight from the deepest one of the
+    # encoder.
     kept = unpooled != 0
     assert kept.any()
     torch.testing.assert_close(unpooled[kept], refined[kept], rtol=0, atol=0)
