@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_maps import measured_map, record_of
 
-from recon.conflict import BIN_EDGES, ConflictMap, MeasuredMap
+from recon.conflict import ConflictMap, MeasuredMap
 
 
 def test_scores_count_what_is_strictly_below_the_severity(cmap: MeasuredMap) -> None:
@@ -20,10 +20,6 @@ def test_rates_are_fractions_of_the_observations(cmap: MeasuredMap) -> None:
     assert cmap.observations == {"conv1": 16, "bn1": 3, "fc": 0}
     assert cmap.rates(-0.1) == {"conv1": 3 / 16, "bn1": 0.0, "fc": 0.0}
     assert cmap.rates(0.0) == {"conv1": 7 / 16, "bn1": 1.0, "fc": 0.0}
-
-
-def test_edges_are_the_grid() -> None:
-    assert BIN_EDGES[0] == -1.0 and BIN_EDGES[90] == -0.1 and BIN_EDGES[100] == 0.0 and BIN_EDGES[-1] == 1.0
 
 
 @pytest.mark.parametrize("severity", [-0.30000000000000004, -0.1 - 0.2, -0.3 + 9e-10, -3 / 10])
