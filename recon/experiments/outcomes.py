@@ -38,7 +38,7 @@ class Outcomes:
         self.failures: dict[str, str] = {}
 
     def take(self, run: Run, message: Epochs | Finished | Failed) -> None:
-        """Take what has become of a run, and write it down."""
+        """Take a message about a run; keep its result or failure in the folder."""
         if isinstance(message, Finished):
             self.results[run.id] = message.result
             self._write()

@@ -147,7 +147,7 @@ class Plan:
         """Check that the runs for these tasks have ids of their own, and maps to take layers from.
 
         Raises:
-            ValueError: They have not, or there is no run.
+            ValueError: Two runs have one id, a run has no map, or there is no run.
         """
         runs = self.runs(tasks)
         ids = [run.id.casefold() for run in runs]  # some file systems take "A" and "a" for one

@@ -52,7 +52,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
 
 
 def _by_network(entries: Sequence[MethodEntry]) -> list[list[MethodEntry]]:
-    """The entries, those that train the same network together."""
+    """The entries in groups of the same network."""
     groups: dict[str, list[MethodEntry]] = {}
     for entry in entries:
         groups.setdefault(entry.network, []).append(entry)

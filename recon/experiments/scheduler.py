@@ -1,4 +1,4 @@
-"""What runs when: first the runs that others need; last and alone a run whose process has died."""
+"""The order of runs: those that others need first; last and alone those whose process died."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -53,7 +53,7 @@ class Scheduler:
         return [job for job in self._waiting if job.run.needs is None or job.run.needs in self._finished]
 
     def _after_death(self, job: Job, message: Died) -> Failed | None:
-        """Suspect a run whose process died; one that died alone has failed."""
+        """Suspect a run after the death of its process; after a death alone it has failed."""
         run = job.run.id
         self._times[run] += 1
         times = self._times[run]

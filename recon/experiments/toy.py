@@ -121,7 +121,7 @@ def path(method: Method, start: tuple[float, float], steps: int = STEPS) -> Arra
 
 @dataclass
 class Paths:
-    """The paths of methods, and the reasons of those that have none.
+    """The paths of methods, and the reasons why some methods have none.
 
     Attributes:
         taken: Method -> its paths (starts, steps + 1, 2).
@@ -215,8 +215,8 @@ def toy(out: Path, methods: Sequence[str] | None = None, steps: int = STEPS) -> 
         The files.
 
     Raises:
-        ValueError: There is no such method, none of them works here, or no step is to be taken.
-        TypeError: A name is no string.
+        ValueError: A method is unknown, none of them works here, or ``steps`` is less than one.
+        TypeError: A name is not a string.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; take at least one")
