@@ -28,8 +28,11 @@ class ScaledLossMethod(StatefulMethod, LossMethod):
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """The learned scales, (K,), times the factor."""
-        return (self.factor * self.log_scales_of_tasks().exp()).to(losses)
+        return self._times_factor(self.log_scales_of_tasks().exp()).to(losses)
 
     def objective(self, losses: Tensor) -> Tensor:
         """The scaled losses, less a term that keeps the scales from vanishing."""
-        return super().objective(losses) - (self.factor * self.log_scales_of_tasks().sum()).to(losses)
+        return super().objective(losses) - self._times_factor(self.log_scales_of_tasks().sum()).to(losses)
+
+    def _times_factor(self, values: Tensor) -> Tensor:
+        return values if self.factor == 1 else self.factor * values  # spares a kernel, forth and back
