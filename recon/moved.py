@@ -28,7 +28,7 @@ MODULES = {
     "recon.experiments.pictures": ("recon.experiments.report.predictions",),
     "recon.experiments.runner": ("recon.experiments.launch", "recon.experiments.executors.executor"),
     "recon.experiments.summary": ("recon.experiments.report.summary", "recon.experiments.report.delta_m"),
-    "recon.experiments.tables": ("recon.experiments.report.tables",),
+    "recon.experiments.tables": ("recon.experiments.report.table",),
     "recon.graph": ("recon.gradients.graph",),
     "recon.losses": ("recon.tasks.losses",),
     "recon.methods.adapters": ("recon.methods.torchjd.adapters",),

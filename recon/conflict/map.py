@@ -15,10 +15,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from recon.conflict.controls import check_number_of_layers
 from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
 from recon.conflict.record import check_sealed, read_ranking, read_record, write_record
-from recon.conflict.selection import check_number_of_layers
 from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.errors import unknown_name
 from recon.files.reading import read_object, require

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recon.conflict import BIN_EDGES, MeasuredMap
-from recon.experiments.report.tables import VARIANT_NAMES, row_name
+from recon.experiments.report.table import VARIANT_NAMES, row_name
 from recon.files.atomic import atomic_path
 from recon.tasks.colours import OKABE_ITO
 

@@ -11,7 +11,7 @@ from recon.experiments.plan import Plan
 from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
 from recon.experiments.report.summary import summarise
-from recon.experiments.report.tables import csv_table, markdown_table
+from recon.experiments.report.table import csv_table, markdown_table
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task
 

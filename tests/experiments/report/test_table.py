@@ -2,7 +2,7 @@ import csv
 import io
 from typing import Any
 
-from recon.experiments.report.tables import csv_table, markdown_table, row_name
+from recon.experiments.report.table import csv_table, markdown_table, row_name
 
 
 def row(variant: str, **more: Any) -> dict[str, Any]:
