@@ -12,6 +12,7 @@ from typing import Any
 
 MODULES = {
     "recon.closures": ("recon.engine.closures",),
+    "recon.conflict.selection": ("recon.conflict.controls", "recon.conflict.ranking"),
     "recon.data.augmentation": ("recon.data.dense.augmentation",),
     "recon.data.cityscapes": ("recon.data.dense.cityscapes",),
     "recon.data.glyphs": ("recon.data.composites.glyphs",),

@@ -1,7 +1,8 @@
 """All commands, and the functions of those about benchmarks and maps.
 
 A new command is a function, a line of :data:`COMMANDS` and a line of :data:`USAGE`. Its arguments
-and its help come from the function's signature and docstring.
+and its help come from the function's signature and docstring. If it reads class paths, name it in
+:data:`WITH_CLASSES` too.
 """
 
 import sys
@@ -29,6 +30,9 @@ recon COMMAND --help tells more. --import MODULE imports a module of yours first
 
 TRAINING = ("fit", "search", "validate", "test", "predict")
 """Commands of Lightning's command line."""
+
+WITH_CLASSES = (*((command,) for command in (*TRAINING, "benchmark")), ("map", "apply"))
+"""Commands that read class paths from the command line or from a YAML."""
 
 COMMANDS = {
     "demo": "recon.cli.commands:demo",

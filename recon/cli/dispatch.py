@@ -6,16 +6,13 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
 
-from recon.cli.commands import COMMANDS, TRAINING, USAGE
+from recon.cli.commands import COMMANDS, TRAINING, USAGE, WITH_CLASSES
 from recon.cli.imports import take_imports
 from recon.cli.startup import listen_to_interrupts
 from recon.cli.train import train
 from recon.cli.working_folder import append_working_folder_for
 from recon.configuration import CommandParser
 from recon.errors import unknown_name
-
-_WITH_CLASSES = [[command] for command in (*TRAINING, "benchmark")] + [["map", "apply"]]
-"""Commands that read class paths from the command line or from a YAML."""
 
 _HELP = ("-h", "--help", "help")
 
@@ -54,7 +51,7 @@ def _worded(error: Exception) -> str:
 
 
 def _run(arguments: list[str]) -> None:
-    if arguments[:1] in _WITH_CLASSES or arguments[:2] in _WITH_CLASSES:
+    if any(tuple(arguments[: len(command)]) == command for command in WITH_CLASSES):
         append_working_folder_for(arguments)
     if not arguments or arguments[0] in _HELP:
         print(USAGE, end="")

@@ -5,11 +5,12 @@ It imports gradients and tasks.
 
 from recon.conflict.analyzer import ConflictAnalyzer
 from recon.conflict.comparison import MapComparison, compare
-from recon.conflict.controls import DEFAULT_TOP, first_layers, last_layers, random_layers
+from recon.conflict.controls import first_layers, last_layers, random_layers
 from recon.conflict.imported import ImportedMap
 from recon.conflict.map import ConflictMap, read_map
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.published_rankings import map_file, published_rankings
+from recon.conflict.ranking import DEFAULT_TOP
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
 from recon.conflict.table import describe
 

@@ -3,14 +3,7 @@
 from collections.abc import Collection, Sequence
 from random import Random
 
-DEFAULT_TOP = 25
-"""The number of layers that the paper's first experiment branches, the default everywhere."""
-
-
-def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
-    """Raise a ValueError unless ``k`` of the layers can be selected."""
-    if not 1 <= k <= len(layers):
-        raise ValueError(f"k={k} layers of {len(layers)}; give a number from 1 to {len(layers)}")
+from recon.conflict.ranking import check_number_of_layers
 
 
 def random_layers(layers: Sequence[str], k: int, seed: int, other_than: Collection[str] = ()) -> list[str]:

@@ -15,9 +15,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from recon.conflict.controls import check_number_of_layers
 from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
+from recon.conflict.ranking import top_layers
 from recon.conflict.record import check_sealed, read_ranking, read_record, write_record
 from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.errors import unknown_name
@@ -120,9 +120,8 @@ class ConflictMap(ABC):
             >>> ConflictMap.load("multi-fashion-mnist-resnet18").top(3, severity=-0.1)
             ['bn1', 'layer1.0.bn1', 'layer1.1.bn1']
         """
-        check_number_of_layers(k, self.layers)
         scores = self.scores(severity)
-        return sorted(self.layers, key=lambda layer: -scores[layer])[:k]
+        return top_layers({layer: scores[layer] for layer in self.layers}, k)
 
     def check_layers(self, layers: Iterable[str], network: str = "the network") -> None:
         """Raise a ValueError unless a network has just the layers of this map.

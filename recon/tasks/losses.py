@@ -1,5 +1,8 @@
 """Losses of dense prediction: means over the pixels with truth.
 
+Segmentation takes :func:`masked_cross_entropy`, depth :func:`masked_l1` and normals
+:func:`masked_cosine`; :mod:`recon.tasks.per_pixel` says so, and gives each task its metrics.
+
 The target itself marks pixels without truth: -1 among labels, NaN in everything else. A batch
 without any truth has loss 0 and gradients 0, so it neither trains nor stops anything.
 

@@ -1,4 +1,8 @@
-"""The run that a checkpoint belongs to, compared with the run that is to resume from it."""
+"""Resuming: the checkpoint that ``--ckpt_path`` names, and whether it is of the run that resumes.
+
+``Trainer`` hands the file to Lightning, which restores network, optimizers and progress. Runs of a
+benchmark resume in :mod:`recon.experiments.run`, from the checkpoint of their own folder.
+"""
 
 import os
 import re
@@ -6,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from recon.methods import Method
 from recon.training.checkpoints import read_checkpoint
-from recon.training.run_folder import newest_checkpoint
+from recon.training.run_folder import CHECKPOINT, run_folder, short
 
 RUN = "recon_run"
 """Key of a checkpoint's :func:`run_record`."""
@@ -32,6 +37,27 @@ def checkpoint_file(trainer: pl.Trainer, path: str) -> str:
         raise ValueError(f"--ckpt_path {path}: there is no such file; give a checkpoint, or last for the newest")
     # A bare name may be one of Lightning's words: best, hpc, registry.
     return path if os.path.dirname(path) else os.path.join(os.curdir, path)
+
+
+def newest_checkpoint(trainer: pl.Trainer) -> Path:
+    """The newest ``last.ckpt`` of the runs beside this one and of the folders it names.
+
+    Raises:
+        ValueError: There is none, or the run is a trial of a few batches, which has no folder.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ValueError("--ckpt_path last: with fast_dev_run there is no folder of runs to look in; give the file")
+    runs = run_folder(trainer).parent
+    named = {Path(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath}
+    found = [*runs.glob(f"*/{CHECKPOINT}"), *(path for folder in named for path in folder.glob("last*.ckpt"))]
+    if not found:
+        places = ", ".join(str(short(folder)) for folder in (runs, *sorted(named)))
+        raise ValueError(
+            f"--ckpt_path last: there is no {CHECKPOINT} of a run in {places}; begin without it, or give the file"
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
+    print(f"last checkpoint: {short(newest)}")
+    return newest
 
 
 def refuse_search(path: str) -> None:

@@ -74,27 +74,6 @@ class RunConfiguration(SaveConfigCallback):
         write_atomically(folder / CONFIGURATION, self.parser.dump(self.config, skip_unset=False))
 
 
-def newest_checkpoint(trainer: pl.Trainer) -> Path:
-    """The newest ``last.ckpt`` of the runs beside this one and of the folders it names.
-
-    Raises:
-        ValueError: There is none, or the run is a trial of a few batches, which has no folder.
-    """
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        raise ValueError("--ckpt_path last: with fast_dev_run there is no folder of runs to look in; give the file")
-    runs = run_folder(trainer).parent
-    named = {Path(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath}
-    found = [*runs.glob(f"*/{CHECKPOINT}"), *(path for folder in named for path in folder.glob("last*.ckpt"))]
-    if not found:
-        places = ", ".join(str(short(folder)) for folder in (runs, *sorted(named)))
-        raise ValueError(
-            f"--ckpt_path last: there is no {CHECKPOINT} of a run in {places}; begin without it, or give the file"
-        )
-    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
-    print(f"last checkpoint: {short(newest)}")
-    return newest
-
-
 def tell(trainer: pl.Trainer) -> None:
     """Print the metrics that a training ended with, and where its files are."""
     for name, value in trainer.callback_metrics.items():
