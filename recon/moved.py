@@ -1,4 +1,8 @@
-"""Old places of modules and classes: they lead to the new ones, with a warning, until 0.2."""
+"""Old places of modules and classes: they lead to the new ones, with a warning, until 0.2.
+
+The places are those that users may hold: in imports, or as class paths in a YAML. Modules of the
+inner parts of branching, engine and command line have none.
+"""
 
 import sys
 import warnings
@@ -74,6 +78,8 @@ NAMES: dict[str, str] = {
     "recon.data.Scenes": "recon.data.Rooms",
     "recon.data.layout.SceneFolder": "recon.data.dense.layout.DenseFolder",
     "recon.data.scenes.Scenes": "recon.data.Rooms",
+    "recon.methods.gramian.nearest_on_simplex": "recon.methods.solvers.simplex.nearest_on_simplex",
+    "recon.methods.simplex.nearest_on_simplex": "recon.methods.solvers.simplex.nearest_on_simplex_on_device",
     "recon.training.Branching": "recon.training.BranchOptions",
     "recon.training.branching.Branching": "recon.training.BranchOptions",
     "recon.training.branching.branched": "recon.training.branch_options.network_for",

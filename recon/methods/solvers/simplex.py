@@ -33,7 +33,7 @@ def nearest_on_simplex(vector: Array) -> Array:
 
 
 def nearest_on_simplex_on_device(vector: Tensor) -> Tensor:
-    """The same for a tensor (K,), on its device: the host waits for nothing."""
+    """As :func:`nearest_on_simplex`, for a tensor (K,) on its device, for which no host waits."""
     vector = vector - vector.max()
     excess = vector.sort(descending=True).values.cumsum(0) - 1
     counts = torch.arange(1, len(vector) + 1, dtype=vector.dtype, device=vector.device)
