@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from multiprocessing import parent_process
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
@@ -26,8 +27,6 @@ MODULES = {
     "recon.data.nyuv2": ("recon.data.dense.nyuv2",),
     "recon.data.quantities": ("recon.data.dense.quantities",),
     "recon.data.scenes": ("recon.data.rooms.module",),
-    "recon.experiments.application": ("recon.experiments.map_preview",),
-    "recon.experiments.building": ("recon.experiments.fit",),
     "recon.experiments.execution": ("recon.experiments.run", "recon.experiments.preflight"),
     "recon.experiments.figures": ("recon.experiments.report.figures",),
     "recon.experiments.pictures": ("recon.experiments.report.predictions",),
@@ -88,10 +87,12 @@ NAMES: dict[str, str] = {
 
 
 def renamed(package: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package some of whose names are old ones of :data:`NAMES`."""
+    """The ``__getattr__`` of a package with old names: of :data:`NAMES`, or modules of it."""
 
     def old_name(name: str) -> Any:
         old = f"{package}.{name}"
+        if old in MODULES:
+            return import_module(old)
         if old not in NAMES:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         _warn(old, NAMES[old])
@@ -135,7 +136,14 @@ def with_new_names(configuration: Any) -> Any:
         return {key: with_new_names(value) for key, value in configuration.items()}
     if isinstance(configuration, list):
         return [with_new_names(value) for value in configuration]
-    return NAMES.get(configuration, configuration) if isinstance(configuration, str) else configuration
+    return _new_name(configuration) if isinstance(configuration, str) else configuration
+
+
+def _new_name(text: str) -> str:
+    """The new name of a class path; any other text itself."""
+    module, _, name = text.rpartition(".")
+    places = MODULES.get(module, ())
+    return NAMES.get(text, f"{places[0]}.{name}" if len(places) == 1 else text)
 
 
 def keep_old_places() -> None:
@@ -144,6 +152,13 @@ def keep_old_places() -> None:
         sys.meta_path.append(OldPlaces())
 
 
+_told: set[str] = set()
+
+
 def _warn(old: str, new: str) -> None:
+    """Tell of an old name once, and not again in the workers that this process starts."""
+    if old in _told or parent_process() is not None:
+        return
+    _told.add(old)
     # A FutureWarning is shown to everyone, also to those who name a class in a YAML.
     warnings.warn(f"{old} is now {new}; the old name goes in version 0.2", FutureWarning, stacklevel=3)

@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 import pytest
 
 import recon
-from recon.moved import MODULES, NAMES
+from recon.moved import MODULES, NAMES, _told, with_new_names
 
 OLD = {
     "recon.losses:masked_l1": "recon.tasks.losses:masked_l1",
@@ -32,6 +32,7 @@ KEPT += ("engine:Engine", "data.dense:DenseDataModule", "data.composites:Composi
 
 @pytest.fixture(autouse=True)
 def not_yet_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    _told.clear()
     for old in MODULES:
         monkeypatch.delitem(sys.modules, old, raising=False)
 
@@ -82,3 +83,27 @@ def test_the_warning_is_shown_and_names_the_line_that_imports(tmp_path: Path) ->
 
 def test_what_is_new_is_not_listed_under_old_names() -> None:
     assert not {"losses", "metrics", "toy"} & set(dir(recon))
+
+
+def test_an_old_name_is_told_once() -> None:
+    with pytest.warns(FutureWarning) as caught:
+        for _ in range(3):
+            resolve_name("recon.data:Scenes")
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "old", ["recon.models:resnet.ResNet18", "recon.methods:method.Method", "recon.data:nyuv2.NYUv2"]
+)
+def test_an_old_module_is_an_attribute_of_its_package(old: str) -> None:
+    package, _, path = old.partition(":")
+    module, _, name = path.partition(".")
+    vars(import_module(package)).pop(module, None)  # an import of the old place leaves it there
+    with pytest.warns(FutureWarning, match=f"^{package}.{module} is now "):
+        assert resolve_name(old) is getattr(import_module(package), name)
+
+
+def test_configurations_get_the_new_names_of_classes_and_keep_all_other_text() -> None:
+    old = {"data": {"class_path": "recon.data.Scenes"}, "model": ["recon.models.lenet.LeNet", "recon.toy"]}
+    new = {"data": {"class_path": "recon.data.Rooms"}, "model": ["recon.models.backbones.lenet.LeNet", "recon.toy"]}
+    assert with_new_names(old) == new

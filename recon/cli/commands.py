@@ -62,7 +62,7 @@ def demo(scenes: bool = False, out: Path | None = None, jobs: int | None = None)
 
 
 def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs: int | None = None) -> None:
-    """Carry out a plan: methods x variants x seeds. Finished runs are never repeated.
+    """Carry out a plan: methods x variants x seeds. Finished runs are kept, others resume.
 
     Args:
         plan: YAML of the plan; see configs/.

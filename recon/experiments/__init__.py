@@ -17,5 +17,8 @@ from recon.experiments.executors.executor import RunsFailed
 from recon.experiments.launch import benchmark
 from recon.experiments.plan import Plan
 from recon.experiments.report.report import Report
+from recon.moved import renamed
 
 __all__ = ["Plan", "Report", "RunsFailed", "benchmark"]
+
+__getattr__ = renamed(__name__)

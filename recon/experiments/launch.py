@@ -40,7 +40,8 @@ def benchmark(
         plan: The plan.
         out: Folder of the results; made if absent. It may hold unfinished results of the same plan.
         root: Folder of the data set, for data modules that read one.
-        jobs: Runs at a time; by default one on an accelerator, otherwise one a core, at most four.
+        jobs: Runs at a time, without an executor; by default one on an accelerator, otherwise one a
+            core, at most four.
         executor: Carries out the runs; by default as many processes of this machine as ``jobs``.
 
     Returns:

@@ -19,6 +19,7 @@ from recon.experiments.job import Job
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
 from recon.files.atomic import write_atomically
+from recon.moved import with_new_names
 from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.branch_options import network_for
 from recon.training.checkpoints import WholeCheckpoints
@@ -56,7 +57,7 @@ def execute(job: Job, on_epoch: OnEpoch) -> dict[str, Any]:
     """
     fit = job.own_fit()
     directory = job.folder.run(job.run.id)
-    write_atomically(directory / "config.yaml", yaml.safe_dump(fit.configuration, sort_keys=False))
+    write_atomically(directory / "config.yaml", yaml.safe_dump(with_new_names(fit.configuration), sort_keys=False))
     with quiet_lightning():
         result = _train_and_test(job, fit, directory, on_epoch)
     job.folder.keep(result)

@@ -47,6 +47,7 @@ from recon.methods.torchjd.interop import TorchJD, to_torchjd
 from recon.methods.trimmed_mean import TrimmedMean
 from recon.methods.upgrad import UPGrad
 from recon.methods.uw import UW
+from recon.moved import renamed
 
 __all__ = [
     "COSMOS",
@@ -99,3 +100,5 @@ __all__ = [
     "register_method",
     "to_torchjd",
 ]
+
+__getattr__ = renamed(__name__)

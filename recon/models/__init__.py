@@ -11,6 +11,7 @@ from recon.models.backbones.segnet import SegNet
 from recon.models.backbones.timm_backbone import timm_backbone
 from recon.models.backbones.timm_pyramid import timm_pyramid
 from recon.models.heads import heads_for, linear_heads
+from recon.moved import renamed
 
 __all__ = [
     "DilatedResNet50",
@@ -23,3 +24,5 @@ __all__ = [
     "timm_backbone",
     "timm_pyramid",
 ]
+
+__getattr__ = renamed(__name__)

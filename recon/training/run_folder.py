@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import SaveConfigCallback
 
 from recon.files.atomic import remove_leftovers, write_atomically
+from recon.moved import with_new_names
 
 CHECKPOINT = "last.ckpt"
 CONFIGURATION = "config.yaml"
@@ -71,7 +73,10 @@ class RunConfiguration(SaveConfigCallback):
                     self._write(Path(checkpoint.dirpath))
 
     def _write(self, folder: Path) -> None:
-        write_atomically(folder / CONFIGURATION, self.parser.dump(self.config, skip_unset=False))
+        configuration = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
+        write_atomically(
+            folder / CONFIGURATION, yaml.safe_dump(with_new_names(configuration), sort_keys=False, allow_unicode=True)
+        )
 
 
 def tell(trainer: pl.Trainer) -> None:

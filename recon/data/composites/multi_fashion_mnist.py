@@ -39,7 +39,7 @@ class MultiFashionMNIST(CompositesModule):
     [0, 1], and labels ``(B,)``. Validation and test both give the test split.
 
     A cache file holds the composites: in ``root/MultiFashionMNIST`` or, if that is read-only, in
-    ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``). A file that is damaged or of other raw files is
+    the user's cache (on Linux ``~/.cache/recon``). A file that is damaged or of other raw files is
     made again.
 
     >>> data = MultiFashionMNIST(root="data", train_size=1000, test_size=200)

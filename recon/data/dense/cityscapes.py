@@ -61,6 +61,7 @@ class CityScapes(DenseDataModule):
         root: str | Path,
         classes: Literal[7, 19] = 7,
         batch_size: int = 8,
+        *,
         tasks: tuple[str, ...] = ("segmentation", "depth"),
         height: int = 128,
         width: int = 256,

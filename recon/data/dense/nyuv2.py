@@ -54,6 +54,7 @@ class NYUv2(DenseDataModule):
         self,
         root: str | Path,
         batch_size: int = 2,
+        *,
         tasks: tuple[str, ...] = ("segmentation", "depth", "normals"),
         height: int = 288,
         width: int = 384,

@@ -42,8 +42,8 @@ class Rooms(DenseDataModule):
         width: Width of the images, in pixels.
         seed: Seed of the rooms.
         root: Folder for the files (:mod:`recon.data.rooms.folder`): new, empty, or of the same
-            rooms. By default a folder in ``$XDG_CACHE_HOME/recon`` (``~/.cache/recon``) whose name
-            holds everything that the rooms depend on.
+            rooms. By default a folder in the user's cache (on Linux ``~/.cache/recon``) whose
+            name holds everything that the rooms depend on.
         tasks: Names of the tasks to give; only their folders are read.
         depth: Unit of the task ``depth``: ``"metres"`` along the optical axis, or their
             ``"inverse"``.

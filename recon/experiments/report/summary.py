@@ -19,10 +19,12 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["method"], run["variant"]), []).append(run)
-    return [
-        _row(method, variant, group, groups.get((method, "plain"), []), plain.get(group[0]["parameters_base"]))
-        for (method, variant), group in groups.items()
-    ]
+    rows = []
+    for (method, variant), group in groups.items():
+        own = groups.get((method, "plain"), [])
+        flops = own[0]["flops"] if own else plain.get(group[0]["parameters_base"])
+        rows.append(_row(method, variant, group, own, flops))
+    return rows
 
 
 def _row(
