@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+import recon
 from recon.cli.dispatch import COMMANDS, TRAINING, main
 from recon.conflict import ConflictMap
 
@@ -480,3 +481,8 @@ def test_the_demo_ends_with_a_table_and_figures(capsys: pytest.CaptureFixture[st
     for figure in ("conflict_by_layer.png", "cosine_histograms.png", "delta_m.png"):
         assert f"recon-demo/{figure}" in printed
         assert Path("recon-demo", figure).exists()
+
+
+def test_the_entry_point_takes_the_words_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    recon.cli.main(["map", "--help"])
+    assert capsys.readouterr().out.startswith("usage: recon map COMMAND ...")

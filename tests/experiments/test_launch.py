@@ -221,10 +221,11 @@ def test_two_benchmarks_in_one_folder_are_refused(tiny: PlanFactory, tmp_path: P
 
 
 class Here:
-    """An executor that carries out one job at a time, in this process."""
+    """An executor that carries out one job at a time, in this process, after other endings of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *endings: executor.Message) -> None:
         self.jobs: list[Job] = []
+        self.endings = list(endings)
 
     def __enter__(self) -> Self:
         return self
@@ -244,13 +245,32 @@ class Here:
 
     def messages(self) -> Iterator[tuple[Job, executor.Message]]:
         job = self.jobs.pop()
-        yield job, executor.Finished(execute(job, lambda epoch: None))
+        yield job, self.endings.pop(0) if self.endings else executor.Finished(execute(job, lambda epoch: None))
 
 
 def test_another_executor_carries_out_the_runs(tiny: PlanFactory, tmp_path: Path) -> None:
     report = benchmark(tiny(single=False), tmp_path, executor=Here())
     assert [run["id"] for run in results(tmp_path)["runs"]] == ["joint-plain-seed0"]
     assert report.table == (tmp_path / "table.md").read_text()
+
+
+def test_a_run_whose_process_died_and_that_then_finishes_is_told(
+    tiny: PlanFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark(tiny(single=False), tmp_path, executor=Here(executor.Died("killed by SIGKILL")))
+    told = "joint-plain-seed0: its process died once (killed by SIGKILL); with no other run beside it, it finished."
+    assert told in capsys.readouterr().err
+    assert [run["id"] for run in results(tmp_path)["runs"]] == ["joint-plain-seed0"]
+
+
+def test_a_run_whose_process_dies_twice_has_failed_and_its_folder_says_why(tiny: PlanFactory, tmp_path: Path) -> None:
+    dies = Here(executor.Died("killed by SIGKILL"), executor.Died("it ended with status 3"))
+    reason = "its process died 2 times (it ended with status 3)"
+    with pytest.raises(RunsFailed) as error:
+        benchmark(tiny(single=False), tmp_path, executor=dies)
+    assert str(error.value).startswith(f"1 of 1 runs failed (joint-plain-seed0: {reason}); what is finished is kept in")
+    error_file = tmp_path / "runs" / "joint-plain-seed0" / "error.txt"
+    assert error_file.read_text() == f"{reason}, at last with no other run beside it\n"
 
 
 # Failures and interruptions -------------------------------------------------------------------------------------------
