@@ -1,4 +1,9 @@
-"""Batches of indices, in an order that depends on the run's seed and the epoch alone."""
+"""Batches of indices, in an order that depends on the run's seed and the epoch alone.
+
+Several processes share them (:mod:`recon.data.shares`): R processes with a batch size of b see the
+batches that one process with a batch size of R b sees. The samplers say that they share by
+themselves: they are a ``DistributedSampler``, which Lightning replaces by no other.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -7,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DistributedSampler, SequentialSampler
+
+from recon.data.shares import WHOLE, Share
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 """A batch of a data module: ``(x, {task: target})``."""
@@ -21,7 +28,7 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
-class FixedBatches(SequentialSampler):
+class FixedBatches(DistributedSampler[Any], SequentialSampler):
     """The same batches in every epoch, in order.
 
     To overfit, Lightning replaces any sampler by one of single samples, except a sequential one
@@ -31,12 +38,19 @@ class FixedBatches(SequentialSampler):
     [[0, 1], [2]]
 
     Args:
-        batches: The indices of the data set, batch by batch.
+        batches: The indices of the data set, batch by batch; in several processes, those of this
+            one (:func:`recon.data.shares.shared_in_order`).
     """
 
     def __init__(self, batches: Sequence[Any]) -> None:
-        super().__init__(batches)
+        SequentialSampler.__init__(self, batches)
         self.batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: all epochs have the same batches."""
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
@@ -47,7 +61,7 @@ def overfits(trainer: Any) -> bool:
     return trainer is not None and trainer.overfit_batches > 0
 
 
-class ShuffledBatches(Sampler[Tensor]):
+class ShuffledBatches(DistributedSampler[Tensor]):
     """Index batches of a permutation that depends on seed and epoch only, also after a resume.
 
     Each epoch holds every sample once, except that a last batch of one sample is left out: batch
@@ -57,16 +71,28 @@ class ShuffledBatches(Sampler[Tensor]):
     >>> [batch.tolist() for batch in batches]
     [[2, 4], [3, 0]]
 
+    Two processes share the batches of four:
+
+    >>> for rank in (0, 1):
+    ...     batches = ShuffledBatches(size=6, batch_size=2, seed=0, share=Share(rank, processes=2))
+    ...     print([batch.tolist() for batch in batches])
+    [[3, 2], [0]]
+    [[5, 4], [1]]
+
     Args:
         size: Number of samples.
-        batch_size: Number of samples in a batch; the last one may have fewer.
+        batch_size: Number of samples in a batch of one process; the last one may have fewer.
         seed: Seed of the order, not negative.
+        share: The process that the batches are for. All processes have the same number of batches.
+        least: Smallest last batch, over all processes, that is not left out.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+    def __init__(self, size: int, batch_size: int, seed: int, share: Share = WHOLE, least: int = 2) -> None:
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
+        self.share = share
+        self.least = least
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,15 +100,16 @@ class ShuffledBatches(Sampler[Tensor]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        full, rest = divmod(self.size, self.batch_size)
-        return full + (rest > 1 or (rest == 1 and full == 0))
+        full, rest = divmod(self.size, self.batch_size * self.share.processes)
+        return full + (rest >= self.least or (rest > 0 and full == 0))
 
     def __iter__(self) -> Iterator[Tensor]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        yield from torch.split(torch.from_numpy(order), self.batch_size)[: len(self)]
+        batches = torch.split(torch.from_numpy(order), self.batch_size * self.share.processes)
+        yield from map(self.share.of, batches[: len(self)])
 
 
-class EpochBatches(Sampler[EpochBatch]):
+class EpochBatches(DistributedSampler[EpochBatch]):
     """Shuffled batches that carry their epoch, so that draws in any process can depend on it.
 
     >>> batches = EpochBatches(ShuffledBatches(size=4, batch_size=2, seed=0), epoch=3)

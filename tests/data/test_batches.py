@@ -1,6 +1,9 @@
 import pytest
+import torch
+from torch.utils.data import DistributedSampler
 
-from recon.data.batches import EpochBatches, ShuffledBatches
+from recon.data.batches import EpochBatches, FixedBatches, ShuffledBatches
+from recon.data.shares import Share
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,31 @@ def test_an_iteration_stays_in_the_epoch_in_which_it_began() -> None:
     first = next(iterator)
     batches.set_epoch(1)
     assert [first, *iterator] == expected
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("size", [24, 25, 26, 31, 5, 2])
+def test_processes_split_the_batches_that_one_process_sees(size: int, processes: int) -> None:
+    whole = ShuffledBatches(size, 2 * processes, seed=3)
+    shares = [ShuffledBatches(size, 2, seed=3, share=Share(rank, processes)) for rank in range(processes)]
+    for epoch in (0, 4):
+        for batches in (whole, *shares):
+            batches.set_epoch(epoch)
+        assert {len(batches) for batches in shares} == {len(whole)}
+        for batch, *parts in zip(whole, *shares, strict=True):
+            assert torch.equal(torch.cat(parts), batch)
+            sizes = [len(part) for part in parts]
+            assert max(sizes) - min(sizes) <= 1 and max(sizes) <= 2
+
+
+def test_a_last_batch_that_is_too_small_for_all_processes_is_left_out_on_request() -> None:
+    sizes = [
+        [len(batch) for batch in ShuffledBatches(8, 1, 0, Share(rank, 3), least)] for rank in (2,) for least in (2, 3)
+    ]
+    assert sizes == [[1, 1, 0], [1, 1]]
+
+
+def test_lightning_replaces_no_sampler_of_ours() -> None:
+    batches = ShuffledBatches(4, 2, seed=0)
+    for sampler in (batches, EpochBatches(batches), FixedBatches(list(batches))):
+        assert isinstance(sampler, DistributedSampler)

@@ -42,7 +42,7 @@ class Glyphs(CompositesModule):
     Args:
         train_size: Number of training images.
         test_size: Number of test images.
-        batch_size: Batch size of training.
+        batch_size: Batch size of training, in each process.
         loading: ``eval_batch_size``, ``seed`` of the images, and ``shuffle_seed``, as
             :class:`~recon.data.composites.module.CompositesModule` takes them.
     """

@@ -7,12 +7,12 @@ Collating it sample by sample would take longer than a training step of a small 
 from abc import ABC, abstractmethod
 from typing import Literal
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recon.data.batches import Batch, FixedBatches, ShuffledBatches, overfits, run_seed
+from recon.data.shares import own_share, shared_in_order, smallest_last_batch
 from recon.tasks.task import Task
 
 SIZE = 36
@@ -60,8 +60,8 @@ class CompositesModule(LightningDataModule, ABC):
         train_size: Number of training composites, the first ones of the sequence that ``seed``
             defines.
         test_size: Number of test composites, likewise.
-        batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
+        batch_size: Batch size of training, in each process.
+        eval_batch_size: Batch size of validation and test, in each process.
         seed: Defines the composites.
         shuffle_seed: Defines the order of training data, together with the epoch; by default the
             run's seed, which Lightning's ``seed_everything`` sets, or 0.
@@ -132,7 +132,8 @@ class CompositesModule(LightningDataModule, ABC):
         """The training split, in the order of ``(shuffle_seed, epoch)``."""
         composites = self.composites("train")
         seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
-        batches = ShuffledBatches(len(composites), self.batch_size, seed)
+        least = smallest_last_batch(self.trainer)
+        batches = ShuffledBatches(len(composites), self.batch_size, seed, own_share(), least)
         sampler = FixedBatches(list(batches)) if overfits(self.trainer) else batches
         return DataLoader(composites, batch_size=None, sampler=sampler)
 
@@ -143,5 +144,5 @@ class CompositesModule(LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test split, in order."""
         composites = self.composites("test")
-        batches = torch.split(torch.arange(len(composites)), self.eval_batch_size)
+        batches = shared_in_order(len(composites), self.eval_batch_size, own_share())
         return DataLoader(composites, batch_size=None, sampler=FixedBatches(batches))

@@ -51,7 +51,7 @@ class MultiFashionMNIST(CompositesModule):
             Missing files are downloaded to it; a directory with all files may be read-only.
         train_size: Number of training pairs, the first of the sequence.
         test_size: Number of test pairs, the first of the sequence.
-        batch_size: Batch size of training.
+        batch_size: Batch size of training, in each process.
         loading: ``eval_batch_size``, ``seed`` of the pairing, and ``shuffle_seed``, as
             :class:`~recon.data.composites.module.CompositesModule` takes them.
 

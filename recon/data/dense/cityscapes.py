@@ -40,7 +40,7 @@ class CityScapes(DenseDataModule):
             (:mod:`recon.data.dense.layout`); labels are in ``label_7`` or ``label``, and 19 classes
             in ``label_19``.
         classes: Number of classes, 7 or 19.
-        batch_size: Batch size of training.
+        batch_size: Batch size of training, in each process.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.

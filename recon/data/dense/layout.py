@@ -73,7 +73,7 @@ class DenseFolder(Dataset[Batch]):
         """Read a batch.
 
         Args:
-            batch: The epoch, and the indices of B scenes.
+            batch: The epoch, and the indices of B scenes; a process without a share has none.
 
         Returns:
             Images ``(B, 3, H, W)``, float32 in [0, 1], and targets ``(B, ...)`` by task.
@@ -82,10 +82,10 @@ class DenseFolder(Dataset[Batch]):
             ValueError: A file holds a value that its quantity cannot have.
         """
         epoch, indices = batch
-        views = [(index, self._view(epoch, index)) for index in indices]
+        views = [(index, self._view(epoch, index)) for index in indices or [0]]  # one gives the shape
 
         def stacked(folder: _Folder) -> Tensor:
-            return torch.stack([folder.read(index, view) for index, view in views])
+            return torch.stack([folder.read(index, view) for index, view in views])[: len(indices)]
 
         return stacked(self.image), {task: stacked(folder) for task, folder in self.targets.items()}
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -21,6 +20,7 @@ from recon.data.batches import (
 from recon.data.dense.augmentation import RandomViews
 from recon.data.dense.layout import SPLITS, UNFINISHED, DenseFolder, Split
 from recon.data.dense.quantities import Quantity
+from recon.data.shares import own_share, shared_in_order, smallest_last_batch
 from recon.errors import unknown_name
 from recon.tasks.names import check_task_names
 from recon.tasks.per_pixel import Aggregation
@@ -66,8 +66,8 @@ class DenseDataModule(LightningDataModule):
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
-        batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
+        batch_size: Batch size of training, in each process.
+        eval_batch_size: Batch size of validation and test, in each process.
         augment: Whether training shows random views of the scenes
             (:mod:`recon.data.dense.augmentation`).
         aggregation: Whether metrics are taken over the whole data set, or are the mean over
@@ -173,7 +173,8 @@ class DenseDataModule(LightningDataModule):
         """The training split, in the order and the views of ``(shuffle_seed, epoch)``."""
         seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
         scenes = self.scenes("train")
-        batches = ShuffledBatches(len(scenes), self.batch_size, seed)
+        least = smallest_last_batch(self.trainer)
+        batches = ShuffledBatches(len(scenes), self.batch_size, seed, own_share(), least)
         seen = scenes.through(RandomViews(scenes.size, seed)) if self.augment else scenes
         if overfits(self.trainer):
             return self._loader(seen, FixedBatches(list(EpochBatches(batches))))
@@ -182,7 +183,7 @@ class DenseDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """The **val split**, in order."""
         scenes = self.scenes("val")
-        indices = torch.arange(len(scenes)).split(self.eval_batch_size)
+        indices = shared_in_order(len(scenes), self.eval_batch_size, own_share())
         return self._loader(scenes, FixedBatches([(0, batch.tolist()) for batch in indices]))
 
     def test_dataloader(self) -> DataLoader[Batch]:

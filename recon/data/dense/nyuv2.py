@@ -35,7 +35,7 @@ class NYUv2(DenseDataModule):
     Args:
         root: Folder of the layout that ``recon data prepare nyuv2`` makes
             (:mod:`recon.data.dense.layout`).
-        batch_size: Batch size of training.
+        batch_size: Batch size of training, in each process.
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.

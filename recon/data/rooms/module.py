@@ -47,8 +47,8 @@ class Rooms(DenseDataModule):
         tasks: Names of the tasks to give; only their folders are read.
         depth: Unit of the task ``depth``: ``"metres"`` along the optical axis, or their
             ``"inverse"``.
-        batch_size: Batch size of training.
-        eval_batch_size: Batch size of validation and test.
+        batch_size: Batch size of training, in each process.
+        eval_batch_size: Batch size of validation and test, in each process.
         augment: Whether training shows random views of the scenes
             (:mod:`recon.data.dense.augmentation`).
         loading: ``aggregation``, ``num_workers`` and ``shuffle_seed``, as
