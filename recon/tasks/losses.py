@@ -1,9 +1,10 @@
-"""Losses of dense prediction: means over the pixels with truth.
+"""Losses of the built-in tasks: means over the samples or pixels with truth.
 
-Segmentation takes :func:`masked_cross_entropy`, depth :func:`masked_l1` and normals
-:func:`masked_cosine`; :mod:`recon.tasks.per_pixel` says so, and gives each task its metrics.
+Classification takes :func:`labelled_cross_entropy`, segmentation :func:`masked_cross_entropy`,
+depth :func:`masked_l1` and normals :func:`masked_cosine`. :mod:`recon.tasks.per_image` and
+:mod:`recon.tasks.per_pixel` say so, and give each task its metrics.
 
-The target itself marks pixels without truth: -1 among labels, NaN in everything else. A batch
+The target itself marks items without truth: -1 among labels, NaN in everything else. A batch
 without any truth has loss 0 and gradients 0, so it neither trains nor stops anything.
 
 Losses check shapes and types only, which costs nothing on any device; metrics check values.
@@ -14,22 +15,48 @@ from torch import Tensor
 from torch.nn import functional
 
 UNLABELLED = -1
-"""The label of a pixel without truth."""
+"""The label of a sample or pixel without truth."""
 
 
-def valid_pixels(target: Tensor) -> Tensor:
-    """The pixels where a target has truth.
+def valid_items(target: Tensor) -> Tensor:
+    """The samples or pixels where a target has truth.
 
-    >>> valid_pixels(torch.tensor([[[0, -1]]]))
+    >>> valid_items(torch.tensor([[[0, -1]]]))
     tensor([[[ True, False]]])
 
     Args:
-        target: Labels (B, H, W) of an integer type, or values (B, C, H, W) of a floating type.
+        target: Labels (B,) or (B, H, W) of an integer type, or values (B, C) or (B, C, H, W) of a
+            floating type.
 
     Returns:
-        (B, H, W), bool: the label is not -1, or all channels are finite.
+        (B,) or (B, H, W), bool: the label is not -1, or all channels are finite.
     """
     return target.isfinite().all(1) if target.is_floating_point() else target != UNLABELLED
+
+
+def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled samples.
+
+    >>> labels = torch.tensor([1, -1])
+    >>> round(labelled_cross_entropy(torch.zeros(2, 2), labels).item(), 4)
+    0.6931
+
+    Args:
+        logits: (B, C).
+        labels: (B,), int64, in [0, C), or -1 for no label. Or probabilities (B, C), floating, NaN
+            for none.
+
+    Returns:
+        A scalar; 0 without any label.
+
+    Raises:
+        IndexError: A label is out of bounds.
+    """
+    valid = valid_items(labels)
+    if labels.is_floating_point():  # filled before the loss: a gradient of zero times NaN is NaN
+        labels = torch.where(valid.unsqueeze(1), labels, 0)
+    total = functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="sum")
+    return total / _count(valid)  # the mean of nothing would be NaN
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -53,7 +80,7 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     # Not summed by the kernel: its sum is not deterministic on an accelerator, and its mean of
     # nothing is NaN.
     errors = functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
-    return errors.sum() / _count(valid_pixels(labels))
+    return errors.sum() / _count(valid_items(labels))
 
 
 def masked_l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -98,7 +125,7 @@ def masked_cosine(prediction: Tensor, target: Tensor) -> Tensor:
         ValueError: Other shapes.
     """
     check_values(prediction, target, channels=3)
-    valid = valid_pixels(target)
+    valid = valid_items(target)
     # The target is filled before the cosine, not the cosine after: a gradient of zero times NaN is
     # NaN. Shorter predictions count as this long: the gradient of a direction grows without bound
     # towards length zero.

@@ -20,7 +20,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 from torchmetrics.regression import MeanAbsoluteError, MeanAbsolutePercentageError
 
-from recon.tasks.losses import UNLABELLED, check_labels, check_values, valid_pixels
+from recon.tasks.losses import UNLABELLED, check_labels, check_values, valid_items
 
 BINS_PER_DEGREE = 1000
 
@@ -220,7 +220,7 @@ def _depths(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def _vectors(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Prediction and truth where there is truth, each (N, 3), float64."""
     check_values(prediction, target, channels=3)
-    valid = valid_pixels(target)
+    valid = valid_items(target)
     prediction, target = (tensor.movedim(1, -1)[valid].double() for tensor in (prediction, target))
     if not prediction.isfinite().all():
         raise ValueError("a predicted vector is not finite, and has no angle; the network has diverged")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from recon.tasks.losses import valid_pixels
+from recon.tasks.losses import valid_items
 
 
 class PerBatch(Metric):
@@ -45,7 +45,7 @@ class PerBatch(Metric):
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch, in the form that the metric takes."""
-        if valid_pixels(target).any():
+        if valid_items(target).any():
             value = self.metric(prediction.detach(), target).double()
             setattr(self, self.state, getattr(self, self.state) + torch.stack([value, torch.ones_like(value)]))
 

@@ -15,7 +15,7 @@ from recon.tasks.colours import (
     paint_labels,
     paint_normals,
 )
-from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1
+from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1, valid_items
 from recon.tasks.task import Task, as_it_is, most_likely
 
 if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop does not need it
@@ -65,6 +65,7 @@ def segmentation(
         most_likely,
         partial(paint_labels, classes=classes),
         partial(label_legend, names=tuple(class_names) or tuple(map(str, range(classes)))),
+        valid_items,
     )
 
 
@@ -88,7 +89,8 @@ def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
     Raises:
         ValueError: An unknown aggregation, or a name that cannot be used.
     """
-    return Task(name, masked_l1, _aggregated(_depth_metrics, aggregation), 1, as_it_is, paint_depths, depth_scale)
+    metrics = _aggregated(_depth_metrics, aggregation)
+    return Task(name, masked_l1, metrics, 1, as_it_is, paint_depths, depth_scale, valid_items)
 
 
 def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
@@ -112,9 +114,8 @@ def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
     Raises:
         ValueError: An unknown aggregation, or a name that cannot be used.
     """
-    return Task(
-        name, masked_cosine, _aggregated(_normals_metrics, aggregation), 3, _unit_vectors, paint_normals, normal_legend
-    )
+    metrics = _aggregated(_normals_metrics, aggregation)
+    return Task(name, masked_cosine, metrics, 3, _unit_vectors, paint_normals, normal_legend, valid_items)
 
 
 def _segmentation_metrics(classes: int) -> "dict[str, Metric]":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from recon.tasks.colours import (
     Legend,
     Scale,
 )
+from recon.tasks.labelled import Labelled, labelled, valid_samples
 from recon.tasks.names import check_task_names
 
 if TYPE_CHECKING:  # torchmetrics is slow to import, and a plain training loop does not need it
@@ -25,6 +26,13 @@ class Task:
     >>> age = Task("age", mse_loss, lambda: {"mse": MeanSquaredError()}, outputs=1)
     >>> age.higher_is_better
     {'mse': False}
+
+    A target may lack the truth of some samples. Those without truth are left out before loss and
+    metrics, so ``mse_loss`` itself never meets them:
+
+    >>> import torch
+    >>> age.count(torch.tensor([[31.0], [float("nan")], [64.0]]))
+    2
 
     Args:
         name: An identifier, and none that ``nn.ModuleDict`` already uses (``"keys"``, ``"type"``,
@@ -43,6 +51,11 @@ class Task:
             value are black.
         key: For pictures: maps the truth of one sample to the meaning of the colours, a legend or a
             scale (:mod:`recon.tasks.colours`); ``None`` if there is none.
+        valid: Maps a target to the items that have truth, bool: (B,) samples, or finer, such as
+            pixels (B, H, W). The loss should be a mean over these items. Samples without truth are
+            left out before loss and metrics; finer items they must leave out themselves. ``None``
+            takes samples: those with a finite entry if the target is a floating tensor, all
+            otherwise.
 
     Raises:
         ValueError: The name cannot be used, or ``outputs`` is not positive.
@@ -55,6 +68,7 @@ class Task:
     estimate: Callable[[Tensor], Tensor] | None = None
     paint: Callable[[Tensor, Tensor], Tensor] | None = None
     key: Callable[[Tensor], Legend | Scale | None] | None = None
+    valid: Callable[[Any], Tensor] | None = None
 
     def __post_init__(self) -> None:
         check_task_names([self.name])
@@ -64,6 +78,32 @@ class Task:
     def estimated(self, prediction: Tensor) -> Tensor:
         """A head's prediction in the form of the target."""
         return prediction if self.estimate is None else self.estimate(prediction)
+
+    def labelled(self, target: Any) -> Labelled:
+        """The part of a target that has truth.
+
+        Args:
+            target: A batch's target, or ``{"target": ..., "mask": ...}``; see
+                :mod:`recon.tasks.labelled`.
+
+        Raises:
+            ValueError: The mask does not go with the target.
+        """
+        return labelled(target, valid_samples if self.valid is None else self.valid)
+
+    def count(self, target: Any) -> int:
+        """The number of items of a target that have truth.
+
+        These are samples in classification and pixels in dense tasks. With 0 the task is absent
+        from the batch.
+
+        Args:
+            target: A batch's target, or ``{"target": ..., "mask": ...}``; ``None`` has no truth.
+
+        Raises:
+            ValueError: The mask does not go with the target.
+        """
+        return 0 if target is None else int(self.labelled(target).count)
 
     @property
     def higher_is_better(self) -> dict[str, bool]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1, valid_pixels
+from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1, valid_items
 
 Case = tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]
 
@@ -47,7 +47,7 @@ kinds = pytest.mark.parametrize("kind", ["segmentation", "depth", "normals"])
 @pytest.mark.parametrize("holes", [0, 0.4, 0.9])
 def test_the_loss_is_the_mean_over_the_pixels_with_truth(kind: str, holes: float) -> None:
     loss, prediction, target = case(kind, holes)
-    assert valid_pixels(target).any()
+    assert valid_items(target).any()
     assert loss(prediction, target).item() == pytest.approx(naive(kind, prediction, target), abs=1e-6)
 
 
@@ -57,7 +57,7 @@ def test_the_gradient_is_the_derivative_where_there_is_truth_and_zero_elsewhere(
     prediction = prediction.double().requires_grad_()
     target = target.double() if target.is_floating_point() else target
     loss(prediction, target).backward()
-    valid = valid_pixels(target)[:, None].expand_as(prediction)
+    valid = valid_items(target)[:, None].expand_as(prediction)
     assert prediction.grad is not None
     assert (prediction.grad[~valid] == 0).all()
     assert (prediction.grad[valid] != 0).all()
@@ -77,14 +77,14 @@ def test_without_any_truth_loss_and_gradient_are_zero(kind: str) -> None:
 @kinds
 def test_what_is_predicted_where_there_is_no_truth_does_not_matter(kind: str) -> None:
     loss, prediction, target = case(kind, 0.5)
-    elsewhere = torch.where(valid_pixels(target)[:, None], prediction, 1e6)
+    elsewhere = torch.where(valid_items(target)[:, None], prediction, 1e6)
     torch.testing.assert_close(loss(elsewhere, target), loss(prediction, target))
 
 
 @kinds
 def test_a_prediction_that_is_not_a_number_where_there_is_truth_is_not_hidden(kind: str) -> None:
     loss, prediction, target = case(kind, 0.5)
-    assert loss(torch.where(valid_pixels(target)[:, None], math.nan, prediction), target).isnan()
+    assert loss(torch.where(valid_items(target)[:, None], math.nan, prediction), target).isnan()
 
 
 def test_the_cosine_loss_does_not_depend_on_lengths_and_reaches_from_zero_to_two() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from recon.tasks.losses import valid_pixels
+from recon.tasks.losses import valid_items
 from recon.tasks.metrics import AbsoluteError, MeanAngle, MeanIoU, MedianAngle, PixelAccuracy, WithinAngle
 from recon.tasks.per_batch import PerBatch
 from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
@@ -264,7 +264,7 @@ def test_a_threshold_off_the_histograms_bins_is_refused(degrees: float) -> None:
 def test_per_batch_is_the_mean_over_batches_with_truth_of_each_batchs_value(task: Task, sizes: list[int]) -> None:
     data = evaluation_set(task.name)
     batches = zip(data[0].split(sizes), data[1].split(sizes), strict=True)
-    values = [reference(task.name, *batch) for batch in batches if valid_pixels(batch[1]).any()]
+    values = [reference(task.name, *batch) for batch in batches if valid_items(batch[1]).any()]
     expected = {name: float(np.mean([value[name] for value in values])) for name in values[0]}
     assert_near(evaluated(MetricCollection(task.metrics()), data, sizes), expected)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.regression import MeanAbsoluteError
 
-from recon.tasks.losses import valid_pixels
+from recon.tasks.losses import valid_items
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import depth, normals, segmentation
 from recon.tasks.task import Task
@@ -139,7 +139,7 @@ def test_an_estimate_has_the_form_of_the_target_and_can_be_painted_beside_it(tas
         assert picture.shape == (3, 4, 5)
         assert picture.dtype == torch.float32
         assert 0 <= picture.min() <= picture.max() <= 1
-    assert torch.equal(task.paint(target[0], target[0]).sum(0) > 0, valid_pixels(target)[0])
+    assert torch.equal(task.paint(target[0], target[0]).sum(0) > 0, valid_items(target)[0])
 
 
 def test_estimates_are_the_likeliest_class_the_value_and_the_direction() -> None:
