@@ -22,7 +22,8 @@ from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import register_method
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
+_BLOCK_ON_ACCELERATOR = 1 << 24
 
 
 @register_method("graddrop")
@@ -42,22 +43,40 @@ class GradDrop(RandomMethod, JacobianMethod):
         tensor([2., 1.])
     """
 
+    elementwise = True
+
     def __init__(self, leak: float = 0.0, seed: int = 0) -> None:
         super().__init__(seed)
         self.leak = check_number("graddrop", "leak", leak, low=0, high=1)
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The mean of the rows of the (K, P) Jacobian that have the drawn sign, (P,)."""
+        return self.combine_columns(jacobian, slice(None), jacobian.shape[1], losses)
+
+    def combine_columns(self, jacobian: Tensor, columns: slice, width: int, losses: Tensor | None = None) -> Tensor:
+        """These elements of the update; all processes draw the same numbers for the whole width."""
         generator = self.generator_on(jacobian.device)
-        uniform = torch.rand(jacobian.shape[1], generator=generator, dtype=torch.float32, device=jacobian.device)
+        uniform = torch.rand(width, generator=generator, dtype=torch.float32, device=jacobian.device)[columns]
         update = jacobian.new_empty(jacobian.shape[1])
         # The temporaries of a block stay in the cache of a processor.
-        for block, draws, result in zip(
-            jacobian.split(_BLOCK, 1), uniform.split(_BLOCK), update.split(_BLOCK), strict=True
-        ):
-            positive = block.clamp(min=0).sum(dim=0)
-            negative = block.clamp(max=0).sum(dim=0)
+        size = _BLOCK if jacobian.device.type == "cpu" else _BLOCK_ON_ACCELERATOR
+        for block, draws, result in zip(jacobian.split(size, 1), uniform.split(size), update.split(size), strict=True):
+            positive, negative = _signed_sums(block)
             # draws < purity = positive / (positive - negative), without its 0/0.
             kept = torch.where(draws * (positive - negative) < positive, positive, negative)
             result.copy_((self.leak * (positive + negative) + (1 - self.leak) * kept) / jacobian.shape[0])
         return update
+
+
+def _signed_sums(block: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums of the positive and of the negative numbers of each column, (P,) each.
+
+    Row by row: the order in which torch sums over a dimension depends on the place of the column.
+    """
+    wide = torch.promote_types(block.dtype, torch.float32)
+    positive, negative = block.new_zeros(2, block.shape[1], dtype=wide)
+    of_one_sign = torch.empty_like(block[0])
+    for gradient in block:
+        positive += torch.clamp(gradient, min=0, out=of_one_sign)
+        negative += torch.clamp(gradient, max=0, out=of_one_sign)
+    return positive.to(block), negative.to(block)

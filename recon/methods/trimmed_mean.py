@@ -10,6 +10,7 @@ Needs the Jacobian. No state, no randomness. Mean scale. With few tasks t can be
 mean.
 """
 
+import torch
 from torch import Tensor
 
 from recon.methods.base.hyperparameters import check_below
@@ -35,6 +36,8 @@ class TrimmedMean(JacobianMethod):
         tensor([2., 3.])
     """
 
+    elementwise = True
+
     def __init__(self, fraction: float = 1 / 3) -> None:
         super().__init__()
         self.fraction = check_below("trimmed_mean", "fraction", fraction, low=0, high=0.5)
@@ -46,5 +49,11 @@ class TrimmedMean(JacobianMethod):
         update = jacobian.new_empty(jacobian.shape[1])
         # Blocks keep the sorted copy small beside the Jacobian.
         for block, result in zip(jacobian.split(_BLOCK, 1), update.split(_BLOCK), strict=True):
-            result.copy_(block.sort(dim=0).values[trimmed : tasks - trimmed].mean(dim=0))
+            kept = block.sort(dim=0).values[trimmed : tasks - trimmed]
+            # Row by row: the order in which torch sums over a dimension depends on the place of the
+            # column.
+            total = torch.zeros_like(kept[0], dtype=torch.promote_types(kept.dtype, torch.float32))
+            for row in kept:
+                total += row
+            result.copy_(total / len(kept))
         return update

@@ -66,7 +66,12 @@ class GramianMethod(Method):
 class JacobianMethod(Method):
     """A method that needs the task gradients themselves.
 
-    Subclasses write :meth:`combine`.
+    Subclasses write :meth:`combine`. In several processes each holds some columns of the Jacobian.
+    A method that works element by element combines these; for others the whole rows are gathered.
+
+    Attributes:
+        elementwise: Whether each number of the update needs only its own column of the Jacobian,
+            and the losses.
 
     Example:
         >>> import torch
@@ -81,6 +86,32 @@ class JacobianMethod(Method):
         super().__init_subclass__(**kwargs)
         if "combine" in cls.__dict__:
             cls.combine = _checked_combine(cls.combine)  # type: ignore[method-assign]
+        if "combine_columns" in cls.__dict__:
+            cls.combine_columns = _checked_combine_columns(cls.combine_columns)  # type: ignore[method-assign]
+
+    def combine_columns(self, jacobian: Tensor, columns: slice, width: int, losses: Tensor | None = None) -> Tensor:
+        """The update of some columns of the Jacobian, of an :attr:`elementwise` method.
+
+        It equals these elements of the whole update. A method that draws random numbers draws for
+        the whole width, and takes its columns.
+
+        Args:
+            jacobian: (K, n), the columns of a (K, width) Jacobian.
+            columns: Their place in the whole.
+            width: P, the number of columns of the whole.
+            losses: (K,), for methods that need them.
+
+        Returns:
+            (n,).
+
+        Example:
+            >>> import torch
+            >>> from recon import create_method
+            >>> jacobian = torch.tensor([[1.0, 0.0], [2.0, 5.0], [9.0, 3.0]])
+            >>> create_method("trimmed_mean").combine_columns(jacobian[:, 1:], slice(1, 2), width=2)
+            tensor([3.])
+        """
+        return self.combine(jacobian, losses)
 
 
 class LossMethod(Method):
@@ -132,7 +163,7 @@ def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def checked(self: GramianMethod, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         computed_in = gramian.dtype
         gramian = check_gramian(gramian)
-        self.bind(len(gramian))
+        self._serve(len(gramian))
         if losses is not None:
             losses = losses.detach().to("cpu", torch.float64)
             check_losses(losses, tasks=gramian.shape[0])
@@ -147,10 +178,7 @@ def _checked_weights(weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _checked_combine(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @wraps(combine)
     def checked(self: JacobianMethod, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        check_jacobian(jacobian)
-        self.bind(len(jacobian))
-        if losses is not None:
-            check_losses(losses, tasks=jacobian.shape[0])
+        _admit(self, jacobian, losses)
         result = combine(self, jacobian, losses)
         check_update(result, jacobian.shape[1], self)
         return result
@@ -158,11 +186,32 @@ def _checked_combine(combine: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return checked
 
 
+def _checked_combine_columns(combine_columns: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(combine_columns)
+    def checked(
+        self: JacobianMethod, jacobian: Tensor, columns: slice, width: int, losses: Tensor | None = None
+    ) -> Tensor:
+        _admit(self, jacobian, losses)
+        result = combine_columns(self, jacobian, columns, width, losses)
+        check_update(result, jacobian.shape[1], self)
+        return result
+
+    return checked
+
+
+def _admit(method: JacobianMethod, jacobian: Tensor, losses: Tensor | None) -> None:
+    """Check the arguments of a Jacobian method, and bind it to its tasks."""
+    check_jacobian(jacobian)
+    method._serve(len(jacobian))
+    if losses is not None:
+        check_losses(losses, tasks=jacobian.shape[0])
+
+
 def _checked_loss_weights(loss_weights: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @wraps(loss_weights)
     def checked(self: LossMethod, losses: Tensor) -> Tensor:
         check_losses(losses)
-        self.bind(len(losses))
+        self._serve(len(losses))
         result = loss_weights(self, losses)
         check_weights(result, losses.shape[0], self)
         return result

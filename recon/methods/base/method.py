@@ -7,13 +7,15 @@ whose arguments and result are checked.
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from recon.gradients.precision import widest_dtype
+from recon.methods.base.present import Present, TaskRows, check_present, only_present
 from recon.methods.base.step_engine import Closure, Info, StepEngine
 
 
@@ -28,6 +30,8 @@ class Method(nn.Module, ABC):
             (``"mean"``).
         evaluates_again: Whether the method works only through :meth:`step`, which evaluates the
             losses more than once.
+        needs_all_tasks: Whether a step among some of the tasks has no meaning.
+        needs_one_process: Whether the method cannot work in several processes.
 
     Example:
         >>> from recon import create_method
@@ -38,9 +42,12 @@ class Method(nn.Module, ABC):
 
     scale: ClassVar[Literal["sum", "mean"]] = "mean"
     evaluates_again: ClassVar[bool] = False
+    needs_all_tasks: ClassVar[bool] = False
+    needs_one_process: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
+        self._present: Present | None = None  # in a block of among()
         self._doubles: set[str] = set()  # buffers that stay float64 on every device that has it
 
     @abstractmethod
@@ -65,6 +72,66 @@ class Method(nn.Module, ABC):
         each task makes it here (see :class:`StatefulMethod`), in time for the optimizer and the
         checkpoint. Other methods do nothing.
         """
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether a step may follow from several batches, whose gradients were summed.
+
+        A method with a :meth:`step` of its own evaluates one batch again.
+        """
+        return not self.evaluates_again and type(self).step is Method.step
+
+    def among(self, present: Sequence[int]) -> AbstractContextManager[None]:
+        """Be the method of some tasks alone, for a ``with`` block.
+
+        State and hyperparameters of a task are then those of the present tasks, in their order. The
+        state of absent tasks stands still. Numbers that are not of a task, such as a count of
+        steps, go on. After an error in the block the state is as before.
+
+        Args:
+            present: Indices of the present tasks, ascending; all tasks change nothing.
+
+        Raises:
+            ValueError: The indices do not ascend, or are out of range; or the method is not bound
+                to its tasks yet.
+
+        Example:
+            >>> import torch
+            >>> from recon import create_method
+            >>> method = create_method("constant", factors=[1.0, 2.0, 3.0])
+            >>> with method.among([0, 2]):
+            ...     method.combine(torch.eye(2))
+            tensor([1., 3.])
+        """
+        methods = [module for module in self.modules() if isinstance(module, Method)]
+        tasks = next((known for method in methods if (known := method.number_of_tasks()) is not None), None)
+        present = check_present(present, tasks)
+        if len(present) == tasks or (tasks is None and present == (0,)):  # a single task needs no state
+            return nullcontext()
+        return only_present(methods, present)
+
+    def number_of_tasks(self) -> int | None:
+        """K, as far as the method's state or hyperparameters tell it."""
+        return None
+
+    def task_rows(self) -> list[TaskRows]:
+        """The parts of the method that have one row per task, for :meth:`among`.
+
+        The state that ``make_state`` made, and the hyperparameters ``per_task``, are among them. A
+        method that keeps something of each task elsewhere adds it.
+        """
+        return []
+
+    def _serve(self, tasks: int) -> None:
+        """Bind the method to the tasks whose gradients or losses it gets.
+
+        Raises:
+            ValueError: It serves another number of tasks.
+        """
+        if self._present is None:
+            self.bind(tasks)
+        elif tasks != len(self._present):
+            raise ValueError(f"{self} is among {len(self._present)} present tasks, got {tasks}")
 
     def end_epoch(self) -> None:
         """Record that an epoch of training is over; most methods do nothing.

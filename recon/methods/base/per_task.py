@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.method import Method
+from recon.methods.base.present import NumbersOfTasks, TaskRows
 from recon.methods.base.registry import registered_name
 
 
@@ -37,6 +38,13 @@ class PerTaskMethod(Method):
                     "give one number a task"
                 )
         super().bind(tasks)
+
+    def number_of_tasks(self) -> int | None:
+        given = (len(values) for name in self.per_task if (values := getattr(self, name)) is not None)
+        return next(given, super().number_of_tasks())
+
+    def task_rows(self) -> list[TaskRows]:
+        return [*super().task_rows(), *(NumbersOfTasks(self, name) for name in self.per_task)]
 
 
 def check_numbers(

@@ -1,12 +1,15 @@
 """Methods that remember something from step to step."""
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.methods.base.method import Method
+from recon.methods.base.present import BufferRows, ParameterRows, Present, Scalar, TaskRows
+from recon.methods.base.task_scalars import ScalarsOfTasks, TaskScalars
 
 
 class StatefulMethod(Method):
@@ -16,7 +19,9 @@ class StatefulMethod(Method):
     to its tasks, or to no tasks yet.
 
     Attributes:
-        tasks: K, or ``None`` before the method is bound.
+        tasks: K, or ``None`` before the method is bound; in a block of :meth:`among` the number of
+            present tasks.
+        pairwise: Names of the buffers with the K tasks as first and second dimension.
 
     Example:
         >>> import torch
@@ -33,9 +38,12 @@ class StatefulMethod(Method):
         tensor([2.2500, 1.5000])
     """
 
+    pairwise: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self) -> None:
         super().__init__()
         self.tasks: int | None = None
+        self._made: frozenset[str] = frozenset()  # names of what make_state made
 
     @abstractmethod
     def make_state(self, tasks: int) -> None:
@@ -51,10 +59,41 @@ class StatefulMethod(Method):
             ValueError: The method already serves another number of tasks.
         """
         if self.tasks is None:
+            earlier = frozenset(self._tensor_names())
             self.make_state(tasks)
             self.tasks = tasks
+            self._made = frozenset(self._tensor_names()) - earlier
         elif self.tasks != tasks:
             raise ValueError(f"{self} has the state of {self.tasks} tasks, got {tasks}; create a new method for these")
+
+    def number_of_tasks(self) -> int | None:
+        return self.tasks
+
+    def task_rows(self) -> list[TaskRows]:
+        rows = super().task_rows()
+        if self.tasks is None:
+            raise ValueError(f"{self} has no state of its tasks yet; call bind(tasks) before it is among some of them")
+        rows.append(_Count(self))
+        for prefix, module in _own_modules(self):
+            if isinstance(module, TaskScalars):
+                rows.append(ScalarsOfTasks(module))
+                continue
+            rows += [
+                BufferRows(module, name, prefix + name in self.pairwise) if buffer.ndim else Scalar(module, name)
+                for name, buffer in module.named_buffers(recurse=False)
+                if prefix + name in self._made
+            ]
+            rows += [
+                ParameterRows(module, name)
+                for name, parameter in module.named_parameters(recurse=False)
+                if prefix + name in self._made and parameter.ndim
+            ]
+        return rows
+
+    def _tensor_names(self) -> Iterator[str]:
+        """Names of buffers and parameters, without those of methods inside this one."""
+        for prefix, module in _own_modules(self):
+            yield from (prefix + name for name in (*module._buffers, *module._parameters))
 
     def tracked(self, name: str, jacobian: Tensor) -> Tensor:
         """Return the named buffer in the shape of the (K, P) Jacobian; zeros when first read.
@@ -78,7 +117,32 @@ class StatefulMethod(Method):
         per_task = [value for key, value in saved.items() if not key.endswith("_extra_state") and value.ndim > 0]
         if self.tasks is None and per_task:
             self.bind(len(per_task[0]))
+        for name, buffer in self.named_buffers():
+            if name in saved and saved[name].ndim == 0 and buffer.ndim == 1:  # once one number for all tasks
+                state_dict[prefix + name] = saved[name].expand(len(buffer)).clone()
         for name, buffer in self.named_buffers(recurse=False):
             if name in saved and 0 in (buffer.numel(), saved[name].numel()):
                 setattr(self, name, torch.zeros_like(saved[name], device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class _Count:
+    """The number of tasks of a method."""
+
+    def __init__(self, method: StatefulMethod) -> None:
+        self.method = method
+
+    def narrow(self, present: Present) -> None:
+        self._all = self.method.tasks
+        self.method.tasks = len(present)
+
+    def widen(self, keep: bool) -> None:
+        self.method.tasks = self._all
+
+
+def _own_modules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The module and the modules inside it, by prefix of their names; without methods inside."""
+    yield prefix, module
+    for name, child in module.named_children():
+        if not isinstance(child, Method):
+            yield from _own_modules(child, f"{prefix}{name}.")

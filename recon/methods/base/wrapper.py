@@ -35,6 +35,7 @@ class GramianWrapper(StatefulMethod, GramianMethod):
         self.method = method
         self.wrapped = wrapped
         self.scale = wrapped.scale  # type: ignore[misc]
+        self.needs_all_tasks = wrapped.needs_all_tasks  # type: ignore[misc]
 
     def bind(self, tasks: int) -> None:
         self.wrapped.bind(tasks)  # first, because it may raise
