@@ -5,6 +5,7 @@ import math
 import random
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,28 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_step_cost_prints_a_ratio_a_kind_of_step(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(BENCHMARKS / "step_cost.py"))["main"](width=2, batch=2, rounds=2)
-    rows = capsys.readouterr().out.splitlines()[2:]
-    names = {row[:34].strip() for row in rows}
-    assert {"joint", "pcgrad", "cagrad + analyzer", "mgda", "TorchJD MGDA, chunk 1"} <= names
-    assert all(float(row[34:].split()[0]) > 0 for row in rows)
+    rows = ratios_of_steps(capsys, width=2, batch=2)
+    assert {"joint", "pcgrad", "cagrad + analyzer", "mgda", "TorchJD MGDA, chunk 1"} <= rows.keys()
+
+
+def test_step_cost_of_many_tasks_and_of_some_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ratios_of_steps(capsys, width=2, batch=2, tasks=4, only="*mgda*")
+    assert rows.keys() == {"mgda", "mgda + analyzer"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["resnet50", "vit_tiny"])
+def test_step_cost_of_larger_networks(network: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ratios_of_steps(capsys, network=network, batch=2, only="pcgrad").keys() == {"pcgrad"}
+
+
+def ratios_of_steps(capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, float]:
+    runpy.run_path(str(BENCHMARKS / "step_cost.py"))["main"](rounds=2, **options)
+    first, _, *rows = capsys.readouterr().out.splitlines()
+    assert f"K = {options.get('tasks', 2)}" in first
+    ratios = {row[:34].strip(): float(row[34:].split()[0]) for row in rows}
+    assert all(ratio > 0 for ratio in ratios.values())
+    return ratios
 
 
 @pytest.mark.slow
