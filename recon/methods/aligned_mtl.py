@@ -92,6 +92,20 @@ class AlignedMTL(PerTaskMethod, GramianMethod):
             weights[nonzero] = vectors @ (self._common(values) / values * (preference[nonzero] @ vectors))
         return torch.from_numpy(weights)
 
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2): σ G^(-1/2) p, by the closed form of the root."""
+        preference = preference_among(2, self.preference, default=1.0)
+        longest = norms.max(axis=1, keepdims=True)
+        relative = norms / longest
+        squares, product = relative**2, relative.prod(axis=1)
+        root = product * np.sqrt(1 - cosines**2)  # of the determinant
+        trace = squares.sum(axis=1)
+        largest = (trace + np.sqrt((squares[:, 0] - squares[:, 1]) ** 2 + 4 * (product * cosines) ** 2)) / 2
+        common = np.sqrt(trace / 2) if self.scale_mode == "rmse" else root / np.sqrt(largest)
+        mixed = (squares[:, ::-1] + root[:, None]) * preference - (product * cosines)[:, None] * preference[::-1]
+        weights: Array = (common / root / np.sqrt(trace + 2 * root))[:, None] * mixed
+        return weights
+
     def _common(self, values: Array) -> float:
         """The common singular value, from the singular values in descending order."""
         if self.scale_mode == "min":

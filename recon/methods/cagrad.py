@@ -84,7 +84,14 @@ class CAGrad(GramianMethod):
         nonzero = products.diagonal() > 0
         if self.c > 0 and nonzero.any():
             weights[nonzero] += _deviation(products[nonzero][:, nonzero], self.c, tasks)
-        return torch.from_numpy(weights / (1.0, 1 + self.c**2, 1 + self.c)[self.rescale])
+        return torch.from_numpy(weights / self._divisor())
+
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2)."""
+        return (1 / 2 + _deviations_of_pairs(norms, cosines, self.c)) / self._divisor()
+
+    def _divisor(self) -> float:
+        return (1.0, 1 + self.c**2, 1 + self.c)[self.rescale]
 
 
 def _deviation(gramian: Array, c: float, tasks: int) -> Array:
@@ -113,6 +120,35 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
             return harmless * mean_norm / norms
         level = min(level, (toward_mean @ harmless + c * length) / (inverse @ harmless))
     return _multipliers(directions, toward_mean, inverse, c, level) * mean_norm / norms
+
+
+def _deviations_of_pairs(norms: Array, cosines: Array, c: float) -> Array:
+    """As :func:`_deviation`, (N, 2), for many pairs of tasks whose gradients are not parallel.
+
+    For the longer gradient's share w in g_w, |g_w|² = A (w + B/A)² + E and g_w·g_0 = s w + const,
+    so that the slope of the dual vanishes where A t = -s |g_w| / (c |g_0|) for t = w + B/A. Lengths
+    are in units of the longer gradient.
+    """
+    longest = norms.max(axis=1)
+    ratio = norms.min(axis=1) / longest
+    squares = 1 + ratio**2
+    difference = squares - 2 * ratio * cosines  # A
+    lowest = ratio**2 * (1 - cosines**2) / difference  # E
+    slope = (1 - ratio**2) / 2
+    # A (c |g_0|)² - s²; where it is not positive, the dual falls towards the shorter gradient.
+    excess = ((c**2 - 1) * squares**2 + 4 * ratio**2 * (1 - (c * cosines) ** 2)) / 4
+    inside = excess > 0
+    t = -slope * np.sqrt(lowest / difference / np.where(inside, excess, 1.0))
+    middle = ratio * (cosines - ratio) / difference  # B/A
+    share = np.where(inside, np.clip(t - middle, 0.0, 1.0), 0.0)
+    length = np.sqrt(difference * (share + middle) ** 2 + lowest)
+    radius = c * np.sqrt(squares + 2 * ratio * cosines) / 2
+    of_longer, of_shorter = radius * share / length, radius * (1 - share) / length
+    first_is_longer = norms[:, 0] == longest
+    deviations: Array = np.where(
+        np.stack([first_is_longer, ~first_is_longer], axis=1), of_longer[:, None], of_shorter[:, None]
+    )
+    return deviations
 
 
 def _multipliers(directions: Array, toward_mean: Array, inverse: Array, c: float, level: float) -> Array:

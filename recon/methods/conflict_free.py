@@ -69,6 +69,14 @@ class ConFIG(PerTaskMethod, GramianMethod):
             weights[nonzero] = _weights(*unit_root(products[nonzero][:, nonzero]), cosines)
         return torch.from_numpy(weights)
 
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2)."""
+        wanted = preference_among(2, self.preference, default=1.0)
+        combination = (wanted - cosines[:, None] * wanted[::-1]) / (1 - cosines**2)[:, None]
+        gain = norms @ wanted / (combination @ wanted)
+        weights: Array = gain[:, None] * combination / norms
+        return weights
+
 
 def _weights(norms: Array, directions: Array, cosines: Array) -> Array:
     eigenvalues = (directions**2).sum(axis=1)  # the rows are orthogonal

@@ -44,3 +44,7 @@ class Constant(PerTaskMethod, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The fixed numbers, (K,)."""
         return numbers_like(gramian.diagonal(), self.factors, default=1)
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The fixed numbers in every group of layers, (G, K)."""
+        return self.weights(gramians[0]).expand(len(gramians), -1)

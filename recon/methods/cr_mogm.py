@@ -66,3 +66,12 @@ class CRMOGM(GramianWrapper):
             self.started.fill_(True)
         self.smoothed.copy_(weights)
         return weights
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The smoothed weights in each group of layers, (G, K)."""
+        weights = self.wrapped.weights_of_groups(gramians, losses)
+        smoothed = self.smoothed.to(weights).lerp(weights, 1 - self.alpha)
+        weights = torch.where(self.started[:, None].cpu(), smoothed, weights)
+        self.started.fill_(True)
+        self.smoothed.copy_(weights)
+        return weights

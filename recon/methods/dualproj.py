@@ -20,7 +20,7 @@ import numpy as np
 from recon.methods.base.dual_cone_method import DualConeMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.dual_cone import lift_into_dual_cone
-from recon.methods.solvers.gramian import Array
+from recon.methods.solvers.gramian import Array, softened_square
 
 
 @register_method("dualproj")
@@ -44,3 +44,10 @@ class DualProj(DualConeMethod):
         if length == 0:
             return np.zeros_like(norms)
         return lift_into_dual_cone(directions, mean / length) * (length / norms)
+
+    def lift_pairs(self, norms: Array, cosines: Array, preference: Array) -> Array:
+        # At most one of two gradients opposes a mean of both.
+        square, lengths = softened_square(), preference * norms
+        products = square * lengths + cosines[:, None] * lengths[:, ::-1]
+        lifted: Array = np.maximum(-products, 0.0) / square / norms
+        return lifted

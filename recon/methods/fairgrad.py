@@ -27,7 +27,8 @@ from torch import Tensor
 from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
-from recon.methods.solvers.fairness import fair_weights
+from recon.methods.solvers.fairness import fair_weights, fair_weights_of_pairs
+from recon.methods.solvers.gramian import Array
 
 
 @register_method("fairgrad")
@@ -58,3 +59,7 @@ class FairGrad(GramianMethod):
             RuntimeError: The equations were not solved.
         """
         return torch.from_numpy(fair_weights(gramian.numpy(), power=1 / self.alpha))
+
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array | None:
+        """Weights of two tasks, (N, 2), for α = 1: b_1 = b_2."""
+        return fair_weights_of_pairs(norms, cosines) if self.alpha == 1 else None

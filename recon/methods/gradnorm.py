@@ -47,6 +47,7 @@ class GradNorm(StatefulMethod, GramianMethod):
     """
 
     scale = "sum"
+    state_of_losses = ("first_losses",)
     simplex: LearnedWeights
     first_losses: Tensor
 
@@ -61,6 +62,14 @@ class GradNorm(StatefulMethod, GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The present weights, (K,); they move afterwards."""
+        return self._take_weights(gramian.diagonal().sqrt(), losses)
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The present weights in each group of layers, (G, K)."""
+        return self._take_weights(gramians.diagonal(dim1=1, dim2=2).sqrt(), losses)
+
+    def _take_weights(self, norms: Tensor, losses: Tensor | None) -> Tensor:
+        """The present weights (..., K), which move by the norms (..., K)."""
         if losses is None:
             raise ValueError("gradnorm: compares how fast the losses fall; pass losses")
         check_positive("gradnorm", losses)
@@ -68,7 +77,6 @@ class GradNorm(StatefulMethod, GramianMethod):
         weights = tasks * self.simplex().to("cpu", torch.float64)
         self.first_losses = torch.where(self.first_losses == 0, losses.to(self.first_losses), self.first_losses)
         rates = losses / self.first_losses.to(losses)
-        norms = gramian.diagonal().sqrt()
-        lag = weights * norms - (weights * norms).mean() * (rates / rates.mean()) ** self.alpha
+        lag = weights * norms - (weights * norms).mean(-1, keepdim=True) * (rates / rates.mean()) ** self.alpha
         self.simplex.descend(tasks * lag.sign() * norms)
         return weights

@@ -80,28 +80,49 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
             among = np.ix_(nonzero, nonzero)
             norms, cosines = norms_and_cosines(products[among])
             targets = self.targets.to("cpu", torch.float64).numpy().copy()
-            turned, targets[among] = self._turn(cosines, targets[among])
-            weights[nonzero] = norms @ turned / norms
+            turned, moved = self._turn(cosines[None], targets[among][None])
+            targets[among] = moved[0]
+            weights[nonzero] = norms @ turned[0] / norms
             self.targets = torch.from_numpy(targets)
         return torch.from_numpy(weights)
 
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The same for all groups of layers at once, (G, K), unless a gradient is zero."""
+        products: Array = gramians.numpy()
+        norms = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
+        if not norms.all():  # a zero gradient draws no order
+            return super().weights_of_groups(gramians, losses)
+        cosines = products / norms[:, :, None] / norms[:, None, :]
+        turned, targets = self._turn(cosines, self.targets.to("cpu", torch.float64).numpy().copy())
+        self.targets = torch.from_numpy(targets)
+        return torch.from_numpy((norms[:, None, :] @ turned)[:, 0] / norms)
+
     def _turn(self, cosines: Array, targets: Array) -> tuple[Array, Array]:
-        """The turned gradients and the next targets.
+        """The turned gradients and the next targets, in each of G groups.
+
+        Args:
+            cosines: (G, K, K).
+            targets: (G, K, K), which are overwritten.
 
         Returns:
-            (K, K), row i: p_i / |g_i| in terms of the gradients' directions; and the targets, (K,
-            K).
+            (G, K, K), row i of a group: p_i / |g_i| in terms of the gradients' directions; and the
+            targets, (G, K, K).
         """
-        tasks, vanished = np.arange(len(cosines)), max(_VANISHED, resolution())
-        turned, products = np.eye(len(cosines)), cosines.copy()  # products: of each p_i / |g_i| with each direction
-        for other in orders_of_others(len(cosines), self.generator).T:
+        groups, tasks, _ = cosines.shape
+        vanished = max(_VANISHED, resolution())
+        directions = cosines.reshape(-1, tasks)  # row (group, task i): of direction i with each of the group
+        moved = targets.reshape(-1, tasks)
+        row = np.arange(len(directions))
+        first = row - row % tasks
+        turned, products = np.tile(np.eye(tasks), (groups, 1)), directions.copy()  # products: of each p_i / |g_i|
+        for other in orders_of_others(groups, tasks, self.generator).reshape(len(row), tasks - 1).T:
             length = np.sqrt(np.maximum(np.vecdot(turned, products), 0.0))
             exists = length > vanished
-            cosine = np.minimum(np.maximum(products[tasks, other] / np.where(exists, length, 1.0), -1.0), 1.0)
-            target = np.minimum(targets[tasks, other], _HIGHEST_TARGET)
+            cosine = np.minimum(np.maximum(products[row, other] / np.where(exists, length, 1.0), -1.0), 1.0)
+            target = np.minimum(moved[row, other], _HIGHEST_TARGET)
             factor = length * (target * np.sqrt((1 - cosine**2) / (1 - target**2)) - cosine)
             factor[~exists | (cosine >= target)] = 0.0
-            turned[tasks, other] += factor
-            products += factor[:, None] * cosines[other]
-            targets[tasks, other] += np.where(exists, self.beta * (cosine - target), 0.0)
-        return turned, targets
+            turned[row, other] += factor
+            products += factor[:, None] * directions[first + other]
+            moved[row, other] += np.where(exists, self.beta * (cosine - target), 0.0)
+        return turned.reshape(cosines.shape), moved.reshape(cosines.shape)

@@ -19,13 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from recon.methods.base.checks import check_positive
+from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.imtl_g import IMTLG
 
+_BALANCE = IMTLG()  # of the gradients; it has no state
+
 
 @register_method("imtl")
-class IMTL(StatefulMethod, IMTLG):
+class IMTL(StatefulMethod, GramianMethod):
     """The combination of scaled task gradients with equal products with their directions.
 
     Example:
@@ -43,10 +46,20 @@ class IMTL(StatefulMethod, IMTLG):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the unscaled task gradients, (K,)."""
+        scales = self._take_scales(losses)
+        return scales * _BALANCE.weights(gramian * scales.outer(scales), losses)
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The same for all groups of layers, (G, K), whose gradients have the same scales."""
+        scales = self._take_scales(losses)
+        return scales * _BALANCE.weights_of_groups(gramians * scales.outer(scales), losses)
+
+    def _take_scales(self, losses: Tensor | None) -> Tensor:
+        """The scales of this step, (K,); ``.grad`` of their logarithms receives its gradient."""
         if losses is None:
             raise ValueError("imtl: scales the gradients by what it learns from the losses; pass losses")
         check_positive("imtl", losses)
         scales = self.log_scales.detach().cpu().double().exp()
         gradient = (scales * losses - 1).to(self.log_scales)
         self.log_scales.grad = gradient if self.log_scales.grad is None else self.log_scales.grad + gradient
-        return scales * super().weights(gramian * scales.outer(scales), losses)
+        return scales

@@ -62,6 +62,12 @@ class IMTLG(GramianMethod):
                 weights[nonzero] = shares / shares.sum()
         return torch.from_numpy(weights)
 
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2): inverse to the norms, whatever the cosine."""
+        inverse = norms.min(axis=1, keepdims=True) / norms
+        weights: Array = inverse / inverse.sum(axis=1, keepdims=True)
+        return weights
+
 
 def _equal_products(cosines: Array) -> Array:
     """The shortest b with ``cosines b = 1``; zeros if there is none."""

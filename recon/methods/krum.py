@@ -61,12 +61,21 @@ class Krum(GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """1/m for the chosen tasks and 0 for the others, (K,)."""
-        products: Array = gramian.numpy()
-        squares = products.diagonal()
-        distances = (squares + squares[:, None] - 2 * products).clip(min=0.0)
-        np.fill_diagonal(distances, np.inf)
-        neighbours = len(products) - self.n_byzantine - 2
-        scores = np.sort(distances, axis=1)[:, :neighbours].sum(axis=1)
-        weights = np.zeros(len(products))
-        weights[np.argsort(scores, kind="stable")[: self.n_selected]] = 1 / self.n_selected
-        return torch.from_numpy(weights)
+        return torch.from_numpy(self._weights(gramian.numpy()))
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The same for all groups of layers at once, (G, K)."""
+        return torch.from_numpy(self._weights(gramians.numpy()))
+
+    def _weights(self, products: Array) -> Array:
+        """Weights (..., K) of Gramians (..., K, K)."""
+        tasks = products.shape[-1]
+        squares = np.diagonal(products, axis1=-2, axis2=-1)
+        distances = (squares[..., None, :] + squares[..., :, None] - 2 * products).clip(min=0.0)
+        distances[..., np.arange(tasks), np.arange(tasks)] = np.inf
+        neighbours = tasks - self.n_byzantine - 2
+        scores = np.sort(distances, axis=-1)[..., :neighbours].sum(axis=-1)
+        weights = np.zeros_like(scores)
+        chosen = np.argsort(scores, axis=-1, kind="stable")[..., : self.n_selected]
+        np.put_along_axis(weights, chosen, 1 / self.n_selected, axis=-1)
+        return weights

@@ -67,17 +67,29 @@ class MGDA(GramianMethod):
         if zero.any():
             return torch.from_numpy(zero / zero.sum())
         norms, directions = unit_root(products)
-        lengths = norms if self.normalization in ("none", "loss") else np.ones_like(norms)
-        if self.normalization in ("loss", "loss+"):
-            lengths = lengths / self._positive(losses)
         # With u_i = v_i / length_i the columns are unit vectors. Lengths enter only the constraint
         # 1'u = 1.
-        inverse = lengths.min() / lengths
+        inverse = self._inverse_lengths(norms, losses)
         shares = nearest_combination(directions, inverse)
         if self.normalization != "none" and not directions[0].any():
             shares = _least(shares, directions, inverse)
         weights = inverse * shares
         return torch.from_numpy(weights / weights.sum())
+
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Points of the simplex, (N, 2): the shorter gradient, or the foot of the perpendicular."""
+        inverse = self._inverse_lengths(norms, losses)
+        shares = inverse * np.maximum(inverse - cosines[:, None] * inverse[:, ::-1], 0.0)
+        weights: Array = shares / shares.sum(axis=1, keepdims=True)
+        return weights
+
+    def _inverse_lengths(self, norms: Array, losses: Tensor | None) -> Array:
+        """Inverse lengths of the normalised gradients, (..., K), the largest of them 1."""
+        lengths = norms if self.normalization in ("none", "loss") else np.ones_like(norms)
+        if self.normalization in ("loss", "loss+"):
+            lengths = lengths / self._positive(losses)
+        inverse: Array = lengths.min(axis=-1, keepdims=True) / lengths
+        return inverse
 
     def _positive(self, losses: Tensor | None) -> Array:
         values: Array | None = None if losses is None else losses.numpy()

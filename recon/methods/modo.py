@@ -26,7 +26,7 @@ from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array
-from recon.methods.solvers.simplex import nearest_on_simplex
+from recon.methods.solvers.simplex import nearest_on_simplex, nearest_rows_on_simplex
 
 
 @register_method("modo")
@@ -62,5 +62,13 @@ class MoDo(StatefulMethod, GramianMethod):
         products: Array = gramian.numpy()
         w = self.simplex_weights.to("cpu", torch.float64).numpy()
         w = nearest_on_simplex(w - self.gamma * (products @ w + self.rho * w))
+        self.simplex_weights = torch.from_numpy(w)
+        return torch.from_numpy(w.copy())
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Points of the simplex, (G, K)."""
+        products: Array = gramians.numpy()
+        w = self.simplex_weights.to("cpu", torch.float64).numpy()
+        w = nearest_rows_on_simplex(w - self.gamma * ((products @ w[:, :, None])[:, :, 0] + self.rho * w))
         self.simplex_weights = torch.from_numpy(w)
         return torch.from_numpy(w.copy())

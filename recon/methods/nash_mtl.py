@@ -30,7 +30,8 @@ from torch import Tensor
 from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
-from recon.methods.solvers.fairness import fair_weights
+from recon.methods.solvers.fairness import fair_weights, fair_weights_of_pairs
+from recon.methods.solvers.gramian import Array
 
 
 @register_method("nash_mtl")
@@ -62,7 +63,13 @@ class NashMTL(GramianMethod):
             RuntimeError: The equations were not solved.
         """
         weights = fair_weights(gramian.numpy(), power=1)
-        length = sqrt(np.count_nonzero(weights))
-        if self.max_norm is not None and length > self.max_norm:
-            weights *= self.max_norm / length
-        return torch.from_numpy(weights)
+        return torch.from_numpy(weights * self._factor(int(np.count_nonzero(weights))))
+
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2): b_1 = b_2."""
+        return fair_weights_of_pairs(norms, cosines) * self._factor(tasks=2)
+
+    def _factor(self, tasks: int) -> float:
+        """The factor that cuts an update to the longest; that of the tasks is sqrt(tasks) long."""
+        length = sqrt(tasks)
+        return 1.0 if self.max_norm is None or length <= self.max_norm else self.max_norm / length

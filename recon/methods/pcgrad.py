@@ -42,11 +42,21 @@ class PCGrad(RandomMethod, GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the original task gradients in the sum of the projected ones, (K,)."""
-        products: Array = gramian.numpy()
-        squared_norms = np.where(products.diagonal() > 0, products.diagonal(), np.inf)  # a zero gradient opposes none
-        tasks = np.arange(len(products))
-        projected = np.eye(len(products))  # row i: p_i in terms of the original gradients
-        for other in orders_of_others(len(products), self.generator).T:
-            overlap = np.vecdot(projected, products[other])
-            projected[tasks, other] -= np.minimum(overlap, 0.0) / squared_norms[other]
-        return torch.from_numpy(projected.sum(axis=0))
+        return torch.from_numpy(self._weights(gramian.numpy()[None])[0])
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The same for all groups of layers at once, (G, K)."""
+        return torch.from_numpy(self._weights(gramians.numpy()))
+
+    def _weights(self, gramians: Array) -> Array:
+        groups, tasks, _ = gramians.shape
+        products = gramians.reshape(-1, tasks)  # row (group, task i): of g_i with each gradient of the group
+        squares = np.diagonal(gramians, axis1=1, axis2=2).ravel()
+        squared_norms = np.where(squares > 0, squares, np.inf)  # a zero gradient opposes none
+        row = np.arange(len(products))
+        first = row - row % tasks
+        projected = np.tile(np.eye(tasks), (groups, 1))  # row (group, task i): p_i in terms of the original gradients
+        for other in orders_of_others(groups, tasks, self.generator).reshape(len(products), tasks - 1).T:
+            overlap = np.vecdot(projected, products[first + other])
+            projected[row, other] -= np.minimum(overlap, 0.0) / squared_norms[first + other]
+        return projected.reshape(groups, tasks, tasks).sum(axis=1)

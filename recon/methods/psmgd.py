@@ -72,3 +72,12 @@ class PSMGD(GramianWrapper):
             self.kept = self.wrapped.weights(gramian, losses)
         self.steps = self.steps + 1
         return self.kept.clone()
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """The same in each group of layers, (G, K); each counts the steps in which it trains."""
+        due = (self.steps % self.every == 0).nonzero().flatten().tolist()
+        if due:
+            with self.wrapped.among_groups(due):
+                self.kept[due] = self.wrapped.weights_of_groups(gramians[due], losses)
+        self.steps = self.steps + 1
+        return self.kept.clone()

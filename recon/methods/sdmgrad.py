@@ -36,7 +36,7 @@ from recon.methods.base.preference import check_preference, preference_among
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array
-from recon.methods.solvers.simplex import nearest_on_simplex
+from recon.methods.solvers.simplex import nearest_on_simplex, nearest_rows_on_simplex
 
 
 @register_method("sdmgrad")
@@ -94,4 +94,22 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
                 velocity = self.momentum * velocity + products @ (w + preferred)
                 w = nearest_on_simplex(w - self.lr * velocity)
             self.simplex_weights = torch.from_numpy(w)
+        return torch.from_numpy((w + preferred) / (1 + self.lambda_))
+
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights >= 0 in each group of layers, (G, K)."""
+        products: Array = gramians.numpy()
+        tasks = products.shape[1]
+        preferred = self.lambda_ * preference_among(tasks, self.preference, default=1 / tasks)
+        w = self.simplex_weights.to("cpu", torch.float64).numpy().copy()
+        mean_norms = np.sqrt(np.diagonal(products, axis1=1, axis2=2)).mean(axis=1)
+        moving = mean_norms > 0
+        size, moved = mean_norms[moving, None, None], w[moving]
+        divided = products[moving] / size / size
+        velocity = np.zeros_like(moved)
+        for _ in range(self.iterations):
+            velocity = self.momentum * velocity + (divided @ (moved + preferred)[:, :, None])[:, :, 0]
+            moved = nearest_rows_on_simplex(moved - self.lr * velocity)
+        w[moving] = moved
+        self.simplex_weights = torch.from_numpy(w)
         return torch.from_numpy((w + preferred) / (1 + self.lambda_))

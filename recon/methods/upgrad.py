@@ -14,10 +14,12 @@ them exactly, all at once and in units of each gradient (see ``dual_cone``), so 
 unequal norms cost digits.
 """
 
+import numpy as np
+
 from recon.methods.base.dual_cone_method import DualConeMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.dual_cone import lifts_into_dual_cone
-from recon.methods.solvers.gramian import Array
+from recon.methods.solvers.gramian import Array, softened_square
 
 
 @register_method("upgrad")
@@ -38,3 +40,8 @@ class UPGrad(DualConeMethod):
     def lift(self, norms: Array, directions: Array, preference: Array) -> Array:
         lifts = lifts_into_dual_cone(directions, directions)
         return lifts @ (preference * norms) / norms
+
+    def lift_pairs(self, norms: Array, cosines: Array, preference: Array) -> Array:
+        lifts = np.maximum(-cosines, 0.0) / softened_square()
+        lifted: Array = lifts[:, None] * (preference * norms)[:, ::-1] / norms
+        return lifted

@@ -35,6 +35,41 @@ def check_gramian(gramian: Tensor) -> Tensor:
     return gramian
 
 
+class naming_group:
+    """Add the index of a group of layers to errors of a method, in a ``with`` block."""
+
+    def __init__(self, group: int) -> None:
+        self.group = group
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and type(error) in (ValueError, RuntimeError):
+            raise type(error)(f"group index {self.group}: {error}") from error
+
+
+def check_gramians(gramians: Tensor) -> Tensor:
+    """Return the (G, K, K) Gramians of groups of layers as a float64 tensor on the CPU.
+
+    Raises:
+        ValueError: They have another shape, or one is refused by :func:`check_gramian`.
+    """
+    if gramians.ndim != 3 or 0 in gramians.shape:
+        raise ValueError(
+            f"Gramians of groups must be (G, K, K) with G >= 1 and K >= 1, got shape {tuple(gramians.shape)}"
+        )
+    if gramians.is_complex() or gramians.shape[1] != gramians.shape[2]:
+        check_gramian(gramians[0])
+    gramians = gramians.detach().to("cpu", torch.float64)
+    values = gramians.numpy()
+    if not math.isfinite(values.sum()) or values.diagonal(axis1=1, axis2=2).min() < 0:
+        for group, gramian in enumerate(gramians):
+            with naming_group(group):
+                check_gramian(gramian)
+    return gramians
+
+
 def check_jacobian(jacobian: Tensor) -> None:
     """Raise a ValueError unless the Jacobian is a (K, P) matrix of finite numbers.
 
@@ -77,6 +112,20 @@ def check_weights(weights: Tensor, tasks: int, method: object) -> None:
         raise ValueError(f"{method} returned weights of shape {tuple(weights.shape)} for {tasks} tasks")
     if weights.device.type == "cpu" and (bad := _not_finite(weights)):
         raise ValueError(f"{method} returned NaN or infinity as weight of task index {_listed(bad)}")
+
+
+def check_weights_of_groups(weights: Tensor, groups: int, tasks: int, method: object) -> None:
+    """Raise an error unless weights are one finite number per group and task."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"{method} returned weights as {type(weights).__name__}, not as a tensor")
+    if weights.shape != (groups, tasks):
+        raise ValueError(
+            f"{method} returned weights of shape {tuple(weights.shape)} for {groups} groups of layers and {tasks} tasks"
+        )
+    if not math.isfinite(weights.sum().item()):
+        for group, own in enumerate(weights):
+            with naming_group(group):
+                check_weights(own, tasks, method)
 
 
 def check_update(update: Tensor, parameters: int, method: object) -> None:

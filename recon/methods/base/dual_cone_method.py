@@ -39,6 +39,19 @@ class DualConeMethod(PerTaskMethod, GramianMethod):
             (K,), all >= 0.
         """
 
+    @abstractmethod
+    def lift_pairs(self, norms: Array, cosines: Array, preference: Array) -> Array:
+        """The same for many pairs of tasks, by a formula.
+
+        Args:
+            norms: (N, 2).
+            cosines: (N,).
+            preference: (2,).
+
+        Returns:
+            (N, 2), all >= 0.
+        """
+
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the task gradients, (K,), none below its preference."""
         products: Array = gramian.numpy()
@@ -48,3 +61,8 @@ class DualConeMethod(PerTaskMethod, GramianMethod):
             norms, directions = softened_factor(products[nonzero][:, nonzero])
             weights[nonzero] += self.lift(norms, directions, weights[nonzero])
         return torch.from_numpy(weights)
+
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2), none below its preference."""
+        preference = preference_among(2, self.preference, default=1 / 2)
+        return preference + self.lift_pairs(norms, cosines, preference)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from recon.methods.base.checks import check_gramian, check_jacobian, check_losses, check_update, check_weights
+from recon.methods.base.grouped import WeighsGroups
 from recon.methods.base.method import Method
 from recon.methods.solvers.gramian import gramian_of
 from recon.methods.solvers.resolution import gradients_in, products_in
 from recon.methods.solvers.threads import one_thread
 
 
-class GramianMethod(Method):
+class GramianMethod(WeighsGroups):
     """A method that needs only the inner products of the task gradients.
 
     Subclasses write :meth:`weights`, which runs on the CPU. Buffers of the method stay on the CPU

@@ -33,17 +33,19 @@ class LearnedWeights(nn.Module):
     steps: Tensor
 
     def forward(self) -> Tensor:
-        """The weights, (K,): positive, with sum 1."""
-        return self.logits.softmax(0)
+        """The weights, (K,): positive, with sum 1; of several groups of layers (G, K)."""
+        return self.logits.softmax(-1)
 
     def descend(self, slope: Tensor) -> None:
-        """Make one step of Adam, given the gradient (K,) of the objective in the weights."""
+        """Make one step of Adam, given the gradient of the objective in the weights."""
         weights, slope = self(), slope.to(self.logits)
-        gradient = weights * (slope - weights @ slope) + self.weight_decay * self.logits
+        gradient = (
+            weights * (slope - torch.linalg.vecdot(weights, slope).unsqueeze(-1)) + self.weight_decay * self.logits
+        )
         self.steps += 1
         self.momentum.lerp_(gradient, 1 - _MOMENTUM)
         self.square.lerp_(gradient.square(), 1 - _SQUARE_MOMENTUM)
-        steps = self.steps.to(self.logits)
+        steps = self.steps.to(self.logits).unsqueeze(-1)
         mean = self.momentum / (1 - _MOMENTUM**steps)
         size = (self.square / (1 - _SQUARE_MOMENTUM**steps)).sqrt()
         self.logits -= self.lr * mean / (size + _EPSILON)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from recon.methods.base.grouped import WeighsGroups
 from recon.methods.base.method import Method
 from recon.methods.base.present import BufferRows, ParameterRows, Present, Scalar, TaskRows
 from recon.methods.base.task_scalars import ScalarsOfTasks, TaskScalars
@@ -114,9 +115,10 @@ class StatefulMethod(Method):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        per_task = [value for key, value in saved.items() if not key.endswith("_extra_state") and value.ndim > 0]
-        if self.tasks is None and per_task:
-            self.bind(len(per_task[0]))
+        if self.tasks is None and (tasks := _tasks_of(saved)) is not None:
+            self.bind(tasks)
+        if isinstance(self, WeighsGroups) and "groups" in saved:
+            self.bind_groups(int(saved["groups"]))
         for name, buffer in self.named_buffers():
             if name in saved and saved[name].ndim == 0 and buffer.ndim == 1:  # once one number for all tasks
                 state_dict[prefix + name] = saved[name].expand(len(buffer)).clone()
@@ -146,3 +148,10 @@ def _own_modules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.
     for name, child in module.named_children():
         if not isinstance(child, Method):
             yield from _own_modules(child, f"{prefix}{name}.")
+
+
+def _tasks_of(saved: dict[str, Any]) -> int | None:
+    """The number of tasks of a saved state, whose tensors may begin with a dimension of groups."""
+    before = 1 if "groups" in saved else 0
+    tensors = [value for key, value in saved.items() if not key.endswith("_extra_state")]
+    return next((value.shape[before] for value in tensors if value.ndim > before), None)

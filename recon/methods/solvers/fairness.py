@@ -61,6 +61,20 @@ def fair_weights(gramian: Array, power: float) -> Array:
     return weights
 
 
+def fair_weights_of_pairs(norms: Array, cosines: Array) -> Array:
+    """Solve ``gramian a = 1 / a`` for many pairs of tasks that are not opposed: b_1 = b_2.
+
+    Args:
+        norms: (N, 2), positive.
+        cosines: (N,), above -1.
+
+    Returns:
+        a, (N, 2).
+    """
+    weights: Array = 1 / np.sqrt(1 + cosines)[:, None] / norms
+    return weights
+
+
 def _shares(cosines: Array, log_heights: Array, power: float) -> Array | None:
     """Solve ``cosines b = heights * b**-power`` for b > 0; ``None`` where there is no solution."""
     highest = log_heights.max()

@@ -79,13 +79,22 @@ def softened_factor(gramian: Array) -> tuple[Array, Array]:
     the resolution, which is rounding.
     """
     norms, cosines = norms_and_cosines(gramian)
-    amount = max(_ROUNDING, resolution() ** 2)
+    amount = _softness()
     cosines.flat[:: len(cosines) + 1] += amount
     factor, failed = dpotrf(cosines)
     if failed:
         eigenvalues, eigenvectors = np.linalg.eigh(cosines)
         return norms, np.sqrt(np.maximum(eigenvalues, amount))[:, None] * eigenvectors.T
     return norms, factor
+
+
+def softened_square() -> float:
+    """The squared length of a direction of :func:`softened_factor`."""
+    return 1.0 + _softness()
+
+
+def _softness() -> float:
+    return max(_ROUNDING, resolution() ** 2)
 
 
 def nearly_dependent(gramian: Array) -> bool:

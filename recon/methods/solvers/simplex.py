@@ -32,6 +32,21 @@ def nearest_on_simplex(vector: Array) -> Array:
     return nearest
 
 
+def nearest_rows_on_simplex(vectors: Array) -> Array:
+    """As :func:`nearest_on_simplex`, for each row of (N, K).
+
+    Example:
+        >>> nearest_rows_on_simplex(np.array([[1.5, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+        array([[0.75      , 0.25      , 0.        ],
+               [0.33333333, 0.33333333, 0.33333333]])
+    """
+    vectors = vectors - vectors.max(axis=1, keepdims=True)
+    excess = np.sort(vectors, axis=1)[:, ::-1].cumsum(axis=1) - 1
+    levels = (excess / np.arange(1, vectors.shape[1] + 1)).max(axis=1, keepdims=True)
+    nearest: Array = np.maximum(vectors - levels, 0.0)
+    return nearest
+
+
 def nearest_on_simplex_on_device(vector: Tensor) -> Tensor:
     """As :func:`nearest_on_simplex`, for a tensor (K,) on its device, for which no host waits."""
     vector = vector - vector.max()

@@ -75,6 +75,21 @@ class _TorchJDGramian(TorchJD, GramianMethod):
             weighting = getattr(self.aggregator, "gramian_weighting", self.aggregator)
             return weighting(gramian.to(_dtype(weighting, otherwise=torch.float64)))
 
+    def bind_groups(self, groups: int) -> None:
+        """Refuse groups of layers to an object of TorchJD that keeps a state of its own.
+
+        Raises:
+            ValueError: It does.
+        """
+        with needs("torchjd", extra="torchjd"):
+            import torchjd
+        if any(isinstance(module, torchjd.Stateful) for module in self.aggregator.modules()):
+            raise ValueError(
+                f"torchjd: {type(self.aggregator).__name__} remembers one Gramian of all layers, and groups of layers "
+                "need a state each; take a method of recon's own, or granularity='network'"
+            )
+        super().bind_groups(groups)
+
 
 class _TorchJDJacobian(TorchJD, JacobianMethod):
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:

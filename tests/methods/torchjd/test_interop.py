@@ -276,3 +276,11 @@ def test_our_gramian_method_serves_gradients_whose_squares_float32_does_not_hold
     jacobian = size * torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     update = to_torchjd(create_method("mgda"))(jacobian)
     torch.testing.assert_close(update / size, create_method("mgda").combine(jacobian / size), rtol=1e-4, atol=1e-5)
+
+
+def test_an_object_that_remembers_one_gramian_is_refused_for_groups_of_layers() -> None:
+    gramians = torch.eye(2).expand(3, 2, 2)
+    assert recon.create_method("torchjd", aggregator="MGDA").weights_of_groups(gramians).shape == (3, 2)
+    method = recon.create_method("torchjd", aggregator="GradVac")
+    with pytest.raises(ValueError, match=r"torchjd: GradVac remembers one Gramian of all layers"):
+        method.weights_of_groups(gramians)
