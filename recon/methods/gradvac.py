@@ -61,6 +61,7 @@ class GradVac(RandomMethod, StatefulMethod, GramianMethod):
     """
 
     scale = "sum"
+    pairwise = ("targets",)
     targets: Tensor
 
     def __init__(self, beta: float = 0.5, seed: int = 0) -> None:

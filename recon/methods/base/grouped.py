@@ -98,12 +98,14 @@ class WeighsGroups(Method):
                     f"{self} has the state of {bound} groups of layers, got {groups}; create a new method for these"
                 )
             return
+        if self._present is not None and any(state_of_groups(self)):
+            raise ValueError(f"{self} is among some of its tasks, and groups of layers concern all; bind them before")
         for module in [*self.modules()]:
-            state = [name for owner, name in _state(module) if owner is module]
+            state = [name for owner, name in state_of_groups(module) if owner is module]
             for name in state:
                 buffer = module.get_buffer(name)
                 setattr(module, name, buffer.expand(groups, *buffer.shape).clone())
-            if isinstance(module, WeighsGroups) and any(_state(module)):
+            if isinstance(module, WeighsGroups) and any(state_of_groups(module)):
                 module.register_buffer(_GROUPS, torch.tensor(groups))
 
     @_checked
@@ -127,7 +129,7 @@ class WeighsGroups(Method):
         """
         weights = torch.zeros(gramians.shape[:2], dtype=torch.float64)
         served = self._serve_pairs(gramians.numpy(), losses, weights.numpy())
-        state = [*_state(self)]
+        state = [*state_of_groups(self)]
         for group in np.flatnonzero(~served).tolist():
             with naming_group(group), _shown(state, group):
                 weights[group] = self.weights(gramians[group], losses)
@@ -179,7 +181,7 @@ class WeighsGroups(Method):
                     [0.4500, 0.5500],
                     [0.5000, 0.5000]], dtype=torch.float64)
         """
-        state = [*_state(self)]
+        state = [*state_of_groups(self)]
         if not state:
             yield
             return
@@ -204,7 +206,7 @@ def bound_groups(method: nn.Module) -> int | None:
     return None if held is None else int(held)
 
 
-def _state(method: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+def state_of_groups(method: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Owner and name of each buffer, of a method and the modules in it, that groups have each."""
     for module in method.modules():
         shared = (*getattr(module, "state_of_losses", ()), _GROUPS)

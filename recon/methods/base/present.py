@@ -114,24 +114,28 @@ class BufferRows:
         module: Owner of the buffer.
         name: Its name there.
         pairwise: Whether tasks are its second dimension too.
+        grouped: Whether these dimensions come after one for groups of layers.
     """
 
-    def __init__(self, module: nn.Module, name: str, pairwise: bool = False) -> None:
-        self.module, self.name, self.pairwise = module, name, pairwise
+    def __init__(self, module: nn.Module, name: str, pairwise: bool = False, grouped: bool = False) -> None:
+        self.module, self.name, self.pairwise, self.grouped = module, name, pairwise, grouped
 
     def narrow(self, present: Present) -> None:
-        buffer = self.module._buffers[self.name]
-        assert buffer is not None
-        self._all, self._present = buffer, present
-        self._show(_pairs(buffer, present) if self.pairwise else _rows(buffer, present))
+        self._all, self._present = self._held(), present
+        self._show(_pairs(self._all, present) if self.pairwise else _rows(self._all, present))
 
     def widen(self, keep: bool) -> None:
-        rows = self.module._buffers[self.name]
-        assert rows is not None
+        rows = self._held()
         self._show(self._with(rows) if keep else self._all)
 
+    def _held(self) -> Tensor:
+        """The buffer, tasks first."""
+        buffer = self.module._buffers[self.name]
+        assert buffer is not None
+        return buffer.movedim(0, -1) if self.grouped else buffer
+
     def _show(self, tensor: Tensor) -> None:
-        self.module._buffers[self.name] = tensor
+        self.module._buffers[self.name] = tensor.movedim(-1, 0) if self.grouped else tensor
 
     def _with(self, rows: Tensor) -> Tensor:
         """All rows, with these of the present tasks, in their dtype and on their device."""

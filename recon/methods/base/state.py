@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recon.methods.base.grouped import WeighsGroups
+from recon.methods.base.grouped import WeighsGroups, bound_groups, state_of_groups
 from recon.methods.base.method import Method
 from recon.methods.base.present import BufferRows, ParameterRows, Present, Scalar, TaskRows
 from recon.methods.base.task_scalars import ScalarsOfTasks, TaskScalars
@@ -80,8 +80,8 @@ class StatefulMethod(Method):
                 rows.append(ScalarsOfTasks(module))
                 continue
             rows += [
-                BufferRows(module, name, prefix + name in self.pairwise) if buffer.ndim else Scalar(module, name)
-                for name, buffer in module.named_buffers(recurse=False)
+                self._buffer_rows(module, name, prefix + name)
+                for name in module._buffers
                 if prefix + name in self._made
             ]
             rows += [
@@ -90,6 +90,12 @@ class StatefulMethod(Method):
                 if prefix + name in self._made and parameter.ndim
             ]
         return rows
+
+    def _buffer_rows(self, module: nn.Module, name: str, whole_name: str) -> TaskRows:
+        grouped = bound_groups(self) is not None and (module, name) in state_of_groups(self)
+        if module.get_buffer(name).ndim == int(grouped):
+            return Scalar(module, name)
+        return BufferRows(module, name, whole_name in self.pairwise, grouped)
 
     def _tensor_names(self) -> Iterator[str]:
         """Names of buffers and parameters, without those of methods inside this one."""

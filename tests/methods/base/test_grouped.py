@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -76,8 +77,12 @@ class OneForEach:
                 for module in modules:
                     module.generator = modules[0].generator
 
-    def weights(self, gramians: Sequence[Tensor], losses: Tensor) -> Tensor:
-        return torch.stack([own.weights(g, losses) for own, g in zip(self.methods, gramians, strict=True)])
+    def weights(self, gramians: Sequence[Tensor], losses: Tensor, present: Sequence[int] | None = None) -> Tensor:
+        weights = []
+        for own, gramian in zip(self.methods, gramians, strict=True):
+            with nullcontext() if present is None else own.among(present):
+                weights.append(own.weights(gramian, losses))
+        return torch.stack(weights)
 
 
 def close(ours: Tensor, expected: Tensor) -> bool:
@@ -100,6 +105,23 @@ def test_groups_are_weighed_as_by_a_method_of_their_own(case: str, tasks: int, p
             expected = reference.weights(gramians.unbind(), losses)
             ours = method.weights_of_groups(gramians, losses)
         assert close(ours, expected)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in FOR_TWO | {"krum"}])
+def test_groups_among_some_tasks_are_weighed_as_by_a_method_of_their_own(case: str) -> None:
+    method = make(case)
+    method.bind(4)
+    reference = OneForEach(method, 12)
+    method.bind_groups(12)
+    for step, present in enumerate([[0, 1, 2, 3], [1, 3], [0, 1, 2], [0, 2], [0, 1, 2, 3]]):
+        jacobian = jacobians(4, step)[:12, present]
+        gramians, losses = jacobian @ jacobian.mT, torch.linspace(1.5, 0.5, len(present), dtype=torch.float64)
+        with method.among(present):
+            ours = method.weights_of_groups(gramians, losses)
+        assert close(ours, reference.weights(gramians.unbind(), losses, present))
+    for own in (method, *reference.methods):
+        for name, buffer in own.named_buffers():
+            assert buffer.isfinite().all(), name
 
 
 class Counter(StatefulMethod, GramianMethod):
