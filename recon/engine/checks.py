@@ -15,28 +15,28 @@ from recon.methods import GramianMethod, LossMethod, Method, list_methods
 At = Literal["parameters", "representation"]
 
 
-def check_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> list[Tensor]:
-    """The losses in the order of the tasks, as scalars with a graph.
+def check_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> dict[int, Tensor]:
+    """The losses of some of the tasks by index, in task order, as scalars with a graph.
 
     Raises:
-        ValueError: One is missing, unknown, no real scalar, or has no graph.
+        ValueError: One is of an unknown task, no real scalar, or has no graph.
         TypeError: They are no mapping, or one is no tensor.
 
     Example:
         >>> loss = torch.ones(1, requires_grad=True)
-        >>> check_losses({"b": loss, "a": loss}, ["a", "b"], step=0)[0].shape
-        torch.Size([])
         >>> check_losses({"b": loss}, ["a", "b"], step=0)
+        {1: tensor(1., grad_fn=<ViewBackward0>)}
+        >>> check_losses({"c": loss}, ["a", "b"], step=0)
         Traceback (most recent call last):
-        ValueError: step 0: losses are given for ['b'], tasks are ['a', 'b']; no loss for ['a']
+        ValueError: step 0: losses are given for ['c'], tasks are ['a', 'b']; unknown ['c']
     """
-    ordered = ordered_losses(losses, tasks, step)
-    for task, loss in zip(tasks, ordered, strict=True):
+    known = scalar_losses(losses, tasks, step)
+    for index, loss in known.items():
         if not loss.requires_grad:
             raise ValueError(
-                f"the loss of task {task!r} has no graph; compute it from the network with gradients enabled"
+                f"the loss of task {tasks[index]!r} has no graph; compute it from the network with gradients enabled"
             )
-    return ordered
+    return known
 
 
 def check_mapping(losses: Any) -> None:
@@ -49,26 +49,60 @@ def check_mapping(losses: Any) -> None:
         raise TypeError(f"losses must be a mapping of tasks to scalar losses, got {type(losses).__name__}")
 
 
-def ordered_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> list[Tensor]:
-    """The losses in the order of the tasks, as scalars; see :func:`check_losses`."""
+def scalar_losses(losses: Mapping[str, Tensor], tasks: Sequence[str], step: int) -> dict[int, Tensor]:
+    """The losses of some of the tasks by index, in task order; see :func:`check_losses`."""
     check_mapping(losses)
-    missing = [task for task in tasks if task not in losses]
     extra = [task for task in losses if task not in tasks]
-    if missing or extra:
-        raise ValueError(
-            f"step {step}: losses are given for {list(losses)}, tasks are {list(tasks)}"
-            + (f"; no loss for {missing}" if missing else "")
-            + (f"; unknown {extra}" if extra else "")
-        )
-    for task in tasks:
-        loss = losses[task]
+    if extra:
+        raise ValueError(f"step {step}: losses are given for {list(losses)}, tasks are {list(tasks)}; unknown {extra}")
+    present = {index: losses[task] for index, task in enumerate(tasks) if task in losses}
+    for index, loss in present.items():
+        task = tasks[index]
         if not isinstance(loss, Tensor):
             raise TypeError(f"the loss of task {task!r} is {loss!r}; it must be a scalar tensor with a graph")
         if loss.numel() != 1:
             raise ValueError(f"the loss of task {task!r} has shape {tuple(loss.shape)}; reduce it to a scalar")
         if loss.is_complex():
             raise ValueError(f"the loss of task {task!r} is complex; make it real, as by loss.abs() or loss.real")
-    return [losses[task].reshape(()) for task in tasks]
+    return {index: loss.reshape(()) for index, loss in present.items()}
+
+
+def check_counts(
+    counts: Mapping[str, float] | None, losses: Collection[int], tasks: Sequence[str], step: int
+) -> dict[int, float]:
+    """The numbers of labelled items that losses are means of, by index of their task.
+
+    Args:
+        counts: Task -> count; ``None`` lets every loss count 1.
+        losses: Indices of the tasks that have a loss.
+        tasks: Names of all tasks.
+        step: Number of the step, for the error.
+
+    Raises:
+        ValueError: A loss has no count, a count has no loss, or a count is not positive.
+
+    Example:
+        >>> check_counts({"b": 12}, [1], ["a", "b"], step=0)
+        {1: 12.0}
+        >>> check_counts({"b": 0}, [1], ["a", "b"], step=0)
+        Traceback (most recent call last):
+        ValueError: step 0: the count of task 'b' is 0; leave out the loss of a task without labels
+    """
+    if counts is None:
+        return dict.fromkeys(losses, 1.0)
+    names = [tasks[index] for index in losses]
+    if set(counts) != set(names):
+        raise ValueError(
+            f"step {step}: counts are given for {list(counts)}, losses for {names}; give each loss its count"
+        )
+    known = {index: float(counts[tasks[index]]) for index in losses}
+    for index, count in known.items():
+        if not 0 < count < float("inf"):
+            raise ValueError(
+                f"step {step}: the count of task {tasks[index]!r} is {count:g}; leave out the loss of a task without "
+                "labels"
+            )
+    return known
 
 
 def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
@@ -145,6 +179,20 @@ def check_single_evaluation(method: Method, tasks: int) -> None:
         )
 
 
+def check_all_present(method: Method, present: Sequence[int], tasks: Sequence[str], step: int) -> None:
+    """Refuse a step that lacks a task to a method that needs all of them.
+
+    Raises:
+        ValueError: The method needs all tasks, and one is absent.
+    """
+    if method.needs_all_tasks and len(present) < len(tasks):
+        absent = [task for index, task in enumerate(tasks) if index not in present]
+        raise ValueError(
+            f"step {step}: there is no loss of {absent}, and {type(method).__name__} needs all tasks in a step; give "
+            "it batches with labels of all, or take another method (docs/methods.md lists those that train without)"
+        )
+
+
 def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimizer) -> None:
     """Warn of parameters of the method that the optimizer lacks."""
     known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
@@ -156,21 +204,22 @@ def warn_of_forgotten_parameters(method: Method, optimizer: torch.optim.Optimize
         )
 
 
-def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], shared: Collection[Tensor]) -> None:
+def warn_of_parts_left_out(losses: Mapping[int, Tensor], tasks: Sequence[str], shared: Collection[Tensor]) -> None:
     """Warn of parameters outside the shared part that several losses reach.
 
     They receive the plain sum of the tasks' gradients whatever the method, and no map shows their
     conflicts.
 
     Args:
-        losses: K scalars with a graph.
-        tasks: Their tasks.
+        losses: Task index -> scalar with a graph.
+        tasks: Names of all tasks.
         shared: The shared parameters.
     """
     # Leaves are also inputs that losses differentiate by, as of differential equations: untrained.
+    order = [*losses]
     left_out = {
-        leaf: by
-        for leaf, by in leaves_in_common(losses).items()
+        leaf: [order[index] for index in by]
+        for leaf, by in leaves_in_common([*losses.values()]).items()
         if isinstance(leaf, nn.Parameter) and leaf not in shared
     }
     if not left_out:
@@ -182,7 +231,7 @@ def warn_of_parts_left_out(losses: Sequence[Tensor], tasks: Sequence[str], share
         f"({', '.join(repr(tasks[index]) for index in by)}): they get the plain sum of the gradients, and no map shows "
         f"them. Their shapes: {', '.join(shapes[:8])}{', ...' if len(shapes) > 8 else ''}. If they are part of "
         "what the tasks share, hand it over too: shared=[encoder, neck]",
-        stacklevel=5,
+        stacklevel=8,
     )
 
 

@@ -46,6 +46,7 @@ def step_by_optimizer(optimizer: Optimizer, evaluate: Callable[[], Evaluation], 
     Raises:
         TypeError: The method's update changes when the same point is evaluated again.
     """
+    _check_whole_evaluations(setting, optimizer)
     if len(setting.tasks) > 1:
         _check_repeatable(setting.method, optimizer)
     infos: list[StepInfo] = []
@@ -54,11 +55,25 @@ def step_by_optimizer(optimizer: Optimizer, evaluate: Callable[[], Evaluation], 
         optimizer.zero_grad()
         infos.append(fill_grad(evaluate(), setting, None if infos else setting.shared.analyzer))
         losses = torch.stack(list(infos[-1].losses.values()))
-        return _objective_of(setting.method, losses, setting.scale)
+        return _objective_of(setting.method, losses, setting.scale_for(len(losses)))
 
     optimizer.step(objective)
     setting.step_count += 1
     return infos[0]
+
+
+def _check_whole_evaluations(setting: Setting, optimizer: Optimizer) -> None:
+    """Refuse what one evaluation alone cannot honour."""
+    name = type(_innermost(optimizer)).__name__
+    if setting.held.counts:
+        raise TypeError(
+            f"{name} evaluates the whole batch several times a step, and the micro-batches of engine.accumulate are "
+            "gone; give it whole batches, or take an optimizer of one evaluation a step"
+        )
+    if setting.scaling.active:
+        raise TypeError(
+            f"{name} evaluates the losses itself, which a GradScaler does not support; train without scaler"
+        )
 
 
 def _check_repeatable(method: Method, optimizer: Optimizer) -> None:

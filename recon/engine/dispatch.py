@@ -1,15 +1,25 @@
-"""Dispatch of an evaluation: check it, hand it to its route, show it to the analyzer."""
+"""Dispatch of an evaluation: agree on its step, hand it to a route, show it to the analyzer."""
 
-import torch
 from torch import Tensor
 
-from recon.engine.checks import check_losses, check_representation, warn_of_parts_left_out
+from recon.engine.agreement import Agreed, Brought, agree
+from recon.engine.checks import (
+    check_all_present,
+    check_counts,
+    check_losses,
+    check_representation,
+    warn_of_parts_left_out,
+)
 from recon.engine.evaluation import Evaluation
-from recon.engine.processes import refuse_processes
+from recon.engine.held import Held
+from recon.engine.own_gradients import CollectedGradients
 from recon.engine.protocols import Analyzer
+from recon.engine.refusal import MethodState
 from recon.engine.routes import ROUTES, Step
+from recon.engine.routes.head_backwards import check_heads
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
+from recon.gradients.graph import reached_leaves
 from recon.methods import LossMethod
 
 
@@ -17,7 +27,7 @@ def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | Non
     """Fill ``.grad`` from an evaluation, by the first route that the step belongs to.
 
     Args:
-        evaluation: The losses, and the features if gradients are weighted there.
+        evaluation: The losses, with counts and with the features if gradients are weighted there.
         setting: What the engine keeps from step to step; its count of steps stays.
         analyzer: Observer of this evaluation; ``None`` for none.
 
@@ -26,28 +36,80 @@ def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | Non
 
     Raises:
         ValueError: As :meth:`recon.Engine.backward`.
-        RuntimeError: More than one process takes part.
         TypeError: The features are missing, or no tensor; or the method is of no known kind.
     """
-    refuse_processes()
-    losses = check_losses(evaluation, setting.tasks, setting.step_count)
-    detached = [loss.detach() for loss in losses]
-    info = StepInfo(setting.step_count, dict(zip(setting.tasks, detached, strict=True)))
-    setting.watches.losses.watch(info.step, torch.stack(detached))
-    features = _checked_features(evaluation.features, setting)
-    if info.step == 0 and _misses_parts_left_out(setting):
-        warn_of_parts_left_out(losses, setting.tasks, set(setting.shared.parameters))
+    brought, agreed = agree(setting, lambda: bring(evaluation, setting))
+    check_all_present(setting.method, agreed.present, setting.tasks, setting.step_count)
+    held, setting.held = setting.held, Held()
+    setting.present = agreed.present
     observed = analyzer is not None and analyzer.observes()
-    step = Step(info, losses, features, observed, setting.method, setting.shared, setting.scale, setting.watches)
+    before = MethodState(setting.method) if setting.scaling.active else None
+    step = _step(brought, agreed, held, setting, observed)
     try:
+        if step.loss_scale is None:
+            setting.watches.losses.watch(step.info.step, step.in_all_tasks(step.losses))
         _take_route(step)
     except Exception:
         if analyzer is not None:
             analyzer.retract()
         raise
-    if analyzer is not None and observed and info.layer_gramians is not None:
-        analyzer.observe(info.layer_gramians)
-    return info
+    if before is not None and step.info.overflow:
+        before.restore()
+        if analyzer is not None:
+            analyzer.retract()
+    elif analyzer is not None and observed and step.info.layer_gramians is not None:
+        analyzer.observe(step.info.layer_gramians)
+    if step.processes.several:
+        step.processes.copy_of_first(setting.buffers())
+    return step.info
+
+
+def bring(evaluation: Evaluation, setting: Setting) -> Brought:
+    """The checked losses of this process, with their counts and features."""
+    losses = check_losses(evaluation, setting.tasks, setting.step_count)
+    counts = check_counts(evaluation.counts, losses, setting.tasks, setting.step_count)
+    features = _checked_features(evaluation.features, losses, setting)
+    if setting.step_count == 0:
+        setting.scaling.check_needed([*losses.values()])
+        if _misses_parts_left_out(setting):
+            warn_of_parts_left_out(losses, setting.tasks, set(setting.shared.parameters))
+    if setting.processes.several:
+        for task, loss in losses.items():
+            setting.own.learn(task, [leaf for leaf in reached_leaves(loss) if leaf not in setting.shared.trainable()])
+    return Brought(losses, counts, features)
+
+
+def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observed: bool) -> Step:
+    processes = setting.processes
+    losses = {setting.tasks[task]: loss for task, loss in zip(agreed.present, agreed.losses, strict=True)}
+    alone = not (processes.several or held.counts or setting.scaling.active)
+    terms = {
+        task: loss if alone else setting.scaling.scaled(loss * (brought.counts[task] / agreed.totals[task]))
+        for task, loss in brought.losses.items()
+    }
+    loss_scale = setting.scaling.factor if setting.scaling.active else None
+    if loss_scale is not None:
+        setting.scaling.check_scale(loss_scale, setting.step_count)
+    return Step(
+        info=StepInfo(setting.step_count, losses),
+        tasks=setting.tasks,
+        present=agreed.present,
+        losses=agreed.losses,
+        terms=terms,
+        at_representation=setting.at_representation,
+        features=brought.features,
+        observed=observed,
+        method=setting.method,
+        shared=setting.shared,
+        scale=setting.scale_for(len(agreed.present)),
+        watches=setting.watches,
+        collected=None if alone else CollectedGradients(),
+        held=held,
+        totals=agreed.totals,
+        own=setting.own,
+        processes=processes,
+        loss_scale=loss_scale,
+    )
 
 
 def _take_route(step: Step) -> None:
@@ -57,11 +119,14 @@ def _take_route(step: Step) -> None:
             return
 
 
-def _checked_features(features: Tensor | None, setting: Setting) -> Tensor | None:
+def _checked_features(features: Tensor | None, losses: dict[int, Tensor], setting: Setting) -> Tensor | None:
     """The representation to weight gradients at; ``None`` where the method weights none there."""
     if setting.at == "representation":
-        weighted = len(setting.tasks) > 1 and setting.shared.trains()
-        return check_representation(features) if weighted else None
+        if not setting.at_representation or not losses:
+            return None
+        representation = check_representation(features)
+        check_heads(losses.values(), representation, setting.shared.trainable())
+        return representation
     if features is not None:
         raise ValueError("the engine takes gradients at the parameters; make it with at='representation' for these")
     return None

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recon.engine.accumulation import hold_gradients
 from recon.engine.checks import At, check_single_evaluation, warn_of_forgotten_parameters
 from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
@@ -45,6 +46,16 @@ class Engine(Evaluations):
             sum-scaled methods by K.
         at: Where the method takes the task gradients: in the ``"parameters"`` of the shared part,
             or in its ``"representation"``, the features.
+        scaler: The ``torch.amp.GradScaler`` of training in float16. Hand over losses that are not
+            scaled. The method sees gradients without scale, and ``.grad`` holds scaled ones for
+            ``scaler.step(optimizer)``. If a value overflows, all gradients are such that the scaler
+            skips the step, and method and analyzer stay as they were (``StepInfo.overflow``).
+        process_group: The processes that share a step, each with its part of the batch; ``None``
+            for the default group of ``torch.distributed``, if it is initialised. The network must
+            not be wrapped in ``DistributedDataParallel``.
+        heads: Modules outside the shared part: one, several, or by keys. They are needed in several
+            processes, if one may lack the labels of a task that it has never met;
+            :meth:`step` takes the parameters of its optimizer instead.
 
     Raises:
         ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers,
@@ -72,8 +83,12 @@ class Engine(Evaluations):
         analyzer: Analyzer | None = None,
         update_scale: UpdateScale = "method",
         at: At = "parameters",
+        *,
+        scaler: torch.amp.GradScaler | None = None,
+        process_group: Any = None,
+        heads: Shared | None = None,
     ) -> None:
-        super().__init__(checked_setting(shared, tasks, method, update_scale, at))
+        super().__init__(checked_setting(shared, tasks, method, update_scale, at, scaler, process_group, heads))
         self.analyzer = analyzer
         if len(self.tasks) > 1:  # one is trained plainly
             self.method.bind(len(self.tasks))
@@ -128,7 +143,12 @@ class Engine(Evaluations):
             )
         self._setting.shared.analyzer = analyzer
 
-    def step(self, closure: Callable[..., Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> StepInfo:
+    def step(
+        self,
+        closure: Callable[..., Mapping[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        counts: Mapping[str, float] | None = None,
+    ) -> StepInfo:
         """Make one optimizer step, with all the evaluations that method and optimizer ask for.
 
         Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the
@@ -138,9 +158,13 @@ class Engine(Evaluations):
         early.
 
         Args:
-            closure: ``closure(batch=None) -> {task: loss}``; runs the forward pass anew at each
-                call. With ``at="representation"`` it returns ``({task: loss}, features)``.
-            optimizer: Steps on all parameters; its gradients are zeroed first.
+            closure: ``closure(batch=None) -> {task: loss}``, for the tasks that the batch has
+                labels of; runs the forward pass anew at each call. With ``at="representation"`` it
+                returns ``({task: loss}, features)``. It may also return a
+                :class:`recon.engine.Evaluation`.
+            optimizer: Steps on all parameters; its gradients are zeroed first. A scaler of the
+                engine makes the step and is updated.
+            counts: As in :meth:`backward`.
 
         Raises:
             ValueError: As :meth:`backward`. The method is then as before the step. So is the
@@ -163,32 +187,47 @@ class Engine(Evaluations):
         """
         if self.step_count == 0:
             warn_of_forgotten_parameters(self.method, optimizer)
+        if self._setting.processes.several:
+            self._setting.own.declare(p for group in optimizer.param_groups for p in group["params"])
 
         def evaluate(*args: Any, **kwargs: Any) -> Evaluation:
-            return Evaluation.returned(closure(*args, **kwargs), self.at)
+            return Evaluation.returned(closure(*args, **kwargs), self.at, counts)
 
         with kept_if_refused(self.method):
             if needs_closure(optimizer):
                 return step_by_optimizer(optimizer, evaluate, self._setting)
-            return self.method.step(Evaluations(self._setting), evaluate, optimizer)
+            return self.method.step(Evaluations(self._setting), evaluate, self._setting.scaling.stepping(optimizer))
 
-    def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        representation: Tensor | None = None,
+        counts: Mapping[str, float] | None = None,
+    ) -> StepInfo:
         """Add the method's update to ``.grad`` of the shared parameters.
 
         Each task's gradient is added to ``.grad`` of its own parameters: its head and branches.
 
+        The step concerns the tasks that have a loss, in some process or in a micro-batch since the
+        last step (:meth:`accumulate`). The method weights these alone, and the state of the others
+        stands still. One task alone is trained plainly.
+
         Args:
-            losses: Task -> scalar loss with a graph. The graph is freed.
+            losses: Task -> scalar loss with a graph, for the tasks that the batch has labels of.
+                The graph is freed. A process without any label hands over ``{}``.
             representation: The very features that all heads take; with ``at="representation"``, and
                 only then.
+            counts: Task -> the number of labelled items that the loss is the mean of. Losses of
+                micro-batches and processes are averaged with these weights, so that any division of
+                a batch gives the gradient of the whole. ``None`` lets every loss count 1.
 
         Raises:
-            ValueError: A loss is missing, unknown, no scalar or without a graph; a loss or gradient
-                is not finite; or the losses depend on the shared part past the representation, or
-                not on the representation. Method and analyzer are then as before: a skipped batch
-                counts for neither. ``.grad`` is as before if a loss was refused; after a gradient
-                was, zero it.
-            RuntimeError: More than one process takes part.
+            ValueError: There is no loss; one is of an unknown task, no scalar or without a graph; a
+                count is not positive; the method needs all tasks; a loss or gradient is not finite;
+                the losses depend on the shared part past the representation, or not on the
+                representation; or another process has such an error, or differs in tasks, layers or
+                method. Method and analyzer are then as before: a skipped batch counts for neither.
+                ``.grad`` is as before if a loss was refused; after a gradient was, zero it.
             TypeError: The representation is missing, or no tensor; or the method evaluates the
                 losses several times and needs :meth:`step`.
 
@@ -203,7 +242,37 @@ class Engine(Evaluations):
         """
         check_single_evaluation(self.method, len(self.tasks))
         with kept_if_refused(self.method):
-            return super().backward(losses, representation)
+            return super().backward(losses, representation, counts)
+
+    def accumulate(self, losses: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> None:
+        """Add the gradients of a micro-batch to those of the next :meth:`backward` or :meth:`step`.
+
+        The step that follows is that of the whole batch: the method sees the mean gradients over
+        all micro-batches. ``.grad`` stays as it is until then, and nothing is sent to other
+        processes. Every method takes one backward a task, and in several processes K whole rows of
+        gradients are held in each.
+
+        Args:
+            losses: As in :meth:`backward`. The graph is freed.
+            counts: As in :meth:`backward`.
+
+        Raises:
+            ValueError: A loss is refused, as in :meth:`backward`, and the micro-batch does not
+                count; or the method weights gradients at the representation.
+            TypeError: The method evaluates the whole batch again in its step.
+
+        Example:
+            >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
+            >>> engine = Engine(backbone, ["a", "b"], "pcgrad")
+            >>> def losses(batch):
+            ...     features = backbone(batch)
+            ...     return {task: head(features).square().mean() for task, head in heads.items()}
+            >>> engine.accumulate(losses(torch.ones(2, 4)), counts={"a": 2, "b": 2})
+            >>> info = engine.backward(losses(torch.zeros(1, 4)), counts={"a": 1, "b": 1})
+            >>> info.step, backbone.weight.grad.shape
+            (0, torch.Size([3, 4]))
+        """
+        hold_gradients(Evaluation.given(losses, None, counts), self._setting)
 
     def check_finite(self) -> None:
         """Raise if a loss or gradient has not been finite.

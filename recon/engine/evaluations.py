@@ -6,15 +6,18 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from recon.engine.checks import check_losses, ordered_losses
+from recon.engine.agreement import Brought, agree
+from recon.engine.checks import check_counts, check_losses, scalar_losses
 from recon.engine.dispatch import fill_grad
 from recon.engine.evaluation import Evaluation
+from recon.engine.own_gradients import all_finite, spoil
 from recon.engine.perturbation import perturbed
 from recon.engine.precision import combining
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
 from recon.gradients.buffer import TaskGradients
 from recon.gradients.graph import reached_leaves, without_grad
+from recon.gradients.sharded import Gradients
 from recon.methods.base.step_engine import StepEngine
 
 
@@ -34,15 +37,20 @@ class Evaluations(StepEngine[StepInfo]):
         return self._setting.tasks
 
     @property
-    def gradients(self) -> TaskGradients:
+    def gradients(self) -> Gradients:
         """The buffer of task gradients, made at first use.
 
         It is made again when the network has been moved, cast or unfrozen.
         """
         return self._setting.shared.gradients
 
-    def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> StepInfo:
-        evaluation = Evaluation.given(losses, representation)
+    def backward(
+        self,
+        losses: Mapping[str, Tensor],
+        representation: Tensor | None = None,
+        counts: Mapping[str, float] | None = None,
+    ) -> StepInfo:
+        evaluation = Evaluation.given(losses, representation, counts)
         info = fill_grad(evaluation, self._setting, self._setting.shared.analyzer)
         self._setting.step_count += 1
         return info
@@ -52,25 +60,43 @@ class Evaluations(StepEngine[StepInfo]):
         return [p for p in reached_leaves(loss) if isinstance(p, nn.Parameter) and p not in shared]
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
-        return [self._own_gradients(loss) for loss in check_losses(losses, self.tasks, self._setting.step_count)]
+        if self._setting.processes.several:
+            raise TypeError(
+                f"{type(self._setting.method).__name__} evaluates each task at parameters of its own, which recon does "
+                "in one process only; take another method, or one process"
+            )
+        known = check_losses(losses, self.tasks, self._setting.step_count)
+        return [self._own_gradients(loss) for loss in known.values()]
 
     def _own_gradients(self, loss: Tensor) -> tuple[list[nn.Parameter], list[Tensor]]:
         own = self.own_parameters(loss)
         if not own:
             return [], []
-        gradients = torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)
-        return own, [torch.zeros_like(p) if g is None else g.to_dense() for p, g in zip(own, gradients, strict=True)]
+        scaling = self._setting.scaling
+        gradients = torch.autograd.grad(scaling.scaled(loss), own, retain_graph=True, allow_unused=True)
+        plain = [torch.zeros_like(p) if g is None else g.to_dense() for p, g in zip(own, gradients, strict=True)]
+        return own, [gradient / scaling.factor for gradient in plain] if scaling.active else plain
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
-        gradients, row = self.gradients, self.tasks.index(task)
+        gradients, scaling = self.gradients, self._setting.scaling
+        assert isinstance(gradients, TaskGradients)  # several processes were refused by own_gradients
+        known = check_losses(losses, self.tasks, self._latest_step)
         with without_grad(gradients.parameters):
-            check_losses(losses, self.tasks, self._setting.step_count)[row].backward()
-            gradients.fill_row_with_change(row)
+            scaling.scaled(known[self.tasks.index(task)]).backward()
+            if scaling.active:
+                scaling.unscale(gradients.parameters)
+            gradients.fill_row_with_change([self.tasks[index] for index in known].index(task))
 
     def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
-        values = torch.stack([loss.detach() for loss in ordered_losses(losses, self.tasks, self._latest_step)])
-        self._setting.watches.losses.watch(self._latest_step, values)
-        return values
+        evaluation = Evaluation.given(losses, None, None)
+
+        def bring() -> Brought:
+            known = scalar_losses(evaluation, self.tasks, self._setting.step_count)
+            return Brought(known, check_counts(evaluation.counts, known, self.tasks, self._setting.step_count))
+
+        _, agreed = agree(self._setting, bring)
+        self._setting.watches.losses.watch(self._latest_step, self._setting.in_all_tasks(agreed.losses))
+        return agreed.losses
 
     def like_parameters(self, flat: Tensor) -> list[Tensor]:
         return self.gradients.like_parameters(flat)
@@ -79,12 +105,16 @@ class Evaluations(StepEngine[StepInfo]):
         return perturbed(parameters, steps, self._setting.shared.module)
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
-        gradients, watches = self.gradients, self._setting.watches
-        watches.gradients.watch(self._latest_step, torch.linalg.vector_norm(gradients.jacobian, dim=1))
+        gradients, watches, scaling = self.gradients, self._setting.watches, self._setting.scaling
+        if scaling.active and not all_finite([gradients.jacobian]):
+            spoil(gradients.parameters)
+            return
+        norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
+        watches.gradients.watch(self._latest_step, self._setting.in_all_tasks(norms))
         with combining(gradients.jacobian.device, gradients.precision):
-            update = combine(gradients.jacobian) * self._setting.scale
+            update = combine(gradients.jacobian) * self._setting.scale_for(len(gradients.jacobian))
             watches.watch_update(self._latest_step, update)
-            gradients.add_to_grad(update)
+            gradients.add_to_grad(update * scaling.factor if scaling.active else update)
 
     @property
     def _latest_step(self) -> int:

@@ -1,6 +1,6 @@
 """The backward of several tasks in one call, where nothing needs to be kept between steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ def backward(
     update_scale: UpdateScale = "method",
     at: At = "parameters",
     representation: Tensor | None = None,
+    tasks: Sequence[str] | None = None,
+    counts: Mapping[str, float] | None = None,
 ) -> StepInfo:
     """Run ``loss.backward()`` for several tasks in one call.
 
@@ -36,10 +38,12 @@ def backward(
         at: See :class:`recon.Engine`.
         representation: The features that all heads take; with ``at="representation"``, and only
             then.
+        tasks: Names of all K tasks, in the same order at every call, where some batches lack
+            labels of some; by default those of the losses.
+        counts: See :meth:`recon.Engine.backward`.
 
     Raises:
         ValueError: As :class:`recon.Engine` and :meth:`recon.Engine.backward`.
-        RuntimeError: More than one process takes part.
         TypeError: As those two; or the method is given by its name.
 
     Example:
@@ -57,7 +61,7 @@ def backward(
             f"method is the name {method!r}; make it once, before the loop, with recon.create_method({method!r}): "
             "what it learns and draws goes on from step to step; or use recon.Engine, which takes names"
         )
-    engine = Engine(shared, list(losses), method, analyzer, update_scale, at)
-    info = engine.backward(losses, representation)
+    engine = Engine(shared, list(losses) if tasks is None else tasks, method, analyzer, update_scale, at)
+    info = engine.backward(losses, representation, counts)
     engine.check_finite()
     return info

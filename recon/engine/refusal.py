@@ -33,13 +33,28 @@ def kept_if_refused(method: Method) -> Iterator[None]:
         ...     print(method.lessons)
         3
     """
-    before = [(module, _state(module)) for module in method.modules()]
+    before = MethodState(method)
     try:
         yield
     except Exception:
-        for module, state in before:
-            _restore(module, *state)
+        before.restore()
         raise
+
+
+class MethodState:
+    """Attributes, buffers, randomness and ``.grad`` of the parameters of a method, to come back to.
+
+    Args:
+        method: The method.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._states = [(module, _state(module)) for module in method.modules()]
+
+    def restore(self) -> None:
+        """Bring the method back to this state."""
+        for module, state in self._states:
+            _restore(module, *state)
 
 
 def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor], dict[str, Tensor | None]]:

@@ -1,15 +1,21 @@
 """The choices and the state of an engine, which its steps share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
 
 from recon.engine.checks import At, check_at
+from recon.engine.held import Held
 from recon.engine.nonfinite import StepWatches
+from recon.engine.own_parameters import OwnParameters
+from recon.engine.scaling import LossScaling
 from recon.engine.shared_part import SharedPart
 from recon.gradients.layers import network_name, shared_layers
 from recon.gradients.parts import Shared, as_one_module
-from recon.methods import Method, create_method
+from recon.gradients.processes import Processes
+from recon.methods import JacobianMethod, Method, create_method
 from recon.tasks.names import check_task_names
 
 UpdateScale = Literal["method", "sum", "mean"]
@@ -26,7 +32,12 @@ class Setting:
         update_scale: The scale asked for; see :class:`recon.Engine`.
         at: Where the method takes the task gradients.
         watches: The values that have to be finite.
+        scaling: The scale of the losses in float16.
         step_count: Number of the next step, from 0.
+        present: Indices of the tasks of the latest step.
+        held: The micro-batches since the last step.
+        agreed_with: Number of processes whose settings were found to be alike.
+        heads: The modules outside the shared part, as far as the engine was told.
     """
 
     tasks: tuple[str, ...]
@@ -35,14 +46,48 @@ class Setting:
     update_scale: UpdateScale
     at: At
     watches: StepWatches
+    scaling: LossScaling
     step_count: int = 0
+    present: tuple[int, ...] = ()
+    held: Held = field(default_factory=Held)
+    agreed_with: int = 1
+    heads: tuple[nn.Module, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.loss_dtype = self.shared.parameters[0].dtype.to_real()
+        self.own = OwnParameters(self.shared.parameters)
+        self.own.declare(self.shared.module.parameters(), complete=False)  # branches
+        for module in self.heads:
+            self.own.declare(module.parameters())
 
     @property
-    def scale(self) -> float:
-        """The factor that brings the method's update to the scale asked for."""
+    def processes(self) -> Processes:
+        """The processes that take part in a step."""
+        return self.shared.processes
+
+    @property
+    def at_representation(self) -> bool:
+        """Whether the method weights gradients at the representation while it trains."""
+        return self.at == "representation" and len(self.tasks) > 1 and self.shared.trains()
+
+    def buffers(self) -> list[Tensor]:
+        """Running statistics and other buffers of the network, as far as it is known."""
+        modules = [self.shared.module, *self.heads]
+        return [*dict.fromkeys(buffer for module in modules for buffer in module.buffers())]
+
+    def in_all_tasks(self, values: Tensor) -> Tensor:
+        """Values (K',) of the latest step's tasks among those of all K, which are zero."""
+        if len(self.present) == len(self.tasks):
+            return values
+        whole = values.new_zeros(len(self.tasks))
+        whole[list(self.present)] = values
+        return whole
+
+    def scale_for(self, tasks: int) -> float:
+        """The factor that brings the method's update for some tasks to the scale asked for."""
         if self.update_scale == "method" or self.method.scale == self.update_scale:
             return 1.0
-        return float(len(self.tasks)) if self.update_scale == "sum" else 1.0 / len(self.tasks)
+        return float(tasks) if self.update_scale == "sum" else 1.0 / tasks
 
     def __str__(self) -> str:
         layers = shared_layers(self.shared.module)
@@ -59,7 +104,14 @@ class Setting:
 
 
 def checked_setting(
-    shared: Shared, tasks: Sequence[str], method: Method | str, update_scale: UpdateScale, at: At
+    shared: Shared,
+    tasks: Sequence[str],
+    method: Method | str,
+    update_scale: UpdateScale,
+    at: At,
+    scaler: Any = None,
+    process_group: Any = None,
+    heads: Shared | None = None,
 ) -> Setting:
     """The setting of an engine from the arguments of :class:`recon.Engine`.
 
@@ -79,4 +131,15 @@ def checked_setting(
     module = as_one_module(shared)
     check_at(at, module, method, len(names))
     watches = StepWatches(names, type(method).__name__)
-    return Setting(names, method, SharedPart(module, len(names)), update_scale, at, watches)
+    whole_rows = isinstance(method, JacobianMethod) and not method.elementwise
+    part = SharedPart(module, len(names), whole_rows, process_group)
+    return Setting(
+        names,
+        method,
+        part,
+        update_scale,
+        at,
+        watches,
+        LossScaling(scaler),
+        heads=() if heads is None else (as_one_module(heads),),
+    )

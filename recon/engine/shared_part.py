@@ -1,10 +1,13 @@
 """The shared part of a network, with the task gradients in it."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from recon.engine.protocols import Analyzer
-from recon.gradients.buffer import TaskGradients
 from recon.gradients.layers import all_layers, shared_layers
+from recon.gradients.processes import Processes
+from recon.gradients.sharded import Gradients, gradients_for
 
 
 class SharedPart:
@@ -13,6 +16,8 @@ class SharedPart:
     Args:
         module: The shared part of the network, plain or branched.
         tasks: K, the number of tasks.
+        whole_rows: Whether the method needs whole rows of the Jacobian in each process.
+        process_group: The processes that share a step; ``None`` for the default group.
 
     Attributes:
         module: The module.
@@ -22,13 +27,16 @@ class SharedPart:
         ValueError: There are no parameters.
     """
 
-    def __init__(self, module: nn.Module, tasks: int) -> None:
+    def __init__(self, module: nn.Module, tasks: int, whole_rows: bool = False, process_group: Any = None) -> None:
         self.module = module
         self.parameters = [p for layer in all_layers(module).values() for p in layer]
         if not self.parameters:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         self._tasks = tasks
-        self._gradients: TaskGradients | None = None
+        self._gradients: Gradients | None = None
+        self._group = process_group
+        self._whole_rows = whole_rows
+        self._processes = Processes(process_group)
         self._analyzer: Analyzer | None = None
 
     @property
@@ -43,22 +51,30 @@ class SharedPart:
         self._analyzer = analyzer
 
     @property
-    def gradients(self) -> TaskGradients:
+    def processes(self) -> Processes:
+        """The processes that take part in a step."""
+        present = Processes(self._group)
+        if present.number != self._processes.number:  # the group was initialised after the engine was made
+            self._processes, self._gradients = present, None
+        return self._processes
+
+    @property
+    def gradients(self) -> Gradients:
         """The buffer of task gradients, made at first use.
 
         It is made again when the network has been moved, cast or unfrozen.
         """
-        layers = shared_layers(self.module)
+        layers, processes = shared_layers(self.module), self.processes
         if self._gradients is None or not self._gradients.is_for(layers):
             if self._analyzer is not None:
                 self._analyzer.follow(self.module)
-            self._gradients = TaskGradients(layers, self._tasks)
+            self._gradients = gradients_for(layers, self._tasks, processes, self._whole_rows)
         return self._gradients
 
     def trains(self) -> bool:
         """Whether some of the shared part is not frozen."""
         return any(p.requires_grad for p in self.parameters) or bool(shared_layers(self.module))
 
-    def trainable(self) -> set[Tensor]:
-        """The parameters of the shared layers that are not frozen."""
-        return {parameter for layer in shared_layers(self.module).values() for parameter in layer}
+    def trainable(self) -> dict[Tensor, None]:
+        """The parameters of the shared layers that are not frozen, in order."""
+        return dict.fromkeys(parameter for layer in shared_layers(self.module).values() for parameter in layer)

@@ -15,11 +15,14 @@ class StepInfo:
 
     Attributes:
         step: Number of the step, counted by the engine from 0.
-        losses: Task -> detached loss.
-        weights: (K,) weights that multiplied the task gradients; ``None`` for methods without such
-            weights.
+        losses: Task -> detached loss, for the tasks of the step; the mean over all processes and
+            micro-batches.
+        weights: (K,) weights that multiplied the task gradients, 0 for absent tasks; ``None`` for
+            methods without such weights.
         layer_gramians: (L, K, K) of the raw task gradients in the parameters, layers in forward
-            order; ``None`` when the step did not compute them.
+            order, zero for absent tasks; ``None`` when the step did not compute them.
+        overflow: Whether a value overflowed float16, so that the step is to be skipped; see the
+            engine's ``scaler``.
 
     Example:
         Two layers; the tasks agree in the first and conflict in the second.
@@ -37,6 +40,7 @@ class StepInfo:
     losses: dict[str, Tensor]
     weights: Tensor | None = None
     layer_gramians: Tensor | None = None
+    overflow: bool = False
 
     @cached_property
     def cosines(self) -> Tensor | None:

@@ -5,29 +5,31 @@ Gramian of the whole is the sum over the layers, so the same matrix products ser
 the conflict analyzer.
 """
 
-import operator
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from recon.gradients.graph import add_to_grad
+from recon.gradients.layout import Layout, as_real
+from recon.gradients.reached import Reached
 
 
-class TaskGradients:
+class TaskGradients(Layout):
     """Gradients of K tasks in the shared parameters, in one flat (K, P) buffer of real numbers.
 
     The buffer is allocated once, on the device of the parameters, in their precision but in float32
-    at least. A complex parameter takes two numbers for each of its own, the real and the imaginary
-    part, so that rows have the real inner product Re <g, h>. Sparse gradients
-    (``nn.Embedding(sparse=True)``) become dense here; the update of a parameter is sparse if all
-    its gradients are.
+    at least. Sparse gradients (``nn.Embedding(sparse=True)``) become dense here; the update of a
+    parameter is sparse if all its gradients are.
 
     Args:
         layers: Layer name -> parameters, as :func:`shared_layers` gives them; none if all is
             frozen.
         tasks: K, the number of rows.
+        width: Number of columns to allocate, P at least; those beyond P stay zero. P by default.
+
+    Attributes:
+        rows: (K, width), the memory of the rows.
+        columns: The columns of the Jacobian that are held here: all.
 
     Raises:
         ValueError: The parameters are on several devices.
@@ -49,126 +51,108 @@ class TaskGradients:
         tensor([[-1.,  3.]])
     """
 
-    def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], tasks: int) -> None:
-        self.layers = tuple(layers)
-        self.parameters = [p for parameters in layers.values() for p in parameters]
-        devices = {str(p.device) for p in self.parameters}
-        if len(devices) > 1:
-            raise ValueError(
-                f"shared parameters are on several devices ({', '.join(sorted(devices))}); move them to one"
-            )
-        counts = [sum(map(_numbers, parameters)) for parameters in layers.values()]
-        device = self.parameters[0].device if self.parameters else None
-        self.jacobian = torch.zeros(tasks, sum(counts), dtype=_buffer_dtype(self.parameters), device=device)
-        """(K, P): one row a task, zero where a loss does not reach."""
-        self.precision = _coarsest_dtype(self.parameters)
-        """The dtype of the coarsest parameters; gradients in a finer buffer are no finer."""
-        self._views = [self._real_views(row) for row in self.jacobian]
+    def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], tasks: int, width: int | None = None) -> None:
+        super().__init__(layers)
+        self.rows = torch.zeros(tasks, self.size if width is None else width, dtype=self.dtype, device=self.device)
+        self.columns = slice(0, self.size)
+        self._kept = tasks
+        self._views = [self.real_views(row[: self.size]) for row in self.rows]
         # The slices of the buffer that hold a gradient: the others are zero and need no work.
-        self._reached = [[False] * len(self.parameters) for _ in range(tasks)]
-        self._sparse = [[False] * len(self.parameters) for _ in range(tasks)]
-        ends = torch.tensor([0, *counts]).cumsum(0).tolist()
-        self.slices = dict(zip(self.layers, (slice(a, b) for a, b in pairwise(ends)), strict=True))
-        """Layer name -> its columns of the Jacobian."""
+        self._reached = [Reached.nothing(len(self.parameters)) for _ in range(tasks)]
 
-    def is_for(self, layers: Mapping[str, Sequence[nn.Parameter]]) -> bool:
-        """Whether the buffer still is that of these layers, not moved, cast or unfrozen since."""
-        parameters = [p for own in layers.values() for p in own]
-        if len(parameters) != len(self.parameters) or not all(map(operator.is_, parameters, self.parameters)):
-            return False
-        device = parameters[0].device if parameters else self.jacobian.device
-        held = self.jacobian.device, self.jacobian.dtype, self.precision
-        return (device, _buffer_dtype(parameters), _coarsest_dtype(parameters)) == held
+    @property
+    def jacobian(self) -> Tensor:
+        """(K', P): one row for each task of the step, zero where a loss does not reach."""
+        return self.rows[: self._kept, : self.size]
 
-    def like_parameters(self, flat: Tensor) -> list[Tensor]:
-        """Views of a flat (P,) tensor in the shapes of the parameters, for complex ones copies.
+    def hold_rows(self) -> None:
+        """Prepare for rows that are added to over several backwards."""
 
-        Where a parameter is dense in memory, its view has its strides.
-        """
-        views = zip(self._real_views(flat), self.parameters, strict=True)
-        return [torch.view_as_complex(view.clone()) if p.is_complex() else view for view, p in views]
-
-    def _real_views(self, flat: Tensor) -> list[Tensor]:
-        """Views as of :meth:`like_parameters`; complex parameters have a last dimension of 2."""
-        views = []
-        for piece, parameter in zip(flat.split([_numbers(p) for p in self.parameters]), self.parameters, strict=True):
-            p = _as_real(parameter)  # for its shape and strides alone
-            dense = p.is_contiguous() or torch.empty_like(p, device="meta").stride() == p.stride()
-            views.append(piece.as_strided(p.shape, p.stride()) if dense else piece.view(p.shape))
-        return views
-
-    def fill_row(self, task: int) -> None:
-        """Move ``.grad`` of the shared parameters into the row of a task."""
+    def fill_row(self, row: int) -> None:
+        """Move ``.grad`` of the shared parameters into a row."""
         sources, targets, stale = [], [], []
-        reached, sparse = self._reached[task], self._sparse[task]
-        for index, (parameter, view) in enumerate(zip(self.parameters, self._views[task], strict=True)):
+        reached = self._reached[row]
+        for index, (parameter, view) in enumerate(zip(self.parameters, self._views[row], strict=True)):
             gradient = parameter.grad
             if gradient is not None:
-                sparse[index] = gradient.is_sparse
-                sources.append(_as_real(gradient.to_dense() if sparse[index] else gradient))
+                reached.sparse[index] = gradient.is_sparse
+                sources.append(as_real(gradient.to_dense() if gradient.is_sparse else gradient))
                 targets.append(view)
                 parameter.grad = None
-            elif reached[index]:
+            elif reached.some[index]:
                 stale.append(view)
-            reached[index] = gradient is not None
+            reached.some[index] = gradient is not None
         if sources:
             torch._foreach_copy_(targets, sources)
         if stale:
             torch._foreach_zero_(stale)
 
-    def fill_row_with_change(self, task: int) -> None:
-        """Move ``.grad``, less the row's value so far, into the row of a task."""
-        before, reached = self.jacobian[task].clone(), self._reached[task].copy()
-        self.fill_row(task)
-        self.jacobian[task].sub_(before)
-        self._reached[task] = list(map(operator.or_, reached, self._reached[task]))
+    def add_row(self, row: int) -> None:
+        """Add ``.grad`` of the shared parameters to a row, and take it away."""
+        sources, targets = [], []
+        reached = self._reached[row]
+        for index, (parameter, view) in enumerate(zip(self.parameters, self._views[row], strict=True)):
+            gradient = parameter.grad
+            if gradient is not None:
+                reached.sparse[index] = gradient.is_sparse and (reached.sparse[index] or not reached.some[index])
+                reached.some[index] = True
+                sources.append(as_real(gradient.to_dense() if gradient.is_sparse else gradient).to(view.dtype))
+                targets.append(view)
+                parameter.grad = None
+        if sources:
+            torch._foreach_add_(targets, sources)
+
+    def fill_row_with_change(self, row: int) -> None:
+        """Move ``.grad``, less the row's value so far, into a row."""
+        before, reached = self.rows[row].clone(), self._reached[row].copy()
+        self.fill_row(row)
+        self.rows[row].sub_(before)
+        reached.add(self._reached[row])
+        self._reached[row] = reached
+
+    def scale_row(self, row: int, factor: float) -> None:
+        """Multiply a row by a number."""
+        self.rows[row].mul_(factor)
+
+    def send_row(self, row: int) -> None:
+        """Hand a finished row to the other processes; here there are none."""
+
+    def complete(self, present: Sequence[int]) -> None:
+        """Take the rows of the tasks of this step, in their order, as the Jacobian."""
+        for place, row in enumerate(present):
+            if place != row:
+                self.rows[place].copy_(self.rows[row])
+                self._reached[place] = self._reached[row].copy()
+        self._kept = len(present)
 
     def layer_gramians(self) -> Tensor:
-        """Inner products of the task gradients by layer: (L, K, K), symmetric, on the device.
+        """Inner products of the task gradients by layer: (L, K', K'), symmetric, on the device.
 
         They are in the buffer's precision: in float32, norms between 1e-19 and 1e19 have a square.
         """
-        rows = self.jacobian
-        gramians = rows.new_empty(len(self.layers), len(rows), len(rows))
-        for gramian, columns in zip(gramians, self.slices.values(), strict=True):
-            block = rows[:, columns]
-            torch.mm(block, block.T, out=gramian)
-        return gramians
+        return gramians_of_slices(self.jacobian, list(self.slices.values()))
+
+    def sum_over_columns(self, products: Tensor) -> Tensor:
+        """A sum over the columns held here, as the sum over all columns."""
+        return products
+
+    def norm(self, update: Tensor) -> Tensor:
+        """Length of an update of the columns held here, as that over all columns."""
+        return torch.linalg.vector_norm(update)
 
     def add_to_grad(self, update: Tensor) -> None:
         """Add an update (P,) to ``.grad`` of the parameters that a task reached."""
-        reached = [any(task) for task in zip(*self._reached, strict=True)]
-        some_sparse = any(map(any, self._sparse))
-        for index, (parameter, piece) in enumerate(zip(self.parameters, self.like_parameters(update), strict=True)):
-            if reached[index]:
-                gradient = piece.to(parameter.dtype)
-                sparse = some_sparse and self._is_sparse(index)
-                add_to_grad(parameter, gradient.to_sparse(1) if sparse else gradient)
+        self.add_where(Reached.union(self._reached[: self._kept], len(self.parameters)), update)
 
-    def _is_sparse(self, index: int) -> bool:
-        """Whether all gradients of a parameter came sparse; sparse and dense sum to dense."""
-        tasks = zip(self._reached, self._sparse, strict=True)
-        return all(sparse[index] for reached, sparse in tasks if reached[index])
+    def reached_by(self, row: int) -> Reached:
+        """The parameters that a row reaches."""
+        return self._reached[row]
 
 
-def _as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-
-
-def _numbers(parameter: nn.Parameter) -> int:
-    return parameter.numel() * (2 if parameter.is_complex() else 1)
-
-
-def _buffer_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
-    dtype = torch.float32
-    for own in _dtypes(parameters):
-        dtype = torch.promote_types(dtype, own.to_real())
-    return dtype
-
-
-def _coarsest_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:
-    return max(_dtypes(parameters), key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
-
-
-def _dtypes(parameters: Sequence[nn.Parameter]) -> set[torch.dtype]:
-    return {p.dtype for p in parameters}  # few, and looked at in every step
+def gramians_of_slices(rows: Tensor, slices: Sequence[slice]) -> Tensor:
+    """Inner products of rows (K, N) in slices of their columns: (L, K, K)."""
+    gramians = rows.new_empty(len(slices), len(rows), len(rows))
+    for gramian, columns in zip(gramians, slices, strict=True):
+        block = rows[:, columns]
+        torch.mm(block, block.T, out=gramian)
+    return gramians

@@ -54,6 +54,23 @@ def leaves_in_common(losses: Sequence[Tensor]) -> dict[Tensor, list[int]]:
     return {leaf: indices for leaf, indices in reached.items() if len(indices) > 1}
 
 
+def reaches(loss: Tensor, tensor: Tensor) -> bool:
+    """Whether a loss depends on a tensor within its graph.
+
+    Example:
+        >>> features = torch.ones(2, requires_grad=True) * 3
+        >>> reaches(features.sum(), features), reaches((features + 1).sum(), features * 1)
+        (True, False)
+    """
+    return loss is tensor or any(node is tensor.grad_fn for node in _nodes(loss))
+
+
+def computes_in_half(loss: Tensor) -> bool:
+    """Whether some operation of a loss runs in float16; also if a compiled function hides them."""
+    dtypes = (entry.dtype for node in _nodes(loss) for entry in node._input_metadata)
+    return any(dtype == torch.float16 for dtype in dtypes) or any(map(_is_compiled, _nodes(loss)))
+
+
 def _nodes(loss: Tensor, short_of: Tensor | None = None) -> Iterator[Any]:
     end = None if short_of is None else (short_of.grad_fn, short_of.output_nr)
     seen = set()

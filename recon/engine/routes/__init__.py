@@ -7,6 +7,7 @@ it belongs to. A new way through a step is one more object in this list.
 from recon.engine.routes.head_backwards import HeadBackwards
 from recon.engine.routes.one_backward import FrozenSharedPart, KnownWeights, LossObjective, SingleTask
 from recon.engine.routes.route import Route, Step
+from recon.engine.routes.summed_backward import SummedBackward
 from recon.engine.routes.task_backwards import ObservedLosses, TaskBackwards
 
 ROUTES: tuple[Route, ...] = (
@@ -14,6 +15,7 @@ ROUTES: tuple[Route, ...] = (
     LossObjective(),
     FrozenSharedPart(),
     KnownWeights(),
+    SummedBackward(),
     ObservedLosses(),
     HeadBackwards(),
     TaskBackwards(),

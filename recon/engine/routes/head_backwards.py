@@ -5,87 +5,95 @@ Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2
 through the shared part in one backward.
 """
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Container, Iterable
 
 import torch
 from torch import Tensor
 
+from recon.engine.own_gradients import put, spoil
 from recon.engine.precision import combining, full_precision
 from recon.engine.routes.route import Step
 from recon.engine.routes.weights import solved_weights
-from recon.gradients.buffer import TaskGradients
-from recon.gradients.graph import accumulate, reached_leaves, without_grad
+from recon.gradients.graph import reached_leaves, reaches, without_grad
 from recon.methods import GramianMethod
+
+_WEIGHTED = "the weighted tasks"
 
 
 class HeadBackwards:
     """K backwards through the heads, and one of their weighted gradients through the shared part.
 
-    An observed step needs the gradients in the parameters too: K more backwards.
+    The Gramian at the representation is a sum over samples, and so over processes. An observed step
+    needs the gradients in the parameters too: K more backwards.
     """
 
     def backward(self, step: Step) -> bool:
-        method, representation = step.method, step.features
-        if representation is None:
+        if not step.at_representation:
             return False
-        assert isinstance(method, GramianMethod)
         if step.observed:
-            step.info.layer_gramians = _parameter_gramians(step.shared.gradients, step.losses)
-        jacobian = head_gradients(step.losses, representation, step.shared.trainable())
-        with combining(jacobian.device, representation.dtype):
-            gramians = (jacobian @ jacobian.T).unsqueeze(0)
-            step.info.weights = solved_weights(step, method, gramians, jacobian)
-            weighted = step.info.weights @ jacobian
-        representation.backward(like_representation(weighted, representation))
-        step.watch_sum()
+            step.info.layer_gramians = step.in_all_tasks(_parameter_gramians(step), axes=2)
+        jacobian = head_gradients(step)
+        weighted = _weighted(step, jacobian)
+        if weighted is None:
+            spoil(step.shared_leaves)
+            put(step.own_totals())
+        else:
+            _shared_backward(step, weighted)
         return True
 
 
-def head_gradients(losses: Sequence[Tensor], representation: Tensor, shared: AbstractSet[Tensor]) -> Tensor:
+def head_gradients(step: Step) -> Tensor:
     """Task gradients in the representation, by one backward through each head.
 
-    Each task's own parameters receive their gradient in ``.grad``, as from ``loss.backward()``. The
-    shared part keeps its graph.
-
-    Args:
-        losses: K scalar losses with a graph.
-        representation: The features that all heads take, of any shape, N numbers.
-        shared: The shared parameters.
+    Each task's own parameters receive their gradient, as from ``loss.backward()``. The shared part
+    keeps its graph.
 
     Returns:
-        (K, N), real, in float32 at least; zero for a task that does not reach the representation. A
-        complex number of the representation is two of N, so that rows have real inner products.
+        (K', N), real, in float32 at least, for the N numbers of this process's representation; zero
+        for a task without a loss here. A complex number of the representation is two of N, so that
+        rows have real inner products.
+    """
+    representation, shared = step.features, step.shared_leaves
+    if representation is None:  # this process has no loss in the step
+        return step.losses.new_zeros(len(step.present), 0)
+    zero, rows = torch.zeros_like(representation), []
+    for task in step.present:
+        row = None
+        if (term := step.terms.get(task)) is not None:
+            own = [leaf for leaf in reached_leaves(term, short_of=representation) if leaf not in shared]
+            retain = task != max(step.terms)
+            row, *gradients = torch.autograd.grad(term, [representation, *own], retain_graph=retain, allow_unused=True)
+            for leaf, gradient in zip(own, gradients, strict=True):
+                step.give(task, leaf, gradient)
+        rows.append(zero if row is None else row)
+    stacked = torch.stack(rows)
+    jacobian = (torch.view_as_real(stacked) if stacked.is_complex() else stacked).flatten(1)
+    return jacobian.to(torch.promote_types(jacobian.dtype, torch.float32)).div_(step.loss_scale or 1)
+
+
+def check_heads(losses: Iterable[Tensor], representation: Tensor, shared: Container[Tensor]) -> None:
+    """Refuse losses that do not pass through the representation alone.
 
     Raises:
         ValueError: No loss reaches the representation, or one reaches shared parameters past it.
 
     Example:
-        >>> features = torch.ones(1, 2, requires_grad=True) * 3
-        >>> losses = [features.sum(), (2 * features[0, 0]).square()]
-        >>> head_gradients(losses, features, shared=set())
-        tensor([[ 1.,  1.],
-                [24.,  0.]])
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> features = weight * 3
+        >>> check_heads([features.sum(), (2 * features).sum()], features, shared={weight})
+        >>> check_heads([features.sum() + weight.sum()], features, shared={weight})
+        Traceback (most recent call last):
+        ValueError: a loss reaches shared parameters past the representation, where its gradient ...
     """
-    rows: list[Tensor | None] = []
+    losses = [*losses]
     for loss in losses:
-        own = reached_leaves(loss, short_of=representation)
-        if not shared.isdisjoint(own):
+        if any(leaf in shared for leaf in reached_leaves(loss, short_of=representation)):
             raise ValueError(
                 "a loss reaches shared parameters past the representation, where its gradient would be lost; "
                 "hand over the only features that the heads take, or use at='parameters'"
             )
-        retain = len(rows) < len(losses) - 1
-        row, *gradients = torch.autograd.grad(loss, [representation, *own], retain_graph=retain, allow_unused=True)
-        rows.append(row)
-        for leaf, gradient in zip(own, gradients, strict=True):
-            accumulate(leaf, gradient)
-    if all(row is None for row in rows):
+    if not any(reaches(loss, representation) for loss in losses):
         raise ValueError("no loss reaches the representation; hand over the very tensor that the heads take")
-    zero = torch.zeros_like(representation)
-    stacked = torch.stack([zero if row is None else row for row in rows])
-    jacobian = (torch.view_as_real(stacked) if stacked.is_complex() else stacked).flatten(1)
-    return jacobian.to(torch.promote_types(jacobian.dtype, torch.float32))
 
 
 def like_representation(flat: Tensor, representation: Tensor) -> Tensor:
@@ -95,11 +103,43 @@ def like_representation(flat: Tensor, representation: Tensor) -> Tensor:
     return flat.view(representation.shape).to(representation.dtype)
 
 
-def _parameter_gramians(gradients: TaskGradients, losses: Sequence[Tensor]) -> Tensor:
-    """Layer Gramians (L, K, K) for the analyzer alone; every ``.grad`` and the graph stay."""
+def _weighted(step: Step, jacobian: Tensor) -> Tensor | None:
+    """The weighted gradient (N,) in the representation; ``None`` if a gradient has overflowed."""
+    assert isinstance(step.method, GramianMethod)
+    dtype = jacobian.dtype if step.features is None else step.features.dtype
+    with combining(jacobian.device, dtype):
+        gramian = step.processes.sum(jacobian @ jacobian.T)
+        if step.overflows(gramian.diagonal(), {}):
+            return None
+        weights = solved_weights(step, step.method, gramian.unsqueeze(0), jacobian, step.processes.sum)
+        step.info.weights = step.in_all_tasks(weights)
+        return weights @ jacobian
+
+
+def _shared_backward(step: Step, weighted: Tensor) -> None:
+    """The backward of the weighted gradient through the shared part."""
+    features = step.features
+    if step.collected is None:
+        assert features is not None
+        features.backward(like_representation(weighted, features))
+        step.watch_sum()
+        return
+    if features is not None:
+        with step.collected.collecting(_WEIGHTED, reached_leaves(features)):
+            features.backward(like_representation(weighted * (step.loss_scale or 1), features))
+    step.put_totals()
+
+
+def _parameter_gramians(step: Step) -> Tensor:
+    """Layer Gramians (L, K', K') for the analyzer alone; every ``.grad`` and the graph stay."""
+    gradients = step.shared.gradients
     with without_grad(gradients.parameters):
-        for row, loss in enumerate(losses):
-            loss.backward(retain_graph=True, inputs=gradients.parameters)
-            gradients.fill_row(row)
-    with full_precision(gradients.jacobian.device):
+        for task in step.present:
+            if task in step.terms:
+                step.terms[task].backward(retain_graph=True, inputs=gradients.parameters)
+            gradients.fill_row(task)
+            gradients.send_row(task)
+    gradients.complete(step.present)
+    with full_precision(gradients.device):
+        gradients.jacobian.div_(step.loss_scale or 1)
         return gradients.layer_gramians()

@@ -1,4 +1,7 @@
-"""Routes with one backward through the shared part, where no task's own gradient is needed."""
+"""Routes with one backward through the shared part, straight into ``.grad``.
+
+No task's own gradient is needed there, and no gradients are summed over processes.
+"""
 
 from itertools import chain
 
@@ -16,9 +19,10 @@ class SingleTask:
     """A single task trains plainly, whatever the method."""
 
     def backward(self, step: Step) -> bool:
-        if len(step.losses) > 1:
+        if step.collected is not None or len(step.present) > 1:
             return False
-        step.losses[0].backward()
+        (loss,) = step.terms.values()
+        loss.backward()
         step.watch_sum()
         return True
 
@@ -28,11 +32,13 @@ class LossObjective:
 
     def backward(self, step: Step) -> bool:
         method = step.method
-        if not isinstance(method, LossMethod) or (step.observed and step.shared.trains()):
+        if step.collected is not None or not isinstance(method, LossMethod):
             return False
-        with step.naming():
-            objective = method.objective(torch.stack(step.losses))
-        (objective * step.scale).backward()
+        if step.observed and step.shared.trains():
+            return False
+        with step.asking():
+            objective = method.objective(torch.stack([*step.terms.values()]))
+            (objective * step.scale).backward()
         step.watch_sum()
         return True
 
@@ -41,9 +47,9 @@ class FrozenSharedPart:
     """While the whole shared part is frozen, heads and branches train plainly."""
 
     def backward(self, step: Step) -> bool:
-        if step.shared.trains():
+        if step.collected is not None or step.shared.trains():
             return False
-        torch.autograd.backward(step.losses)
+        torch.autograd.backward([*step.terms.values()])
         return True
 
 
@@ -54,27 +60,30 @@ class KnownWeights:
     """
 
     def backward(self, step: Step) -> bool:
-        weights = None if step.observed else _known_weights(step)
+        weights = None if step.collected is not None or step.observed else known_weights(step)
         if weights is None:
             return False
-        shared = step.shared.trainable()
-        reached = [reached_leaves(loss) for loss in step.losses]
-        for loss, leaves in zip(step.losses, reached, strict=True):
+        shared, terms = step.shared_leaves, [*step.terms.values()]
+        reached = [reached_leaves(loss) for loss in terms]
+        for loss, leaves in zip(terms, reached, strict=True):
             if own := [leaf for leaf in leaves if leaf not in shared]:
                 loss.backward(retain_graph=True, inputs=own)
-        step.info.weights = (weights * step.scale).to(step.losses[0])
-        if together := shared.intersection(chain(*reached)):
-            (step.info.weights * torch.stack(step.losses)).sum().backward(inputs=list(together))
+        weights = weights.to(terms[0])
+        step.info.weights = step.in_all_tasks(weights)
+        if together := shared.keys() & set(chain(*reached)):
+            (weights * torch.stack(terms)).sum().backward(inputs=list(together))
         step.watch_sum()
         return True
 
 
-def _known_weights(step: Step) -> Tensor | None:
-    """The method's weights (K,), if it knows them and the knowledge saves a backward.
+def known_weights(step: Step) -> Tensor | None:
+    """The method's weights (K',) at the engine's scale, if it knows them and that saves a backward.
 
     Where early layers are branched it does not: a task's own parameters take a backward through the
     whole network anyway.
     """
     if not isinstance(step.method, KnowsWeights) or is_partly_shared(step.shared.module):
         return None
-    return step.method.known_weights()
+    with step.asking():
+        weights = step.method.known_weights()
+    return None if weights is None else weights * step.scale

@@ -1,16 +1,23 @@
 """One way through a step, and the step that it is asked about."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from recon.engine.checks import naming_step
+from recon.engine.held import Held
 from recon.engine.nonfinite import StepWatches
+from recon.engine.own_gradients import CollectedGradients, all_finite, put, summed
+from recon.engine.own_parameters import OwnParameters
 from recon.engine.shared_part import SharedPart
 from recon.engine.step_info import StepInfo
+from recon.gradients.graph import accumulate, reached_leaves
+from recon.gradients.processes import Processes
 from recon.methods import Method
 
 
@@ -20,32 +27,155 @@ class Step:
 
     Attributes:
         info: The record of the step; its route adds weights and layer Gramians.
-        losses: K scalars with a graph, in the order of the tasks.
-        features: The representation at which the method weights gradients; ``None`` for the
-            parameters.
+        tasks: Names of the K tasks.
+        present: Indices of the K' tasks that some process or micro-batch has a loss of, in order.
+        losses: (K',) means of their losses over processes and micro-batches, detached.
+        terms: Task index -> this process's part of the task's mean loss, a scalar with a graph,
+            times ``loss_scale``.
+        at_representation: Whether the method weights gradients at the representation.
+        features: The representation; ``None`` without one, or without a loss in this process.
         observed: Whether an analyzer waits for the layer Gramians.
         method: The multi-task optimizer.
         shared: The shared part of the network.
         scale: Factor on the method's update.
         watches: The values that have to be finite.
+        collected: Gradients in the tasks' own parameters, which are summed over processes and
+            micro-batches; ``None`` lets backward fill their ``.grad``.
+        held: Earlier micro-batches of the step.
+        totals: Task index -> the sum of its counts over processes and micro-batches.
+        own: The tasks' own parameters.
+        processes: The processes that share the step.
+        loss_scale: Scale of the losses in float16; ``None`` without a scaler.
     """
 
     info: StepInfo
-    losses: list[Tensor]
+    tasks: tuple[str, ...]
+    present: tuple[int, ...]
+    losses: Tensor
+    terms: dict[int, Tensor]
+    at_representation: bool
     features: Tensor | None
     observed: bool
     method: Method
     shared: SharedPart
     scale: float
     watches: StepWatches
+    collected: CollectedGradients | None
+    held: Held
+    totals: dict[int, float]
+    own: OwnParameters
+    processes: Processes
+    loss_scale: float | None
 
-    def detached_losses(self) -> Tensor:
-        """The losses (K,) without their graph."""
-        return torch.stack(list(self.info.losses.values()))
+    def backward_of(self, task: int) -> None:
+        """Run a task's backward, if this process has its loss; the last one frees the graph."""
+        term = self.terms.get(task)
+        if term is None:
+            return
+        retain = task != max(self.terms)
+        if self.collected is None:
+            term.backward(retain_graph=retain)
+            return
+        with self.collected.collecting(task, self.own_leaves(term)):
+            term.backward(retain_graph=retain)
 
-    def naming(self) -> AbstractContextManager[None]:
-        """Add the number of the step and the tasks' names to errors of the method."""
-        return naming_step(self.info.step, tuple(self.info.losses))
+    def own_leaves(self, term: Tensor) -> list[Tensor]:
+        """The leaves outside the shared part that a term reaches."""
+        return [leaf for leaf in reached_leaves(term) if leaf not in self.shared_leaves]
+
+    @cached_property
+    def shared_leaves(self) -> dict[Tensor, None]:
+        """The parameters of the shared layers that are not frozen, in order."""
+        return self.shared.trainable()
+
+    def give(self, task: int, leaf: Tensor, gradient: Tensor | None) -> None:
+        """Give a leaf of a task its gradient, as ``backward`` does."""
+        if self.collected is None:
+            accumulate(leaf, gradient)
+        elif gradient is not None:
+            self.collected.give(task, leaf, gradient)
+
+    def own_totals(self, also: Sequence[Tensor] = ()) -> dict[Tensor, Tensor]:
+        """Collected gradients, summed over tasks and processes.
+
+        Args:
+            also: Leaves beside the tasks' own that have been collected.
+        """
+        if self.collected is None:
+            return {}
+        leaves = [*self.own.of(self.present), *also]
+        return summed(self.collected.totals(), leaves, self.processes)
+
+    def put_totals(self) -> None:
+        """Put the collected gradients, those in the shared part too, into ``.grad``."""
+        shared = [*self.shared_leaves]
+        totals = self.own_totals(also=shared)
+        norms = [torch.linalg.vector_norm(totals[leaf].to_dense()) for leaf in shared if leaf in totals]
+        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else self.losses.new_zeros(())
+        if not self.overflows(norm, totals):
+            self.watches.sum.watch(self.info.step, norm.reshape(1))
+        put(totals)
+
+    def add_held(self, weights: Mapping[int, Tensor]) -> None:
+        """Add the gradients of earlier micro-batches in the tasks' own parameters.
+
+        Args:
+            weights: Task index -> factor on its gradients; 1 if it is not there.
+        """
+        if not self.held.counts:
+            return
+        assert self.collected is not None
+        for task in self.held.counts:
+            self.held.own.scale(task, self.share_of_held(task) * weights.get(task, 1.0))
+        self.collected.add(self.held.own)
+
+    def share_of_held(self, task: int) -> float:
+        """The factor on gradients of earlier micro-batches in the mean over all."""
+        return self.held.references[task] / self.totals[task]
+
+    @contextmanager
+    def asking(self) -> Iterator[Method]:
+        """The method as one of the present tasks; errors name step and tasks.
+
+        What it adds to ``.grad`` of its own parameters is scaled as the losses are.
+        """
+        with naming_step(self.info.step, tuple(self.info.losses)), self.method.among(self.present):
+            if self.loss_scale is None:
+                yield self.method
+                return
+            added = CollectedGradients()
+            with added.collecting(self.method, [*self.method.parameters()]):
+                yield self.method
+            added.scale(self.method, self.loss_scale)
+            put(added.totals())
+
+    def in_all_tasks(self, values: Tensor, axes: int = 1) -> Tensor:
+        """Values of the present tasks among those of all K, which are zero.
+
+        Args:
+            values: (..., K'), or (..., K', K') with two axes.
+            axes: Number of trailing axes that run over tasks.
+        """
+        if len(self.present) == len(self.tasks):
+            return values
+        whole = values.new_zeros(*values.shape[:-axes], *[len(self.tasks)] * axes)
+        index = torch.tensor(self.present, device=values.device)
+        places = (index,) if axes == 1 else (index[:, None], index)
+        whole[(..., *places)] = values
+        return whole
+
+    def overflows(self, squares: Tensor, own: dict[Tensor, Tensor]) -> bool:
+        """Whether a value is not finite in a step with scaled losses, which is then skipped.
+
+        Args:
+            squares: Norms of gradients in the shared part, squared or not.
+            own: Gradients in other parameters.
+        """
+        if self.loss_scale is None:
+            return False
+        finite = bool(self.losses.isfinite().all().to(squares.device) & squares.isfinite().all())
+        self.info.overflow = not (finite and all_finite(own.values()))
+        return self.info.overflow
 
     def watch_sum(self) -> None:
         """Note the norm of the gradient that one backward left in the shared parameters."""

@@ -2,29 +2,33 @@
 
 from torch import Tensor
 
+from recon.engine.own_gradients import CollectedGradients, put, spoil
 from recon.engine.precision import combining
 from recon.engine.routes.route import Step
-from recon.engine.routes.weights import solved_weights
-from recon.gradients.buffer import TaskGradients
-from recon.gradients.graph import accumulate, reached_leaves, without_grad
+from recon.engine.routes.weights import loss_weights, solved_weights
+from recon.gradients.graph import without_grad
+from recon.gradients.sharded import Gradients
 from recon.methods import GramianMethod, JacobianMethod, LossMethod
 
 
 class ObservedLosses:
-    """A loss method in an observed step: an analyzer needs the gradients of each task."""
+    """A loss method whose task gradients are needed: by an analyzer, or over micro-batches.
+
+    The tasks' own parameters receive weighted gradients, as from a backward of the objective.
+    """
 
     def backward(self, step: Step) -> bool:
         method = step.method
         if not isinstance(method, LossMethod):
             return False
+        if step.collected is None:
+            step.collected = CollectedGradients()
         gradients = step.shared.gradients
-        with without_grad(gradients.parameters):
-            weights = step.info.weights = _loss_weights(step, method)
-            _fill_rows_weighting_own(gradients, step.losses, weights)
-        with combining(gradients.jacobian.device, gradients.precision):
-            step.info.layer_gramians = gradients.layer_gramians()
-            step.watches.watch_gradients(step.info.step, step.info.layer_gramians)
-            _add_update(step, gradients, weights.to(gradients.jacobian) @ gradients.jacobian)
+        weights = loss_weights(step, method)
+        fill_rows(step, gradients)
+        for task, weight in zip(step.present, weights, strict=True):
+            step.collected.scale(task, weight)
+        _finish(step, gradients, weights)
         return True
 
 
@@ -33,54 +37,65 @@ class TaskBackwards:
 
     def backward(self, step: Step) -> bool:
         gradients = step.shared.gradients
-        with without_grad(gradients.parameters):
-            for row, loss in enumerate(step.losses):
-                loss.backward(retain_graph=row < len(step.losses) - 1)
-                gradients.fill_row(row)
-        with combining(gradients.jacobian.device, gradients.precision):
-            step.info.layer_gramians = gradients.layer_gramians()
-            _add_update(step, gradients, _combined(step, gradients.jacobian, step.info.layer_gramians))
+        fill_rows(step, gradients)
+        _finish(step, gradients, None)
         return True
 
 
-def _add_update(step: Step, gradients: TaskGradients, update: Tensor) -> None:
-    step.watches.watch_update(step.info.step, update)
-    gradients.add_to_grad(update)
+def fill_rows(step: Step, gradients: Gradients) -> None:
+    """Fill the rows of the present tasks, summed over micro-batches and processes."""
+    step.add_held({})
+    step.held.check_rows(gradients)
+    with without_grad(gradients.parameters):
+        for task in step.present:
+            step.backward_of(task)
+            if task in step.held.counts:
+                gradients.scale_row(task, step.share_of_held(task))
+                gradients.add_row(task)
+            else:
+                gradients.fill_row(task)
+            gradients.send_row(task)
+    gradients.complete(step.present)
 
 
-def _combined(step: Step, jacobian: Tensor, layer_gramians: Tensor) -> Tensor:
-    """The method's update (P,) from the Jacobian (K, P); the step's record notes the weights."""
-    method = step.method
+def _finish(step: Step, gradients: Gradients, weights: Tensor | None) -> None:
+    """Combine the rows, by weights or else by the method, and add the update to ``.grad``."""
+    own, scale = step.own_totals(), step.loss_scale
+    with combining(gradients.device, gradients.precision):
+        jacobian = gradients.jacobian
+        if scale is not None:
+            jacobian.div_(scale)
+        gramians = gradients.layer_gramians()
+        if step.overflows(gramians, own):
+            spoil(gradients.parameters)
+            put(own)
+            return
+        step.info.layer_gramians = step.in_all_tasks(gramians, axes=2)
+        if weights is None:
+            update = _combined(step, gradients, gramians)
+        else:
+            step.watches.watch_gradients(step.info.step, step.info.layer_gramians)
+            step.info.weights = step.in_all_tasks(weights)
+            update = weights.to(jacobian) @ jacobian
+        step.watches.update.watch(step.info.step, gradients.norm(update).reshape(1))
+        gradients.add_to_grad(update if scale is None else update * scale)
+    put(own)
+
+
+def _combined(step: Step, gradients: Gradients, gramians: Tensor) -> Tensor:
+    """The method's update of the columns held here; the step's record notes the weights."""
+    method, jacobian = step.method, gradients.jacobian
+    if len(step.present) == 1:
+        step.watches.watch_gradients(step.info.step, step.in_all_tasks(gramians, axes=2))
+        return jacobian[0].clone()
     if isinstance(method, GramianMethod):
-        step.info.weights = solved_weights(step, method, layer_gramians, jacobian)
-        return step.info.weights @ jacobian
+        weights = solved_weights(step, method, gramians, jacobian, gradients.sum_over_columns)
+        step.info.weights = step.in_all_tasks(weights)
+        return weights @ jacobian
     if isinstance(method, JacobianMethod):
-        step.watches.watch_gradients(step.info.step, layer_gramians)
-        with step.naming():
-            return method.combine(jacobian, step.detached_losses()) * step.scale
+        step.watches.watch_gradients(step.info.step, step.in_all_tasks(gramians, axes=2))
+        with step.asking():
+            return method.combine_columns(jacobian, gradients.columns, gradients.size, step.losses) * step.scale
     raise TypeError(
         f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
     )
-
-
-def _loss_weights(step: Step, method: LossMethod) -> Tensor:
-    """Slopes (K,) of the method's objective in the losses; the method's parameters get theirs."""
-    leaves = step.detached_losses().requires_grad_()
-    with step.naming():
-        objective = method.objective(leaves)
-    (objective * step.scale).backward()
-    assert leaves.grad is not None
-    return leaves.grad
-
-
-def _fill_rows_weighting_own(gradients: TaskGradients, losses: list[Tensor], weights: Tensor) -> None:
-    """Plain task gradients into the buffer, weighted ones into each task's own parameters."""
-    shared = set(gradients.parameters)
-    for row, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
-        own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
-        with without_grad(own):
-            loss.backward(retain_graph=row < len(losses) - 1)
-            gradients.fill_row(row)
-            plain = [leaf.grad for leaf in own]
-        for leaf, gradient in zip(own, plain, strict=True):
-            accumulate(leaf, None if gradient is None else weight * gradient)

@@ -1,35 +1,49 @@
-"""Weights of a Gramian method in a step, solved on the host."""
+"""Weights of a method in a step: solved on the host, or slopes of an objective."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from recon.engine.routes.route import Step
-from recon.methods import GramianMethod
+from recon.methods import GramianMethod, LossMethod
 from recon.methods.solvers.gramian import gramian_of, nearly_dependent
 
 
-def solved_weights(step: Step, method: GramianMethod, gramians: Tensor, jacobian: Tensor) -> Tensor:
+def solved_weights(
+    step: Step, method: GramianMethod, gramians: Tensor, jacobian: Tensor, summed: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The method's weights at the engine's scale.
 
     Args:
         step: The step.
         method: Its method.
-        gramians: (N, K, K), whose sum is the Gramian of all gradients.
-        jacobian: (K, P), the gradients, for a Gramian in higher precision if they nearly depend on
-            each other.
+        gramians: (N, K', K'), whose sum is the Gramian of all gradients.
+        jacobian: (K', P), the gradients or columns of them, for a Gramian in higher precision if
+            they nearly depend on each other.
+        summed: Sums products of columns over the processes that hold the others.
 
     Returns:
-        (K,), in the dtype and on the device of the Jacobian.
+        (K',), in the dtype and on the device of the Jacobian.
 
     Raises:
         ValueError: A gradient is not finite, or the method refuses the Gramian or the losses.
     """
-    gramian, losses = _to_host(gramians, step.detached_losses())
-    step.watches.gradients.watch(step.info.step, gramian.diagonal())
+    gramian, losses = _to_host(gramians, step.losses)
+    step.watches.gradients.watch(step.info.step, step.in_all_tasks(gramian.diagonal()))
     if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
-        gramian = gramian_of(jacobian).cpu()
-    with step.naming():
+        gramian = summed(gramian_of(jacobian)).cpu()
+    with step.asking():
         return (method.weights(gramian, losses) * step.scale).to(jacobian)
+
+
+def loss_weights(step: Step, method: LossMethod) -> Tensor:
+    """Slopes (K',) of a method's objective in the losses; the method's parameters get theirs."""
+    leaves = step.losses.clone().requires_grad_()
+    with step.asking():
+        (method.objective(leaves) * step.scale).backward()
+    assert leaves.grad is not None
+    return leaves.grad
 
 
 def _to_host(gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:

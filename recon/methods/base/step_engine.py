@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from recon.gradients.buffer import TaskGradients
+from recon.gradients.sharded import Gradients
 
 
 class StepRecord(Protocol):
@@ -57,7 +57,7 @@ class StepEngine(Protocol[InfoOut]):
         """Names of the K tasks."""
 
     @property
-    def gradients(self) -> TaskGradients:
+    def gradients(self) -> Gradients:
         """The buffer of task gradients, as the latest :meth:`backward` filled it."""
 
     def backward(self, losses: Mapping[str, Tensor], representation: Tensor | None = None) -> InfoOut:

@@ -26,7 +26,7 @@ def test_known_weights_take_one_backward_and_give_the_same_gradients(
         grads.append(flat_grad(net))
         assert trunk.count == backwards
     assert info.weights is not None
-    torch.testing.assert_close(info.weights, method.values * engine._setting.scale)
+    torch.testing.assert_close(info.weights, method.values * engine._setting.scale_for(2))
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
     assert method.steps == 2
 

@@ -1,0 +1,68 @@
+"""Accumulation: the gradients of a micro-batch, kept for the step that ends the batch."""
+
+from recon.engine.agreement import Brought
+from recon.engine.dispatch import bring
+from recon.engine.evaluation import Evaluation
+from recon.engine.setting import Setting
+from recon.gradients.graph import reached_leaves, without_grad
+
+
+def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
+    """Add the gradients of an evaluation to those that wait for the next step.
+
+    Nothing is sent to other processes, and ``.grad`` stays as it is.
+
+    Args:
+        evaluation: The losses, with their counts.
+        setting: The setting of the engine.
+
+    Raises:
+        ValueError: As :meth:`recon.Engine.accumulate`.
+        TypeError: As :meth:`recon.Engine.accumulate`.
+    """
+    _check_accumulates(setting)
+    brought = bring(evaluation, setting)
+    if not setting.scaling.active and brought.losses:
+        values = next(iter(brought.losses.values())).new_zeros(len(setting.tasks))
+        for task, loss in brought.losses.items():
+            values[task] = loss.detach()
+        setting.watches.losses.watch(setting.step_count, values)
+    _hold(brought, setting)
+
+
+def _hold(brought: Brought, setting: Setting) -> None:
+    held, gradients = setting.held, setting.shared.gradients
+    held.check_rows(gradients)
+    held.rows = gradients
+    gradients.hold_rows()
+    shared = setting.shared.trainable()
+    with without_grad(gradients.parameters):
+        for task, loss in brought.losses.items():
+            term = setting.scaling.scaled(loss * held.factor(task, brought.counts[task]))
+            own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
+            with held.own.collecting(task, own):
+                term.backward(retain_graph=task != max(brought.losses))
+            if task in held.counts:
+                gradients.add_row(task)
+            else:
+                gradients.fill_row(task)
+    held.add(brought.losses, brought.counts)
+
+
+def _check_accumulates(setting: Setting) -> None:
+    """Refuse micro-batches where a step cannot be made of them.
+
+    Raises:
+        ValueError: The method weights gradients at the representation.
+        TypeError: The method evaluates the whole batch again.
+    """
+    if setting.at_representation:
+        raise ValueError(
+            "at='representation' weights the gradients of a batch before its backward through the shared part, and so "
+            "takes whole batches; use at='parameters' to accumulate"
+        )
+    if not setting.method.accumulates and len(setting.tasks) > 1:
+        raise TypeError(
+            f"{type(setting.method).__name__} evaluates the losses of the whole batch again in its step, and the "
+            "micro-batches before the last are gone by then; give it whole batches, or take another method"
+        )

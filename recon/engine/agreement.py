@@ -1,0 +1,207 @@
+"""The start of a step: which tasks are there, in this process and in the others.
+
+Every process brings its losses and counts. One small message a step makes them known to all, before
+any gradient is sent. So a process that refuses its batch, or runs with other tasks, layers or
+methods, ends the step for all with an error, instead of a wait without end.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from recon.engine.setting import Setting
+from recon.gradients.layers import shared_layers
+from recon.gradients.precision import widest_dtype
+from recon.gradients.processes import Processes
+
+
+@dataclass
+class Brought:
+    """The losses that one process brings to a step.
+
+    Attributes:
+        losses: Task index -> scalar loss with a graph, for the tasks that it has labels of.
+        counts: Task index -> the number of labelled items that the loss is the mean of.
+        features: The representation at which the method weights gradients, or ``None``.
+    """
+
+    losses: dict[int, Tensor] = field(default_factory=dict)
+    counts: dict[int, float] = field(default_factory=dict)
+    features: Tensor | None = None
+
+
+@dataclass
+class Agreed:
+    """The tasks of a step, over all micro-batches and processes.
+
+    Attributes:
+        present: Indices of the tasks that some process has a loss of, in order.
+        totals: Task index -> the sum of the counts.
+        losses: (K',) means of their losses, weighted by the counts, detached.
+    """
+
+    present: tuple[int, ...]
+    totals: dict[int, float]
+    losses: Tensor
+
+
+def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agreed]:
+    """Bring this process's losses to a step, and learn of those of the others.
+
+    Args:
+        setting: The setting of the engine, with what earlier micro-batches brought.
+        bring: Checks and returns the losses of this process.
+
+    Raises:
+        ValueError: A process refuses its losses; the processes differ in tasks, layers, methods or
+            steps; or no process has a task.
+    """
+    processes = setting.processes
+    if not processes.several:
+        brought = bring()
+        return brought, _agreed_alone(setting, brought)
+    brought, refusal = Brought(), None
+    try:
+        brought = bring()
+    except Exception as error:
+        refusal = error
+    _check_same_setting(setting, processes)
+    messages = processes.gather(_message(setting, brought, refusal))
+    rows: list[list[float]] = messages[:, :3].tolist()
+    if any(refused for refused, _, _ in rows):
+        _raise_refusal(refusal, [bool(refused) for refused, _, _ in rows], setting, processes)
+    _check_same_step(rows, setting)
+    return brought, _agreed(messages[:, 3:].unflatten(1, (3, -1)), setting, brought)
+
+
+def _agreed_alone(setting: Setting, brought: Brought) -> Agreed:
+    held = setting.held
+    if not held.counts:  # no micro-batch came before: the losses are what they are
+        present = tuple(brought.losses)
+        losses = [loss.detach() for loss in brought.losses.values()]
+        return Agreed(present, dict(brought.counts), _stacked(losses, setting))
+    counts, sums = held.with_losses(brought.losses, brought.counts)
+    present = tuple(sorted(counts))
+    return Agreed(present, counts, _stacked([sums[task] / counts[task] for task in present], setting))
+
+
+def _stacked(losses: list[Tensor], setting: Setting) -> Tensor:
+    if not losses:
+        raise ValueError(
+            f"step {setting.step_count}: there is no loss of any task; give the losses of the tasks that the batch has "
+            "labels of, and skip a batch without any"
+        )
+    return torch.stack(losses)
+
+
+def _message(setting: Setting, brought: Brought, refusal: Exception | None) -> Tensor:
+    """Refused?, step, layers; and for each task its own parameters, count and sum of losses."""
+    counts, sums = setting.held.with_losses(brought.losses, brought.counts)
+    tasks = range(len(setting.tasks))
+    device = setting.shared.parameters[0].device
+    numbers = [float(refusal is not None), float(setting.step_count), float(_layers(setting))]
+    numbers += [float(setting.own.fingerprint(task)) for task in tasks]
+    numbers += [counts.get(task, 0.0) for task in tasks]
+    known = torch.tensor(numbers, dtype=widest_dtype(device), device=device)
+    values = [sums[task].to(known) if task in sums else known.new_zeros(()) for task in tasks]
+    return torch.cat([known, torch.stack(values)])
+
+
+def _layers(setting: Setting) -> int:
+    layers = shared_layers(setting.shared.module)
+    return crc32(repr([(name, [p.numel() for p in own]) for name, own in layers.items()]).encode())
+
+
+def _agreed(messages: Tensor, setting: Setting, brought: Brought) -> Agreed:
+    """What (R, 3, K) messages of own parameters, counts and sums of losses say of the step."""
+    own, counts = messages[:, :2].cpu().unbind(1)
+    totals = counts.sum(0).tolist()
+    present = tuple(task for task, total in enumerate(totals) if total > 0)
+    if not present:
+        raise ValueError(
+            f"step {setting.step_count}: no process has a loss of any task; skip such a batch in all processes"
+        )
+    for task in present:
+        _check_same_own(own[:, task].tolist(), counts[:, task].tolist(), setting.tasks[task])
+    losses = messages[:, 2].sum(0) / messages[:, 1].sum(0)
+    for loss in brought.losses.values():
+        setting.loss_dtype = loss.dtype  # remembered for steps in which this process has no loss
+    return Agreed(present, {task: totals[task] for task in present}, losses[list(present)].to(setting.loss_dtype))
+
+
+def _check_same_setting(setting: Setting, processes: Processes) -> None:
+    """Refuse processes with different settings, at their first step."""
+    if setting.agreed_with == processes.number:
+        return
+    settings = processes.gather_objects(_description(setting))
+    for rank, other in enumerate(settings):
+        for what, value in other.items():
+            if value != settings[0].get(what):
+                raise ValueError(
+                    f"process {rank} has other {what} than process 0: {_difference(value, settings[0].get(what))}; "
+                    "make the engine alike in all processes"
+                )
+    setting.agreed_with = processes.number
+
+
+def _description(setting: Setting) -> dict[str, Any]:
+    layers = shared_layers(setting.shared.module)
+    return {
+        "tasks": list(setting.tasks),
+        "layers": {name: [tuple(p.shape) for p in own] for name, own in layers.items()},
+        "method": repr(setting.method),
+        "options": {"update_scale": setting.update_scale, "at": setting.at},
+        "steps before this one": setting.step_count,
+    }
+
+
+def _difference(value: Any, first: Any) -> str:
+    if isinstance(value, Mapping) and isinstance(first, Mapping):
+        for key in [*value, *first]:
+            if value.get(key) != first.get(key):
+                return f"{key!r} is {value.get(key, 'missing')}, not {first.get(key, 'missing')}"
+    return f"{value}, not {first}"
+
+
+def _check_same_step(rows: list[list[float]], setting: Setting) -> None:
+    for rank, (_, step, layers) in enumerate(rows):
+        if step != rows[0][1]:
+            raise ValueError(
+                f"process {rank} is at step {step:.0f}, process 0 at step {rows[0][1]:.0f}: one of them has left out a "
+                "batch; give a process without labels an empty dict of losses, engine.backward({})"
+            )
+        if layers != rows[0][2]:
+            raise ValueError(
+                f"process {rank} trains other layers than process 0 in step {setting.step_count}; freeze and thaw "
+                "layers in all processes alike"
+            )
+
+
+def _check_same_own(known: list[float], counts: list[float], task: str) -> None:
+    """Refuse a task whose own parameters some process does not know."""
+    if len(set(known)) == 1:
+        return
+    for rank, (fingerprint, count) in enumerate(zip(known, counts, strict=True)):
+        if not fingerprint and not count:
+            raise ValueError(
+                f"process {rank} has no label of task {task!r} in this step and has met none before, so it does not "
+                "know the parameters of its head; tell the engine of them: recon.Engine(..., heads=heads), or train "
+                "with engine.step(closure, optimizer)"
+            )
+    raise ValueError(
+        f"the parameters of task {task!r} outside the shared part differ between the processes; make the network alike "
+        "in all processes, and tell the engine of all heads: recon.Engine(..., heads=heads)"
+    )
+
+
+def _raise_refusal(own: Exception | None, refused: list[bool], setting: Setting, processes: Processes) -> None:
+    """Raise this process's own error, or one that tells of another's."""
+    texts = processes.gather_objects("" if own is None else str(own))
+    if own is not None:
+        raise own
+    rank = refused.index(True)
+    raise ValueError(f"process {rank} refused its batch in step {setting.step_count}: {texts[rank]}")
