@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from two_heads import TwoHeads, flat_grad, losses_and_features, task_gradients
