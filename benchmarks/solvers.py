@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/solvers.py
     OMP_NUM_THREADS=1 python benchmarks/solvers.py --tasks [2, 40] --rounds 50
+    OMP_NUM_THREADS=1 python benchmarks/solvers.py --groups 41 --tasks [2, 3]
 
 Each round draws five Jacobians for each K (normal entries around a common direction, rows of
 unequal norm) and has every method find the weights for their Gramians one after the other, ours and
@@ -15,6 +16,9 @@ conditions that define the method's weights, where there are any:
     fairgrad           max a_i (G a)_i - 1, in absolute value
     upgrad, dualproj   worst conflict: max -g_i·d / (|g_i| |g_0|)
     imtl_g             max d·g_i / |g_i| / mean - 1, in absolute value
+
+With `--groups` it prints another table for each K: the time in milliseconds to find the weights for
+that many Gramians, those of the layers of a network, in one call and one by one.
 
 Last come ours at the largest K beside processes that keep every core busy, as data workers or a
 second run do: with the threads of the environment (leave OMP_NUM_THREADS out to see the default)
@@ -37,6 +41,7 @@ from torch import Tensor
 from torchjd import aggregation
 
 import recon
+from recon.methods import GramianMethod, StatefulMethod
 
 Solver = Callable[[Tensor], Tensor]
 Residual = Callable[[Tensor, Tensor], Tensor]
@@ -82,14 +87,14 @@ def imtl_g(gramian: Tensor, weights: Tensor) -> Tensor:
 class Row:
     """One method: ours and TorchJD's for K tasks, and the residual of the weights."""
 
-    ours: Callable[[], Solver]
+    ours: Callable[[], GramianMethod]
     theirs: Callable[[int], Solver] | None = None
     residual: Residual = nothing
     from_jacobian: bool = False
 
 
-def ours(name: str, **options: object) -> Callable[[], Solver]:
-    return lambda: recon.create_method(name, **options).weights  # type: ignore[attr-defined,return-value]
+def ours(name: str, **options: object) -> Callable[[], GramianMethod]:
+    return lambda: recon.create_method(name, **options)  # type: ignore[return-value]
 
 
 ROWS: dict[str, Row] = {
@@ -127,7 +132,7 @@ def draw(tasks: int, generator: torch.Generator) -> Tensor:
 def measure(tasks: int, rounds: int, generator: torch.Generator) -> dict[str, tuple[float, float, float, float]]:
     """Name -> microseconds and largest residual, ours and TorchJD's (NaN where it has none)."""
     chosen = {name: row for name, row in ROWS.items() if not (name == "krum" and tasks < 3)}
-    pairs = {name: (row.ours(), row.theirs(tasks) if row.theirs else None) for name, row in chosen.items()}
+    pairs = {name: (row.ours().weights, row.theirs(tasks) if row.theirs else None) for name, row in chosen.items()}
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in chosen}
     residuals: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in chosen}
     for _ in range(rounds + 1):
@@ -154,6 +159,30 @@ def measure(tasks: int, rounds: int, generator: torch.Generator) -> dict[str, tu
     }
 
 
+def measure_groups(
+    groups: int, tasks: int, rounds: int, generator: torch.Generator
+) -> dict[str, tuple[float, float, float]]:
+    """Name -> milliseconds for many Gramians in one call and one by one; largest difference."""
+    names = [name for name in ROWS if not (name == "krum" and tasks < 3)]
+    together, alone = ({name: ROWS[name].ours() for name in names} for _ in range(2))
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
+    differences = dict.fromkeys(names, 0.0)
+    for count in range(rounds + 1):
+        gramians = torch.stack([jacobian @ jacobian.T for jacobian in (draw(tasks, generator) for _ in range(groups))])
+        for name in names:
+            sides = (together[name].weights_of_groups, lambda g, own=alone[name]: torch.stack([*map(own.weights, g)]))
+            weights = []
+            for side, solver in enumerate(sides):
+                start = perf_counter()
+                weights.append(solver(gramians))
+                if count > 0:
+                    seconds[name][side].append(perf_counter() - start)
+            if not isinstance(together[name], StatefulMethod):
+                relative = (weights[0] - weights[1]).abs() / weights[1].abs().amax(dim=1, keepdim=True)
+                differences[name] = max(differences[name], relative.max().item())
+    return {name: (*(1e3 * median(side) for side in seconds[name]), differences[name]) for name in names}
+
+
 @contextmanager
 def busy_machine() -> Iterator[None]:
     """A process for each core that does nothing but take time, for a ``with`` block."""
@@ -170,7 +199,7 @@ def measure_threads(tasks: int, rounds: int, generator: torch.Generator) -> dict
     """Name -> microseconds of ours with the threads of the environment, and with one."""
     libraries = ThreadpoolController().select(user_api="blas")
     contexts: list[Callable[[], AbstractContextManager[object]]] = [nullcontext, lambda: libraries.limit(limits=1)]
-    solvers = {name: row.ours() for name, row in ROWS.items() if not (name == "krum" and tasks < 3)}
+    solvers = {name: row.ours().weights for name, row in ROWS.items() if not (name == "krum" and tasks < 3)}
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in solvers}
     for count in range(rounds + 1):
         gramians = [jacobian @ jacobian.T for jacobian in (draw(tasks, generator) for _ in range(_IN_A_ROW))]
@@ -185,15 +214,22 @@ def measure_threads(tasks: int, rounds: int, generator: torch.Generator) -> dict
     return times
 
 
-def main(tasks: tuple[int, ...] = (2, 3, 5, 10, 40), rounds: int = 30, seed: int = 0) -> None:
+def main(
+    tasks: tuple[int, ...] = (2, 3, 5, 10, 40), rounds: int = 30, seed: int = 0, groups: int | None = None
+) -> None:
     """Print one table for each number of tasks.
 
     Args:
         tasks: Numbers of tasks.
         rounds: Rounds counted, after one that is not.
         seed: Seed of the Jacobians.
+        groups: Number of Gramians to weigh in one call, in place of the tables of single ones.
     """
     generator = torch.Generator().manual_seed(seed)
+    if groups is not None:
+        for count in tasks:
+            _print_groups(groups, count, measure_groups(groups, count, rounds, generator))
+        return
     for count in tasks:
         print(f"K = {count}, {rounds} rounds{'ours':>21}{'residual':>12}{'TorchJD':>12}{'residual':>12}")
         for name, figures in measure(count, rounds, generator).items():
@@ -208,6 +244,12 @@ def main(tasks: tuple[int, ...] = (2, 3, 5, 10, 40), rounds: int = 30, seed: int
             figures = [figure for side in sides for figure in (median(side), quantiles(side, n=10)[-1])]
             cells = [f"{figure:>{width}.0f} us" for figure, width in zip(figures, (9, 9, 11, 9), strict=True)]
             print(f"{name:20}{''.join(cells)}")
+
+
+def _print_groups(groups: int, tasks: int, figures: dict[str, tuple[float, float, float]]) -> None:
+    print(f"K = {tasks}, {groups} groups{'one call':>22}{'one by one':>14}{'difference':>12}")
+    for name, (together, alone, difference) in figures.items():
+        print(f"{name:20}{together:>14.2f} ms{alone:>11.2f} ms{difference:>12.0e}")
 
 
 def _shown(value: float, form: str, unit: str = "") -> str:

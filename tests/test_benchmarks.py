@@ -66,3 +66,10 @@ def test_solvers_prints_times_and_residuals_beside_torchjd(capsys: pytest.Captur
     table = capsys.readouterr().out
     for method in ("mgda", "cagrad", "nash_mtl", "upgrad"):
         assert table.count(f"{method} ") >= 2
+
+
+def test_solvers_prints_times_for_groups_of_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(BENCHMARKS / "solvers.py"))["main"](tasks=(2,), rounds=1, groups=5)
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert {"mgda", "cagrad", "gradvac"} <= {row.split()[0] for row in rows}
+    assert all(float(row.split()[-1]) < 1e-12 for row in rows)

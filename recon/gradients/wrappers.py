@@ -19,9 +19,11 @@ class PartlyShared:
 
     Attributes:
         shared: The part that all tasks share; its layers have their names in the network.
+        layers: Names of the layers of which each task has its own.
     """
 
     shared: nn.Module
+    layers: tuple[str, ...] = ()
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -51,6 +53,21 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
 def is_partly_shared(network: nn.Module) -> bool:
     """Whether tasks have layers of their own somewhere in the network."""
     return any(isinstance(module, PartlyShared) for module in network.modules())
+
+
+def unshared_layers(network: nn.Module) -> list[str]:
+    """Names of the layers of which each task has its own, as of :func:`recon.branch`."""
+    found, waiting = [], [("", network)]
+    while waiting:
+        path, module = waiting.pop()
+        module = unwrapped(module)
+        prefix = f"{path}." if path else ""
+        if isinstance(module, PartlyShared):
+            found += [prefix + layer for layer in module.layers]
+            waiting.append((path, module.shared))
+        else:
+            waiting.extend((prefix + name, child) for name, child in module._modules.items() if child is not None)
+    return found
 
 
 def shared_part(module: nn.Module) -> nn.Module:
