@@ -78,6 +78,13 @@ def test_branches_have_a_path_per_task() -> None:
     assert isinstance(branches.plain, nn.Sequential)
 
 
+def test_a_map_of_several_backbones_branches_the_network_that_holds_them() -> None:
+    parts = import_module("my_parts")
+    assert parts.analyzer.layers == ("image.0", "sound.0", "neck")
+    assert parts.branched.layers == tuple(parts.layers)
+    assert set(parts.sound(torch.ones(2, 3))) == set(parts.TASKS)
+
+
 def test_a_method_around_a_method_is_made_from_its_options() -> None:
     model = yaml.safe_load(FILES["my_wrapper.yaml"])["model"]
     assert "cagrad" in repr(recon.create_method(model["method"], **model["method_options"]))

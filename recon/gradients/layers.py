@@ -6,13 +6,17 @@ from recon.gradients.wrappers import shared_modules, shared_part
 
 
 def network_name(module: nn.Module) -> str:
-    """Class name of a network; of a branched one the name of its backbone.
+    """Class name of a network; of a branched one the name of its backbone, of several all names.
 
     Example:
-        >>> network_name(nn.Linear(2, 1))
-        'Linear'
+        >>> encoder, neck = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+        >>> network_name(encoder), network_name(nn.ModuleList([encoder, neck]))
+        ('Conv2d', 'Conv2d + Linear')
     """
-    return type(shared_part(module)).__name__
+    network = shared_part(module)
+    if isinstance(network, nn.ModuleList | nn.ModuleDict):
+        return " + ".join(map(network_name, network.children())) or type(network).__name__
+    return type(network).__name__
 
 
 def root_name(network: nn.Module) -> str:

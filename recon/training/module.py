@@ -82,6 +82,7 @@ class MultiTaskModule(MultiTaskNetwork):
     Raises:
         ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm
             that is not positive.
+        TypeError: The backbone is no module that runs, such as a list of modules.
 
     Attributes:
         analyzer: Observes the conflicts of training when set;

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from recon.errors import unknown_name
+from recon.gradients.wrappers import unwrapped
 from recon.models import heads_for
 from recon.tasks.names import check_task_names
 from recon.tasks.task import Task
@@ -31,6 +32,7 @@ class MultiTaskNetwork(pl.LightningModule):
 
     Raises:
         ValueError: Unknown task or layer; a task without a head.
+        TypeError: The backbone is no module that runs, such as a list of modules.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class MultiTaskNetwork(pl.LightningModule):
         heads: nn.ModuleDict | None,
         branch: BranchOptions | None,
     ) -> None:
+        _check_runs(backbone)
         super().__init__()
         self.tasks = _select(tasks, only)
         self.heads = heads if heads is not None else heads_for(backbone, self.tasks)
@@ -121,6 +124,15 @@ class MultiTaskNetwork(pl.LightningModule):
         """
         predictions = self(inputs_of(batch))
         return {task.name: task.estimated(predictions[task.name]) for task in self.tasks}
+
+
+def _check_runs(backbone: Any) -> None:
+    network = unwrapped(backbone) if isinstance(backbone, nn.Module) else backbone
+    if not isinstance(network, nn.Module) or isinstance(network, nn.ModuleList | nn.ModuleDict):
+        raise TypeError(
+            f"the backbone is of type {type(network).__name__}, which has no forward; put several backbones into one "
+            "module whose forward runs them, as attributes: class Shared(nn.Module) with self.encoder and self.neck"
+        )
 
 
 def _select(tasks: list[Task], only: list[str] | None) -> list[Task]:

@@ -1,5 +1,6 @@
 """The shared part, handed over in several pieces."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 import recon
 from recon.gradients.layers import shared_layers
 from recon.gradients.parts import as_one_module
+from recon.tasks import classification
 
 
 class Parts:
@@ -17,10 +19,13 @@ class Parts:
         self.encoder, self.neck = nn.Sequential(nn.Linear(6, 8)), nn.Linear(8, 8)
         self.heads = nn.ModuleDict({"a": nn.Linear(8, 1), "b": nn.Linear(8, 1)})
 
+    def tasks(self) -> list[tuple[int, tuple[str, nn.Module]]]:
+        return list(enumerate(self.heads.items()))
+
     def losses(self) -> dict[str, Tensor]:
         x = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
         features = self.neck(self.encoder(x).relu())
-        return {task: (head(features) - i).square().mean() for i, (task, head) in enumerate(self.heads.items())}
+        return {task: (head(features) - i).square().mean() for i, (task, head) in self.tasks()}
 
 
 @pytest.mark.parametrize(
@@ -87,3 +92,88 @@ def test_a_container_is_not_branched_but_its_parts_are() -> None:
     with pytest.raises(ValueError, match="ModuleList has no forward"):
         recon.branch(nn.ModuleList([net.encoder, net.neck]), ["1"], ["a", "b"])
     assert recon.branch(net.encoder, ["0"], ["a", "b"]).layers == ("0",)
+
+
+def test_the_network_of_several_modules_is_named_by_all_of_them() -> None:
+    net = Parts()
+    shared = {"encoder": net.encoder, "neck": net.neck}
+    assert "Sequential + Linear" in repr(recon.Engine(shared, ["a", "b"], "mgda"))
+    analyzer = recon.ConflictAnalyzer([net.encoder, net.neck], ["a", "b"])
+    assert analyzer.network == "Sequential + Linear"
+    with pytest.raises(ValueError, match=r"another network: .*'0\.0', '1', 'encoder\.0', 'neck'"):
+        recon.Engine(shared, ["a", "b"], "mgda", analyzer)
+
+
+class Shared(nn.Module):
+    """The parts as one network, which names its layers as the parts' keys do."""
+
+    def __init__(self, encoder: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.neck = encoder, neck
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neck(self.encoder(x).relu())
+
+
+def test_a_map_of_parts_branches_the_parts_and_a_network_of_them(tmp_path: Path) -> None:
+    net = Parts()
+    parts = {"encoder": net.encoder, "neck": net.neck}
+    analyzer = recon.ConflictAnalyzer(parts, ["a", "b"])
+    engine = recon.Engine(parts, ["a", "b"], "joint", analyzer)
+    for _ in range(3):
+        engine.backward(net.losses())
+    analyzer.conflict_map().save(tmp_path / "map.json")
+    conflict_map = recon.ConflictMap.load(tmp_path / "map.json")
+    assert sorted(conflict_map.top(2, severity=-0.1)) == ["encoder.0", "neck"]
+
+    whole = recon.branch(Shared(net.encoder, net.neck), conflict_map.top(1, severity=-0.1), ["a", "b"])
+    assert whole.layers == tuple(conflict_map.top(1, severity=-0.1))
+    own = [name.removeprefix("encoder.") for name in conflict_map.layers if name.startswith("encoder.")]
+    encoder = recon.branch(net.encoder, own, ["a", "b"])
+    remaining = {"encoder": encoder, "neck": net.neck}
+    again = recon.ConflictAnalyzer(remaining, ["a", "b"])
+    features = encoder(torch.randn(4, 6))
+    losses = {task: (head(net.neck(features[task].relu())) - i).square().mean() for i, (task, head) in net.tasks()}
+    recon.Engine(remaining, ["a", "b"], "cagrad", again).backward(losses)
+    assert list(again.conflict_map().layers) == ["neck"]
+    assert all(p.grad is not None for task in ("a", "b") for p in encoder.branch_parameters(task))
+    with pytest.raises(ValueError, match=r"unknown layer 'encoder\.0' in Sequential; nearest: '0'"):
+        recon.branch(net.encoder, ["encoder.0"], ["a", "b"])
+
+
+def test_two_encoders_of_which_a_task_uses_one() -> None:
+    net, second = Parts(), nn.Linear(3, 8)
+    x, y = torch.randn(4, 6), torch.randn(4, 3)
+    first = net.encoder(x)
+    losses = {"a": net.heads["a"](first).square().mean(), "b": net.heads["b"](first + second(y)).square().mean()}
+    rows = [
+        torch.autograd.grad(loss, second.weight, retain_graph=True, allow_unused=True)[0] for loss in losses.values()
+    ]
+    analyzer = recon.ConflictAnalyzer([net.encoder, second], ["a", "b"])
+    info = recon.Engine([net.encoder, second], ["a", "b"], "pcgrad", analyzer).backward(losses)
+    assert rows[0] is None
+    torch.testing.assert_close(second.weight.grad, rows[1] * info.weights[1])
+    assert analyzer.conflict_map().histogram.sum(2).squeeze().tolist() == [1, 0]  # one task has no cosine
+
+
+def test_several_modules_weigh_tasks_at_the_representation() -> None:
+    net = Parts()
+    features = net.neck(net.encoder(torch.randn(4, 6)).relu())
+    losses = {task: (head(features) - i).square().mean() for i, (task, head) in net.tasks()}
+    rows = torch.stack(
+        [torch.autograd.grad(loss, features, retain_graph=True)[0].flatten() for loss in losses.values()]
+    )
+    engine = recon.Engine([net.encoder, net.neck], ["a", "b"], "mgda", at="representation")
+    info = engine.backward(losses, representation=features)
+    gramian = (rows @ rows.T).double()
+    torch.testing.assert_close(info.weights, recon.create_method("mgda").weights(gramian).float())
+    assert all(p.grad is not None for p in net.encoder.parameters())
+
+
+@pytest.mark.parametrize("given", [lambda net: [net.encoder, net.neck], lambda net: nn.ModuleList([net.encoder])])
+def test_a_module_of_several_backbones_needs_one_forward(given: Any) -> None:
+    net, tasks = Parts(), [classification("a", 2), classification("b", 2)]
+    with pytest.raises(TypeError, match=r"which has no forward; put several backbones into one module"):
+        recon.MultiTaskModule(given(net), tasks, heads=net.heads)
+    module = recon.MultiTaskModule(Shared(net.encoder, net.neck), tasks, heads=net.heads)
+    assert list(shared_layers(module.backbone)) == ["encoder.0", "neck"]
