@@ -1,20 +1,26 @@
-"""The parts of a batch ``(inputs, {task: target})``, also as Lightning's loaders wrap it."""
+"""The parts of a batch, also as Lightning's loaders wrap it.
+
+A batch has inputs that all tasks take, ``(inputs, {task: target})``, or inputs of each task's own,
+``{task: (inputs, target)}``.
+"""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from recon.branching import BranchedModule
+from recon.errors import unknown_name
 from recon.gradients.wrappers import unwrapped
 
-Batch = tuple[Any, Mapping[str, Tensor]]
+Batch = tuple[Any, Mapping[str, Any]]
 """Inputs, a tensor or a mapping of a network's keyword arguments; and each task's target."""
 
 
 def inputs_and_targets(batch: Any) -> Batch:
-    """The two parts of a batch.
+    """The two parts of a batch whose inputs all tasks take.
 
     >>> inputs_and_targets({"train": ("images", {"digit": "labels"})})
     ('images', {'digit': 'labels'})
@@ -31,6 +37,47 @@ def inputs_and_targets(batch: Any) -> Batch:
     if _is_plain(plain):
         return plain[0], plain[1]
     raise ValueError(f"a batch is {_description(plain)}; {_cure(plain)}")
+
+
+def per_task(batch: Any, tasks: Collection[str]) -> dict[str, tuple[Any, Any]] | None:
+    """The parts of a batch with inputs of each task's own; ``None`` if it has another form.
+
+    >>> per_task({"digit": ("photos", "labels"), "letter": None}, ["digit", "letter"])
+    {'digit': ('photos', 'labels')}
+
+    Args:
+        batch: ``{task: (inputs, target)}``; a value of ``None`` leaves its task out. It may be
+            wrapped as ``(batch, batch_idx, dataloader_idx)`` in a loop by hand.
+        tasks: All tasks of the data.
+
+    Raises:
+        ValueError: A task is unknown; the error names the nearest.
+    """
+    own = _without_indices(batch)
+    if not isinstance(own, Mapping) or not own or not all(_is_own(part, tasks) for part in own.values()):
+        return None
+    unknown = [name for name in own if name not in tasks]
+    if len(unknown) == 1 == len(own):  # one loader by any name
+        return None
+    if unknown:
+        raise unknown_name("task", str(unknown[0]), tasks, "the batch")
+    return {task: (part[0], part[1]) for task, part in own.items() if part is not None}
+
+
+def check_names(targets: Iterable[str], tasks: Collection[str]) -> None:
+    """Refuse targets of a name that seems to be that of a missing task.
+
+    Args:
+        targets: The names of a batch's targets.
+        tasks: The tasks; each may be missing.
+
+    Raises:
+        ValueError: A target's name is no task, but near to one that has no target.
+    """
+    missing = [task for task in tasks if task not in set(targets)]
+    for name in targets:
+        if missing and name not in tasks and get_close_matches(str(name), missing):
+            raise unknown_name("task", str(name), missing, "the batch")
 
 
 def inputs_of(batch: Any) -> Any:
@@ -68,9 +115,23 @@ def _is_plain(batch: Any) -> bool:
     return isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Mapping)
 
 
-def _unwrapped(batch: Any) -> Any:
+def _is_own(part: Any, tasks: Collection[str]) -> bool:
+    """Whether a part is ``(inputs, target)`` of one task: its target has no targets by task."""
+    if part is None:
+        return True
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        return False
+    return not (isinstance(part[1], Mapping) and any(name in tasks for name in part[1]))
+
+
+def _without_indices(batch: Any) -> Any:
     if isinstance(batch, tuple) and len(batch) == 3 and all(isinstance(index, int) for index in batch[1:]):
-        return _unwrapped(batch[0])
+        return _without_indices(batch[0])
+    return batch
+
+
+def _unwrapped(batch: Any) -> Any:
+    batch = _without_indices(batch)
     if isinstance(batch, Mapping | tuple | list) and len(batch) == 1:
         (only,) = batch.values() if isinstance(batch, Mapping) else batch
         if _is_plain(only):
@@ -82,8 +143,8 @@ def _cure(batch: Any) -> str:
     parts = list(batch.values()) if isinstance(batch, Mapping) else batch
     if isinstance(parts, tuple | list) and any(_is_plain(part) for part in parts):
         return (
-            "several loaders at a time, or data of each task's own, are not supported yet; give one loader whose "
-            "Dataset returns (inputs, {task: target}) with every task's target"
+            "several loaders at a time are not supported; give one loader whose Dataset returns "
+            "(inputs, {task: target}), or for data of each task's own recon.data.PerTask({task: data module})"
         )
     return "it should be (inputs, {task: target}); let the Dataset return that"
 

@@ -37,8 +37,9 @@ class MultiTaskModule(MultiTaskNetwork):
     """A shared backbone, a head per task and a multi-task optimizer, for Lightning's trainer.
 
     Optimisation is manual: each step computes one gradient per task, and the method combines them.
-    Batches are ``(inputs, {task: target})``. Inputs that are a mapping become keyword arguments of
-    the backbone if it takes arguments of these names; otherwise the backbone gets the mapping.
+    Batches are ``(inputs, {task: target})``, where targets may be missing, or
+    ``{task: (inputs, target)}``. Inputs that are a mapping become keyword arguments of the backbone
+    if it takes arguments of these names; otherwise the backbone gets the mapping.
 
     >>> from recon.models import LeNet
     >>> from recon.tasks import classification
@@ -199,7 +200,7 @@ class MultiTaskModule(MultiTaskNetwork):
         if gathers_statistics(self.trainer):
             with torch.no_grad():
                 return _sum(self.losses(batch))
-        evaluate = self.losses if self.at == "parameters" else self.losses_and_features
+        evaluate = self.evaluate if self.at == "parameters" else self.evaluate_with_features
 
         def closure(other: Batch | None = None) -> Any:
             return evaluate(batch if other is None else other)
@@ -229,6 +230,7 @@ class MultiTaskModule(MultiTaskNetwork):
         self.monitor.end_epoch()
 
     def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
         if _fits(self.trainer) and self.monitor.of_validation:
             self.monitor.renew()
 
@@ -238,4 +240,4 @@ def _fits(trainer: pl.Trainer) -> bool:
 
 
 def _sum(losses: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
+    return torch.stack(list(losses.values())).sum() if losses else torch.zeros(())

@@ -13,12 +13,12 @@ _KINDS = (ValueError, RuntimeError, IndexError, TypeError)
 
 
 @contextmanager
-def naming(what: str, prediction: Any, target: Any) -> Iterator[None]:
+def naming(what: str, prediction: Any = None, target: Any = None) -> Iterator[None]:
     """Add the computation and its tensors to an error.
 
     Args:
         what: The computation, such as ``the loss of task 'digit'``.
-        prediction: Output of the task's head.
+        prediction: Output of the task's head; ``None`` if it takes no part.
         target: The batch's target.
 
     Raises:
@@ -30,7 +30,9 @@ def naming(what: str, prediction: Any, target: Any) -> Iterator[None]:
     except _KINDS as error:
         if type(error) not in _KINDS:
             raise
-        given = f"prediction: {_form(prediction)}; target: {_form(target, values=True)}"
+        given = f"target: {_form(target, values=True)}"
+        if prediction is not None:
+            given = f"prediction: {_form(prediction)}; {given}"
         raise ValueError(f"{what} cannot be computed: {error} ({given})") from error
 
 

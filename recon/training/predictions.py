@@ -1,5 +1,6 @@
 """Predictions as files."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,18 @@ class PredictionFiles(pl.Callback):
 
     Args:
         out: Folder of the files; new or empty.
+
+    Attributes:
+        samples: Task -> number of its samples.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.samples = 0
+        self.samples: Counter[str] = Counter()
         self._gathered: dict[str, list[Tensor]] = {}
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.samples, self._gathered = 0, {}
+        self.samples, self._gathered = Counter(), {}
 
     def on_predict_batch_end(
         self,
@@ -44,11 +48,14 @@ class PredictionFiles(pl.Callback):
             values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
             if values.dim() <= 2:
                 self._gathered.setdefault(task, []).append(values)
-                continue
-            for index, value in enumerate(values, self.samples):
-                whole = value if value.is_floating_point() else value.to(torch.int16)
-                _save(self.out / task / f"{index}.npy", whole)
-        self.samples += len(next(iter(outputs.values())))
+            else:
+                self._write(task, values)
+            self.samples[task] += len(values)
+
+    def _write(self, task: str, values: Tensor) -> None:
+        for index, value in enumerate(values, self.samples[task]):
+            whole = value if value.is_floating_point() else value.to(torch.int16)
+            _save(self.out / task / f"{index}.npy", whole)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for task, batches in self._gathered.items():

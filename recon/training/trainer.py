@@ -132,7 +132,8 @@ class Trainer(pl.Trainer):
             super().predict(
                 model, datamodule=datamodule, return_predictions=False, ckpt_path=checkpoint, weights_only=True
             )
-        print(f"predictions of {files.samples} samples: {folder}")
+        numbers = " and ".join(map(str, dict.fromkeys(files.samples.values()))) or "0"
+        print(f"predictions of {numbers} samples: {folder}")
 
     @property
     def _observes(self) -> bool:

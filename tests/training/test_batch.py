@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import recon
-from recon.training.batch import inputs_and_targets, inputs_of, takes_keywords
+from recon.training.batch import inputs_and_targets, inputs_of, per_task, takes_keywords
 
 X, TARGETS = torch.arange(3.0), {"a": torch.zeros(3), "b": torch.ones(3)}
 BATCH = (X, TARGETS)
@@ -94,3 +94,34 @@ def test_keywords_are_spread_where_the_forward_takes_them() -> None:
         assert not takes_keywords(network, ["mask"])
         assert not takes_keywords(network, ["ids", "labels"])
     assert not takes_keywords(WholeDict(), ["ids", "mask"])
+
+
+TASKS = ["a", "b"]
+OWN = {"a": (X, TARGETS["a"]), "b": (X, TARGETS["b"])}
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts"),
+    [
+        (OWN, OWN),
+        ((OWN, 3, 0), OWN),
+        ({"a": [X, TARGETS["a"]]}, {"a": OWN["a"]}),
+        ({"a": (X, TARGETS["a"]), "b": None}, {"a": OWN["a"]}),
+        ({"a": (X, {"target": X, "mask": X > 0})}, ...),
+        ({"a": (X, {"boxes": X})}, ...),
+    ],
+    ids=["dict", "by hand", "lists", "None", "mask", "boxes"],
+)
+def test_inputs_of_each_tasks_own_are_told_from_common_ones(batch: Any, parts: Any) -> None:
+    found = per_task(batch, TASKS)
+    assert found == (batch if parts is ... else parts)
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_a_batch_for_all_tasks_is_not_one_of_each_tasks_own(form: str) -> None:
+    assert per_task(WRAPPED[form], TASKS) is None
+
+
+@pytest.mark.parametrize("batch", [X, {}, {"a": X}, {"x": X, "mask": X}, {"a": BATCH, "b": BATCH}, {"loader": (X, X)}])
+def test_other_forms_are_not_of_each_tasks_own_either(batch: Any) -> None:
+    assert per_task(batch, TASKS) is None

@@ -1,6 +1,7 @@
 """The LightningModule against hand-written loops and metrics."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -367,11 +368,16 @@ class WithoutLetters(Glyphs):
         return Composites(composites.images, {"digit": composites.targets["digit"]})
 
 
-@pytest.mark.parametrize("work", ["fit", "validate", "test"])
-def test_a_task_without_targets_is_named(work: str, trainer: TrainerFactory) -> None:
+@pytest.mark.parametrize(("work", "stage"), [("validate", "val"), ("test", "test")])
+def test_a_task_without_labels_in_a_whole_set_is_named_and_has_no_metrics(
+    work: str, stage: str, trainer: TrainerFactory
+) -> None:
     data = WithoutLetters(train_size=8, test_size=8)
-    with pytest.raises(ValueError, match=r"no targets for tasks \['letter'\]; it has \['digit'\]"):
-        getattr(trainer(), work)(module_for(data), datamodule=data)
+    with pytest.warns(UserWarning, match=f"the {stage} data have no labels of task 'letter': metrics of it are NaN"):
+        (found,) = getattr(trainer(), work)(module_for(data), datamodule=data, verbose=False)
+    assert found.keys() == {f"{stage}/digit/accuracy", f"{stage}/letter/accuracy"}
+    assert math.isnan(found[f"{stage}/letter/accuracy"])
+    assert found[f"{stage}/digit/accuracy"] >= 0
 
 
 def test_unknown_names_suggest_the_nearest(glyphs: Glyphs) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from recon.tasks.colours import Legend, Scale, depth_colours
 from recon.tasks.task import Task
 from recon.training import MultiTaskModule
+from recon.training.batch import inputs_and_targets, per_task
 
 SAMPLES = 4
 """Rows of a sheet."""
@@ -25,19 +26,20 @@ def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
 
     Args:
         module: A trained network.
-        batch: ``(images, {task: target})``; images ``(B, 3, H, W)`` in [0, 1].
+        batch: ``(images, {task: target})``; images ``(B, 3, H, W)`` in [0, 1]. Of tasks with images
+            of their own, ``{task: (images, target)}``, the first that can be drawn is.
 
     Returns:
         One row per sample: the image, and for each task the truth and the prediction, with a legend
         of their colours. ``None`` if no task can be drawn.
     """
-    tasks = [task for task in module.tasks if task.paint is not None]
+    images, targets = _drawable(module, batch)
+    tasks = [task for task in module.tasks if task.name in targets]
     if not tasks:
         return None
-    images = batch[0][:SAMPLES]
-    targets = {task.name: batch[1][task.name][:SAMPLES].cpu() for task in tasks}
+    images = images[:SAMPLES]
     with torch.no_grad():
-        predictions = module.eval()(images.to(module.device))
+        predictions = {task.name: module.eval().run(task.name, images.to(module.device)) for task in tasks}
     columns = {"image": list(images.cpu())}
     for task in tasks:
         estimates = predictions[task.name].float().cpu()
@@ -45,6 +47,21 @@ def prediction_sheet(module: MultiTaskModule, batch: Any) -> Figure | None:
     figure, grid = _sheet(columns)
     _explain(figure, grid, tasks, targets)
     return figure
+
+
+def _drawable(module: MultiTaskModule, batch: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Images, and the first targets of the tasks that can be drawn beside them."""
+    own = per_task(batch, module.known_tasks)
+    tasks = [task for task in module.tasks if task.paint is not None]
+    if own is None:
+        images, targets = inputs_and_targets(batch)
+    else:
+        tasks = [task for task in tasks if task.name in own][:1]
+        images, targets = None, {}
+        for task in tasks:
+            images, targets = own[task.name][0], {task.name: own[task.name][1]}
+    tasks = [task for task in tasks if targets.get(task.name) is not None]
+    return images, {task.name: task.labelled(targets[task.name]).target[:SAMPLES].cpu() for task in tasks}
 
 
 def _painted(task: Task, predictions: Tensor, truths: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -99,3 +99,20 @@ def test_tasks_that_cannot_be_drawn_give_no_sheet() -> None:
     task = classification("digit", 4)
     network = MultiTaskModule(nn.Flatten(), [task], heads=nn.ModuleDict({"digit": nn.Linear(4, 4)}))
     assert prediction_sheet(network, (torch.zeros(2, 1, 2, 2), {"digit": torch.zeros(2).long()})) is None
+
+
+def test_a_sheet_has_the_tasks_of_the_batch_that_have_targets() -> None:
+    masked = {"target": TARGETS["depth"], "mask": torch.ones(6, dtype=torch.bool)}
+    figure = prediction_sheet(module(TASKS), (IMAGES, {"depth": masked, "normals": None}))
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["image", "depth: truth", "depth"]
+    assert prediction_sheet(module(TASKS), (IMAGES, {})) is None
+
+
+def test_of_tasks_with_images_of_their_own_the_first_is_drawn() -> None:
+    tasks = [classification("room", 2), *TASKS[1:]]
+    batch = {"normals": (IMAGES, TARGETS["normals"]), "depth": (IMAGES, TARGETS["depth"]), "room": None}
+    figure = prediction_sheet(module(tasks), (batch, 0, 0))  # as a loader of several loaders gives it
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["image", "depth: truth", "depth"]
+    assert prediction_sheet(module(tasks), {"room": (IMAGES, torch.zeros(6).long()), "depth": None}) is None
