@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 FILES = [*sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "recon" / "experiments").glob("*.yaml"))]
 SMALL = {
     "recon.data.Glyphs": {"train_size": 8, "test_size": 8, "batch_size": 4},
+    "recon.data.PerTask": {
+        f"modules.{task}.{size}": number
+        for task in ("digit", "letter")
+        for size, number in (("train_size", 8), ("test_size", 8), ("batch_size", 4))
+    },
     "recon.data.MultiFashionMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.Rooms": {"train_size": 4, "val_size": 2, "batch_size": 4, "height": 32, "width": 32},
     "recon.data.NYUv2": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
@@ -80,7 +85,8 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
     """The folder for data that read one; built-in data are kept in a cache."""
     if data["class_path"] in FULL:
         write_scenes(root, data["init_args"].get("height", 288), data["init_args"].get("width", 384))
-    return None if data["class_path"] in ("recon.data.Glyphs", "recon.data.Rooms") else str(root)
+    built_in = ("recon.data.Glyphs", "recon.data.PerTask", "recon.data.Rooms")
+    return None if data["class_path"] in built_in else str(root)
 
 
 def test_both_kinds_of_configuration_are_there() -> None:

@@ -7,9 +7,10 @@ from recon.data.composites.glyphs import Glyphs
 from recon.data.composites.multi_fashion_mnist import MultiFashionMNIST
 from recon.data.dense.cityscapes import CityScapes
 from recon.data.dense.nyuv2 import NYUv2
+from recon.data.per_task import PerTask
 from recon.data.rooms.module import Rooms
 from recon.moved import renamed
 
-__all__ = ["CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "Rooms"]
+__all__ = ["CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "PerTask", "Rooms"]
 
 __getattr__ = renamed(__name__)
