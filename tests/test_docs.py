@@ -18,7 +18,7 @@ import recon
 from recon.cli.dispatch import main
 from recon.models import heads_for
 
-PAGES = ("branching", "your-loop", "your-method", "your-data", "your-network")
+PAGES = ("branching", "your-loop", "your-method", "your-data", "your-network", "per-task-data")
 TEXTS = [(Path(__file__).parents[1] / "docs" / f"{name}.md").read_text() for name in PAGES]
 BLOCKS = [block for text in TEXTS for block in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)]
 FILES = {block.split()[1]: block for language, block in BLOCKS if language in ("python", "yaml")}
@@ -137,6 +137,14 @@ def test_commands_train_search_and_branch(files: Path) -> None:
     found = recon.ConflictMap.load(files / "blobs.json")
     assert found.layers == ("conv1", "conv2", "norm")
     assert found.provenance["dataset"] == "Blobs"
+
+
+def test_domains_are_joined_and_trained(files: Path) -> None:
+    data = import_module("my_domains").data
+    assert [task.name for task in data.tasks] == ["photos", "sketches"]
+    main(["fit", "--config", "my_domains.yaml", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"])
+    (log,) = (files / "logs").rglob("metrics.csv")
+    assert "val/sketches/accuracy" in log.read_text()
 
 
 def test_scenes_are_loaded_from_the_layout(files: Path) -> None:
