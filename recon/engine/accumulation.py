@@ -1,10 +1,13 @@
 """Accumulation: the gradients of a micro-batch, kept for the step that ends the batch."""
 
-from recon.engine.agreement import Brought
-from recon.engine.dispatch import bring
+import torch
+from torch import Tensor
+
+from recon.engine.agreement import Brought, check_synchronised
+from recon.engine.dispatch import bring, zero_terms
 from recon.engine.evaluation import Evaluation
 from recon.engine.setting import Setting
-from recon.gradients.graph import reached_leaves, without_grad
+from recon.gradients.graph import drop_grad, reached_leaves, without_grad
 
 
 def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
@@ -30,19 +33,33 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
     _hold(brought, setting)
 
 
+def _others_tasks(brought: Brought, setting: Setting) -> dict[int, Tensor]:
+    """Zero losses of tasks that only others have, where norms wait for their backwards."""
+    processes = setting.processes
+    if not (processes.several and setting.synchronised):
+        return {}
+    own = torch.tensor([task in brought.losses for task in range(len(setting.tasks))], dtype=torch.float32)
+    here = processes.gather(own.to(setting.shared.parameters[0].device)).cpu() > 0
+    check_synchronised(here, setting)
+    return zero_terms(brought.losses, here.any(0).nonzero().flatten().tolist())
+
+
 def _hold(brought: Brought, setting: Setting) -> None:
     held, gradients = setting.held, setting.shared.gradients
     held.check_rows(gradients)
     held.rows = gradients
     gradients.hold_rows()
+    losses = brought.losses | _others_tasks(brought, setting)
     shared = setting.shared.trainable()
     with without_grad(gradients.parameters):
-        for task, loss in brought.losses.items():
-            term = setting.scaling.scaled(loss * held.factor(task, brought.counts[task]))
-            own = [leaf for leaf in reached_leaves(loss) if leaf not in shared]
+        for task in sorted(losses):
+            term = setting.scaling.scaled(losses[task] * held.factor(task, brought.counts.get(task, 1.0)))
+            own = [leaf for leaf in reached_leaves(term) if leaf not in shared]
             with held.own.collecting(task, own):
-                term.backward(retain_graph=task != max(brought.losses))
-            if task in held.counts:
+                term.backward(retain_graph=task != max(losses))
+            if task not in brought.losses:
+                drop_grad(gradients.parameters)
+            elif task in held.counts:
                 gradients.add_row(task)
             else:
                 gradients.fill_row(task)

@@ -17,6 +17,7 @@ from recon.engine.setting import Setting
 from recon.gradients.layers import shared_layers
 from recon.gradients.precision import widest_dtype
 from recon.gradients.processes import Processes
+from recon.gradients.wrappers import is_partly_shared
 
 
 @dataclass
@@ -42,11 +43,13 @@ class Agreed:
         present: Indices of the tasks that some process has a loss of, in order.
         totals: Task index -> the sum of the counts.
         losses: (K',) means of their losses, weighted by the counts, detached.
+        evaluated: Indices of the tasks that some process has a loss of in this evaluation.
     """
 
     present: tuple[int, ...]
     totals: dict[int, float]
     losses: Tensor
+    evaluated: tuple[int, ...]
 
 
 def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agreed]:
@@ -75,7 +78,7 @@ def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agre
     if any(refused for refused, _, _ in rows):
         _raise_refusal(refusal, [bool(refused) for refused, _, _ in rows], setting, processes)
     _check_same_step(rows, setting)
-    return brought, _agreed(messages[:, 3:].unflatten(1, (3, -1)), setting, brought)
+    return brought, _agreed(messages[:, 3:].unflatten(1, (4, -1)), setting, brought)
 
 
 def _agreed_alone(setting: Setting, brought: Brought) -> Agreed:
@@ -83,10 +86,11 @@ def _agreed_alone(setting: Setting, brought: Brought) -> Agreed:
     if not held.counts:  # no micro-batch came before: the losses are what they are
         present = tuple(brought.losses)
         losses = [loss.detach() for loss in brought.losses.values()]
-        return Agreed(present, dict(brought.counts), _stacked(losses, setting))
+        return Agreed(present, dict(brought.counts), _stacked(losses, setting), present)
     counts, sums = held.with_losses(brought.losses, brought.counts)
     present = tuple(sorted(counts))
-    return Agreed(present, counts, _stacked([sums[task] / counts[task] for task in present], setting))
+    losses = [sums[task] / counts[task] for task in present]
+    return Agreed(present, counts, _stacked(losses, setting), tuple(brought.losses))
 
 
 def _stacked(losses: list[Tensor], setting: Setting) -> Tensor:
@@ -99,12 +103,13 @@ def _stacked(losses: list[Tensor], setting: Setting) -> Tensor:
 
 
 def _message(setting: Setting, brought: Brought, refusal: Exception | None) -> Tensor:
-    """Refused?, step, layers; and for each task its own parameters, count and sum of losses."""
+    """Refused?, step, layers; for each task its own parameters, loss?, count, sum of losses."""
     counts, sums = setting.held.with_losses(brought.losses, brought.counts)
     tasks = range(len(setting.tasks))
     device = setting.shared.parameters[0].device
     numbers = [float(refusal is not None), float(setting.step_count), float(_layers(setting))]
     numbers += [float(setting.own.fingerprint(task)) for task in tasks]
+    numbers += [float(task in brought.losses) for task in tasks]
     numbers += [counts.get(task, 0.0) for task in tasks]
     known = torch.tensor(numbers, dtype=widest_dtype(device), device=device)
     values = [sums[task].to(known) if task in sums else known.new_zeros(()) for task in tasks]
@@ -117,8 +122,8 @@ def _layers(setting: Setting) -> int:
 
 
 def _agreed(messages: Tensor, setting: Setting, brought: Brought) -> Agreed:
-    """What (R, 3, K) messages of own parameters, counts and sums of losses say of the step."""
-    own, counts = messages[:, :2].cpu().unbind(1)
+    """What (R, 4, K) messages of each task's parameters, losses and counts say of the step."""
+    own, here, counts = messages[:, :3].cpu().unbind(1)
     totals = counts.sum(0).tolist()
     present = tuple(task for task, total in enumerate(totals) if total > 0)
     if not present:
@@ -127,10 +132,40 @@ def _agreed(messages: Tensor, setting: Setting, brought: Brought) -> Agreed:
         )
     for task in present:
         _check_same_own(own[:, task].tolist(), counts[:, task].tolist(), setting.tasks[task])
-    losses = messages[:, 2].sum(0) / messages[:, 1].sum(0)
+    if setting.synchronised:
+        check_synchronised(here > 0, setting)
+    losses = messages[:, 3].sum(0) / messages[:, 2].sum(0)
     for loss in brought.losses.values():
         setting.loss_dtype = loss.dtype  # remembered for steps in which this process has no loss
-    return Agreed(present, {task: totals[task] for task in present}, losses[list(present)].to(setting.loss_dtype))
+    means = losses[list(present)].to(setting.loss_dtype)
+    evaluated = tuple(here.any(0).nonzero().flatten().tolist())
+    return Agreed(present, {task: totals[task] for task in present}, means, evaluated)
+
+
+def check_synchronised(here: Tensor, setting: Setting) -> None:
+    """Refuse an evaluation whose backwards cannot run alike in all processes.
+
+    The backward of a norm over all samples has a part in every process, also in those without a
+    label of the task.
+
+    Args:
+        here: (R, K), whether a process has a loss of a task.
+        setting: The setting of an engine with such norms.
+
+    Raises:
+        ValueError: A process has no loss at all; or the network is branched, and one lacks a task.
+    """
+    for rank, own in enumerate(here.tolist()):
+        if not any(own):
+            raise ValueError(
+                f"process {rank} has no label of any task in step {setting.step_count}, and SyncBatchNorm needs all "
+                "processes in every backward; skip such a batch in all processes"
+            )
+        if is_partly_shared(setting.shared.module) and own != here.any(0).tolist():
+            raise ValueError(
+                f"process {rank} lacks the labels of a task in step {setting.step_count}, and SyncBatchNorm in a "
+                "branched network needs those of all its tasks in every process; use norms without it"
+            )
 
 
 def _check_same_setting(setting: Setting, processes: Processes) -> None:

@@ -1,5 +1,7 @@
 """Dispatch of an evaluation: agree on its step, hand it to a route, show it to the analyzer."""
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from recon.engine.agreement import Agreed, Brought, agree
@@ -87,6 +89,8 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
         task: loss if alone else setting.scaling.scaled(loss * (brought.counts[task] / agreed.totals[task]))
         for task, loss in brought.losses.items()
     }
+    if processes.several and setting.synchronised:
+        terms |= zero_terms(terms, agreed.evaluated)
     loss_scale = setting.scaling.factor if setting.scaling.active else None
     if loss_scale is not None:
         setting.scaling.check_scale(loss_scale, setting.step_count)
@@ -110,6 +114,15 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
         processes=processes,
         loss_scale=loss_scale,
     )
+
+
+def zero_terms(terms: dict[int, Tensor], evaluated: Iterable[int]) -> dict[int, Tensor]:
+    """Terms of value 0 for the tasks that only other processes have a loss of.
+
+    Their backwards pass through the shared part, where norms over all samples wait for them.
+    """
+    any_term = next(iter(terms.values()))
+    return {task: any_term * 0 for task in evaluated if task not in terms}
 
 
 def _take_route(step: Step) -> None:

@@ -70,6 +70,11 @@ class Setting:
         """Whether the method weights gradients at the representation while it trains."""
         return self.at == "representation" and len(self.tasks) > 1 and self.shared.trains()
 
+    @property
+    def synchronised(self) -> bool:
+        """Whether norms of the network take statistics over the samples of all processes."""
+        return any(isinstance(module, nn.SyncBatchNorm) for module in self.shared.module.modules())
+
     def buffers(self) -> list[Tensor]:
         """Running statistics and other buffers of the network, as far as it is known."""
         modules = [self.shared.module, *self.heads]

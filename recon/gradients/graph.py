@@ -113,13 +113,18 @@ def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
         leaf.grad.add_(gradient)
 
 
+def drop_grad(parameters: Sequence[Tensor]) -> None:
+    """Take ``.grad`` away from parameters."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
 @contextmanager
 def without_grad(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Set ``.grad`` of parameters aside for a ``with`` block; at its end it is as before."""
     held = [parameter.grad for parameter in parameters]
     try:
-        for parameter in parameters:
-            parameter.grad = None
+        drop_grad(parameters)
         yield
     finally:
         for parameter, gradient in zip(parameters, held, strict=True):
