@@ -1,13 +1,52 @@
 """Accumulation: the gradients of a micro-batch, kept for the step that ends the batch."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from recon.engine.agreement import Brought, check_synchronised
 from recon.engine.dispatch import bring, zero_terms
 from recon.engine.evaluation import Evaluation
+from recon.engine.parts import EngineParts
 from recon.engine.setting import Setting
 from recon.gradients.graph import drop_grad, reached_leaves, without_grad
+
+
+class MicroBatches(EngineParts):
+    """An engine that takes a batch in parts."""
+
+    def accumulate(self, losses: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> None:
+        """Add the gradients of a micro-batch to those of the next :meth:`backward` or :meth:`step`.
+
+        The step that follows is that of the whole batch: the method sees the mean gradients over
+        all micro-batches. ``.grad`` stays as it is until then, and nothing is sent to other
+        processes. Every method takes one backward a task, and in several processes K whole rows of
+        gradients are held in each.
+
+        Args:
+            losses: As in :meth:`backward`. The graph is freed.
+            counts: As in :meth:`backward`.
+
+        Raises:
+            ValueError: A loss is refused, as in :meth:`backward`, and the micro-batch does not
+                count; or the method weights gradients at the representation.
+            TypeError: The method evaluates the whole batch again in its step.
+
+        Example:
+            >>> from recon import Engine
+            >>> from torch import nn
+            >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
+            >>> engine = Engine(backbone, ["a", "b"], "pcgrad")
+            >>> def losses(batch):
+            ...     features = backbone(batch)
+            ...     return {task: head(features).square().mean() for task, head in heads.items()}
+            >>> engine.accumulate(losses(torch.ones(2, 4)), counts={"a": 2, "b": 2})
+            >>> info = engine.backward(losses(torch.zeros(1, 4)), counts={"a": 1, "b": 1})
+            >>> info.step, backbone.weight.grad.shape
+            (0, torch.Size([3, 4]))
+        """
+        hold_gradients(Evaluation.given(losses, None, counts), self._setting)
 
 
 def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
@@ -20,8 +59,8 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
         setting: The setting of the engine.
 
     Raises:
-        ValueError: As :meth:`recon.Engine.accumulate`.
-        TypeError: As :meth:`recon.Engine.accumulate`.
+        ValueError: As :meth:`MicroBatches.accumulate`.
+        TypeError: As :meth:`MicroBatches.accumulate`.
     """
     _check_accumulates(setting)
     brought = bring(evaluation, setting)

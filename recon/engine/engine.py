@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recon.engine.accumulation import hold_gradients
+from recon.engine.accumulation import MicroBatches
 from recon.engine.checks import At, check_single_evaluation, warn_of_forgotten_parameters
 from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
@@ -19,7 +19,7 @@ from recon.gradients.parts import Shared
 from recon.methods import Method
 
 
-class Engine(Evaluations):
+class Engine(MicroBatches):
     """Backward for several tasks: a method's update in ``.grad``, layer Gramians for an analyzer.
 
     One backward a task gives the task gradients, which the method combines in the shared layers.
@@ -64,6 +64,7 @@ class Engine(Evaluations):
         TypeError: The shared part is no module, or the method is none.
 
     Example:
+        >>> from torch import nn
         >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
         >>> engine = Engine(backbone, tasks=["a", "b"], method="pcgrad")
         >>> features = backbone(torch.ones(2, 4))
@@ -93,55 +94,6 @@ class Engine(Evaluations):
         if len(self.tasks) > 1:  # one is trained plainly
             self.method.bind(len(self.tasks))
         self.method.to(self._setting.shared.parameters[0].device)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._setting})"
-
-    @property
-    def shared(self) -> nn.Module:
-        """The shared part of the network; several modules have become one."""
-        return self._setting.shared.module
-
-    @property
-    def method(self) -> Method:
-        """The multi-task optimizer."""
-        return self._setting.method
-
-    @property
-    def update_scale(self) -> UpdateScale:
-        """The scale of the update, as asked for."""
-        return self._setting.update_scale
-
-    @property
-    def at(self) -> At:
-        """Where the method takes the task gradients."""
-        return self._setting.at
-
-    @property
-    def step_count(self) -> int:
-        """Number of the next step, from 0; a resumed run sets it."""
-        return self._setting.step_count
-
-    @step_count.setter
-    def step_count(self, step_count: int) -> None:
-        self._setting.step_count = step_count
-
-    @property
-    def analyzer(self) -> Analyzer | None:
-        """The observer of conflicts, or ``None``; it may be set between steps.
-
-        Raises:
-            ValueError: It was made for other tasks or another network.
-        """
-        return self._setting.shared.analyzer
-
-    @analyzer.setter
-    def analyzer(self, analyzer: Analyzer | None) -> None:
-        if analyzer is not None and tuple(analyzer.tasks) != self.tasks:
-            raise ValueError(
-                f"the analyzer was made for tasks {list(analyzer.tasks)}, the engine for {list(self.tasks)}"
-            )
-        self._setting.shared.analyzer = analyzer
 
     def step(
         self,
@@ -173,6 +125,7 @@ class Engine(Evaluations):
             TypeError: As :meth:`backward`; or the method does not allow the optimizer to evaluate.
 
         Example:
+            >>> from torch import nn
             >>> backbone, a, b = nn.Linear(4, 3), nn.Linear(3, 1), nn.Linear(3, 1)
             >>> engine = Engine(backbone, ["a", "b"], "famo")
             >>> parameters = [*backbone.parameters(), *a.parameters(), *b.parameters()]
@@ -232,6 +185,7 @@ class Engine(Evaluations):
                 losses several times and needs :meth:`step`.
 
         Example:
+            >>> from torch import nn
             >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
             >>> engine = Engine(backbone, ["a", "b"], "mgda", at="representation")
             >>> features = backbone(torch.ones(2, 4))
@@ -243,43 +197,3 @@ class Engine(Evaluations):
         check_single_evaluation(self.method, len(self.tasks))
         with kept_if_refused(self.method):
             return super().backward(losses, representation, counts)
-
-    def accumulate(self, losses: Mapping[str, Tensor], counts: Mapping[str, float] | None = None) -> None:
-        """Add the gradients of a micro-batch to those of the next :meth:`backward` or :meth:`step`.
-
-        The step that follows is that of the whole batch: the method sees the mean gradients over
-        all micro-batches. ``.grad`` stays as it is until then, and nothing is sent to other
-        processes. Every method takes one backward a task, and in several processes K whole rows of
-        gradients are held in each.
-
-        Args:
-            losses: As in :meth:`backward`. The graph is freed.
-            counts: As in :meth:`backward`.
-
-        Raises:
-            ValueError: A loss is refused, as in :meth:`backward`, and the micro-batch does not
-                count; or the method weights gradients at the representation.
-            TypeError: The method evaluates the whole batch again in its step.
-
-        Example:
-            >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
-            >>> engine = Engine(backbone, ["a", "b"], "pcgrad")
-            >>> def losses(batch):
-            ...     features = backbone(batch)
-            ...     return {task: head(features).square().mean() for task, head in heads.items()}
-            >>> engine.accumulate(losses(torch.ones(2, 4)), counts={"a": 2, "b": 2})
-            >>> info = engine.backward(losses(torch.zeros(1, 4)), counts={"a": 1, "b": 1})
-            >>> info.step, backbone.weight.grad.shape
-            (0, torch.Size([3, 4]))
-        """
-        hold_gradients(Evaluation.given(losses, None, counts), self._setting)
-
-    def check_finite(self) -> None:
-        """Raise if a loss or gradient has not been finite.
-
-        On accelerators :meth:`backward` looks every 100 steps only, since a look stalls the step.
-
-        Raises:
-            ValueError: One was not; the error names it and the first step.
-        """
-        self._setting.watches.check()
