@@ -13,6 +13,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from recon.engine.checks import check_not_wrapped
 from recon.engine.setting import Setting
 from recon.gradients.layers import shared_layers
 from recon.gradients.precision import widest_dtype
@@ -69,6 +70,8 @@ def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agre
         return brought, _agreed_alone(setting, brought)
     brought, refusal = Brought(), None
     try:
+        if setting.agreed_with != processes.number:
+            check_not_wrapped(setting.shared.module)
         brought = bring()
     except Exception as error:
         refusal = error

@@ -51,9 +51,11 @@ def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | Non
         if step.loss_scale is None:
             setting.watches.losses.watch(step.info.step, step.in_all_tasks(step.losses))
         _take_route(step)
-    except Exception:
+    except Exception as error:
         if analyzer is not None:
             analyzer.retract()
+        if step.failure is not None:
+            raise step.failure from error
         raise
     if before is not None and step.info.overflow:
         before.restore()
@@ -129,7 +131,9 @@ def _take_route(step: Step) -> None:
     """Let the first route that the step belongs to fill ``.grad``."""
     for route in ROUTES:
         if route.backward(step):
-            return
+            break
+    if step.failure is not None:
+        raise step.failure
 
 
 def _checked_features(features: Tensor | None, losses: dict[int, Tensor], setting: Setting) -> Tensor | None:

@@ -5,6 +5,7 @@ Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2
 through the shared part in one backward.
 """
 
+import math
 from collections.abc import Container, Iterable
 
 import torch
@@ -62,11 +63,14 @@ def head_gradients(step: Step) -> Tensor:
         if (term := step.terms.get(task)) is not None:
             own = [leaf for leaf in reached_leaves(term, short_of=representation) if leaf not in shared]
             retain = task != max(step.terms)
-            row, *gradients = torch.autograd.grad(term, [representation, *own], retain_graph=retain, allow_unused=True)
-            for leaf, gradient in zip(own, gradients, strict=True):
-                step.give(task, leaf, gradient)
+            with step.failing_for_all():
+                row, *gradients = torch.autograd.grad(
+                    term, [representation, *own], retain_graph=retain, allow_unused=True
+                )
+                for leaf, gradient in zip(own, gradients, strict=True):
+                    step.give(task, leaf, gradient)
         rows.append(zero if row is None else row)
-    stacked = torch.stack(rows)
+    stacked = torch.stack(rows) if step.failure is None else torch.full_like(torch.stack(rows), math.nan)
     jacobian = (torch.view_as_real(stacked) if stacked.is_complex() else stacked).flatten(1)
     return jacobian.to(torch.promote_types(jacobian.dtype, torch.float32)).div_(step.loss_scale or 1)
 
@@ -125,7 +129,7 @@ def _shared_backward(step: Step, weighted: Tensor) -> None:
         step.watch_sum()
         return
     if features is not None:
-        with step.collected.collecting(_WEIGHTED, reached_leaves(features)):
+        with step.failing_for_all(), step.collected.collecting(_WEIGHTED, reached_leaves(features)):
             features.backward(like_representation(weighted * (step.loss_scale or 1), features))
     step.put_totals()
 

@@ -1,5 +1,6 @@
 """One way through a step, and the step that it is asked about."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from recon.engine.checks import naming_step
+from recon.engine.checks import naming_step, told_of_wrapper
 from recon.engine.held import Held
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_gradients import CollectedGradients, all_finite, put, summed
@@ -46,6 +47,7 @@ class Step:
         own: The tasks' own parameters.
         processes: The processes that share the step.
         loss_scale: Scale of the losses in float16; ``None`` without a scaler.
+        failure: An error of this process that is to be raised once the other processes know of it.
     """
 
     info: StepInfo
@@ -66,6 +68,7 @@ class Step:
     own: OwnParameters
     processes: Processes
     loss_scale: float | None
+    failure: Exception | None = None
 
     def backward_of(self, task: int) -> None:
         """Run a task's backward, if this process has its loss; the last one frees the graph."""
@@ -76,8 +79,21 @@ class Step:
         if self.collected is None:
             term.backward(retain_graph=retain)
             return
-        with self.collected.collecting(task, self.own_leaves(term)):
+        with self.failing_for_all(), self.collected.collecting(task, self.own_leaves(term)):
             term.backward(retain_graph=retain)
+
+    @contextmanager
+    def failing_for_all(self) -> Iterator[None]:
+        """Keep an error in a ``with`` block for later if other processes wait for this one.
+
+        This process goes on with NaN in place of gradients, so that the others end the step too.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.processes.several:
+                raise
+            self.failure = self.failure or told_of_wrapper(error)
 
     def own_leaves(self, term: Tensor) -> list[Tensor]:
         """The leaves outside the shared part that a term reaches."""
@@ -103,8 +119,10 @@ class Step:
         """
         if self.collected is None:
             return {}
-        leaves = [*self.own.of(self.present), *also]
-        return summed(self.collected.totals(), leaves, self.processes)
+        totals = self.collected.totals()
+        if self.failure is not None:
+            totals |= {leaf: torch.full_like(leaf, math.nan, requires_grad=False) for leaf in also}
+        return summed(totals, [*self.own.of(self.present), *also], self.processes)
 
     def put_totals(self) -> None:
         """Put the collected gradients, those in the shared part too, into ``.grad``."""

@@ -52,7 +52,7 @@ def _collect(step: Step, weights: Tensor) -> None:
     if not terms:
         return
     leaves = dict.fromkeys(leaf for term in step.terms.values() for leaf in reached_leaves(term))
-    with step.collected.collecting(_TOGETHER, [*leaves]):
+    with step.failing_for_all(), step.collected.collecting(_TOGETHER, [*leaves]):
         torch.stack(terms).sum().backward()
 
 
@@ -69,8 +69,8 @@ def _collect_own_unweighted(step: Step, weights: Tensor) -> None:
         together |= dict.fromkeys(leaf for leaf in leaves if leaf in shared)
         weighted.append(weight.to(term) * term)
         if own:
-            with step.collected.collecting(task, own):
+            with step.failing_for_all(), step.collected.collecting(task, own):
                 term.backward(retain_graph=True, inputs=own)
     if together:
-        with step.collected.collecting(_TOGETHER, [*together]):
+        with step.failing_for_all(), step.collected.collecting(_TOGETHER, [*together]):
             torch.stack(weighted).sum().backward(inputs=[*together])

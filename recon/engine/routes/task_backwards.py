@@ -1,5 +1,7 @@
 """Routes with one backward a task through the whole network, into the buffer of task gradients."""
 
+import math
+
 from torch import Tensor
 
 from recon.engine.own_gradients import CollectedGradients, put, spoil
@@ -54,6 +56,8 @@ def fill_rows(step: Step, gradients: Gradients) -> None:
                 gradients.add_row(task)
             else:
                 gradients.fill_row(task)
+            if step.failure is not None:
+                gradients.scale_row(task, math.nan)
             gradients.send_row(task)
     gradients.complete(step.present)
 
@@ -72,7 +76,9 @@ def _finish(step: Step, gradients: Gradients, weights: Tensor | None) -> None:
             return
         step.info.layer_gramians = step.in_all_tasks(gramians, axes=2)
         if weights is None:
-            update = _combined(step, gradients, gramians)
+            update = jacobian.new_full(jacobian.shape[1:], math.nan)
+            with step.failing_for_all():
+                update = _combined(step, gradients, gramians)
         else:
             step.watches.watch_gradients(step.info.step, step.info.layer_gramians)
             step.info.weights = step.in_all_tasks(weights)
