@@ -5,6 +5,7 @@ A batch has inputs that all tasks take, ``(inputs, {task: target})``, or inputs 
 """
 
 import inspect
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -64,20 +65,30 @@ def per_task(batch: Any, tasks: Collection[str]) -> dict[str, tuple[Any, Any]] |
     return {task: (part[0], part[1]) for task, part in own.items() if part is not None}
 
 
-def check_names(targets: Iterable[str], tasks: Collection[str]) -> None:
-    """Refuse targets of a name that seems to be that of a missing task.
+def check_names(targets: Iterable[str], tasks: Collection[str], known: Collection[str]) -> None:
+    """Refuse targets of a name that seems to be that of a missing task, and warn of other names.
 
     Args:
         targets: The names of a batch's targets.
-        tasks: The tasks; each may be missing.
+        tasks: The tasks whose targets are looked for; each may be missing.
+        known: All tasks of the data.
 
     Raises:
         ValueError: A target's name is no task, but near to one that has no target.
     """
-    missing = [task for task in tasks if task not in set(targets)]
-    for name in targets:
-        if missing and name not in tasks and get_close_matches(str(name), missing):
-            raise unknown_name("task", str(name), missing, "the batch")
+    given = [str(name) for name in targets]
+    missing = [task for task in tasks if task not in given]
+    unknown = [name for name in given if name not in known]
+    if not missing or not unknown:
+        return
+    for name in unknown:
+        if get_close_matches(name, missing):
+            raise unknown_name("task", name, missing, "the batch")
+    warnings.warn(
+        f"a batch has no targets of {missing}, and targets of the unknown names {unknown}; "
+        "a target goes by the name of its task",
+        stacklevel=2,
+    )
 
 
 def inputs_of(batch: Any) -> Any:

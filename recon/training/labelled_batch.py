@@ -56,7 +56,7 @@ def labelled_batch(batch: Any, tasks: Sequence[Task], known: Sequence[str]) -> L
     own = per_task(batch, known)
     if own is None:
         inputs, given = inputs_and_targets(batch)
-        check_names(given, [task.name for task in tasks])
+        check_names(given, [task.name for task in tasks], known)
     else:
         inputs, given = ({task: part[index] for task, part in own.items()} for index in range(2))
     targets = {task.name: _labelled(task, given[task.name]) for task in tasks if given.get(task.name) is not None}

@@ -18,7 +18,6 @@ from recon.engine.setting import UpdateScale
 from recon.engine.step_info import StepInfo
 from recon.methods import Method, create_method
 from recon.tasks.task import Task
-from recon.training.batch import Batch
 from recon.training.branch_options import BranchOptions
 from recon.training.epochs import begin_data_again, seed_data, seed_training
 from recon.training.held_modules import task_modules
@@ -36,10 +35,10 @@ def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
 class MultiTaskModule(MultiTaskNetwork):
     """A shared backbone, a head per task and a multi-task optimizer, for Lightning's trainer.
 
-    Optimisation is manual: each step computes one gradient per task, and the method combines them.
-    Batches are ``(inputs, {task: target})``, where targets may be missing, or
-    ``{task: (inputs, target)}``. Inputs that are a mapping become keyword arguments of the backbone
-    if it takes arguments of these names; otherwise the backbone gets the mapping.
+    Each step computes one gradient per task, and the method combines them. Batches are
+    ``(inputs, {task: target})``, where targets may be missing, or ``{task: (inputs, target)}``.
+    Inputs that are a mapping become keyword arguments of the backbone if it takes arguments of
+    these names; otherwise the backbone gets the mapping.
 
     >>> from recon.models import LeNet
     >>> from recon.tasks import classification
@@ -183,7 +182,7 @@ class MultiTaskModule(MultiTaskNetwork):
             begin_data_again(self.trainer)
         self._resumes = False
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout and the like become a function of (seed, epoch), so that a resumed run repeats an
         # uninterrupted one. Not at the start of the epoch: Lightning makes its data iterator, which
         # draws a number, before or after that.
@@ -191,22 +190,20 @@ class MultiTaskModule(MultiTaskNetwork):
             assert self.run_seed is not None
             seed_training(self.run_seed, self.current_epoch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Take one step of the method and the optimizer.
-
-        Returns:
-            The sum of the task losses, detached. Lightning's learning-rate finder reads it.
-        """
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """Take one step, if there is a label; Lightning's rate finder reads the summed loss."""
+        labelled = self.labelled(batch)
+        if not self.trainer.strategy.reduce_boolean_decision(bool(labelled.counts), all=False):
+            return None
         if gathers_statistics(self.trainer):
             with torch.no_grad():
-                return _sum(self.losses(batch))
+                return _sum(self.losses(labelled))
         evaluate = self.evaluate if self.at == "parameters" else self.evaluate_with_features
 
-        def closure(other: Batch | None = None) -> Any:
-            return evaluate(batch if other is None else other)
+        def closure(other: Any = None) -> Any:
+            return evaluate(labelled if other is None else other)
 
-        # Lightning's wrapper is no Optimizer, and has to be the one that steps: it counts, clips
-        # and logs.
+        # Lightning's wrapper is no Optimizer, and must be the one that steps: it counts and logs.
         info = self.engine.step(closure, cast(Optimizer, self.optimizers()))
         self._log_step(info)
         if not self.monitor.of_validation:
@@ -240,4 +237,4 @@ def _fits(trainer: pl.Trainer) -> bool:
 
 
 def _sum(losses: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum() if losses else torch.zeros(())
+    return torch.stack(list(losses.values())).sum()

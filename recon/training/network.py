@@ -1,29 +1,24 @@
 """A multi-task network in Lightning: predictions, losses and evaluation, without training."""
 
 import math
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from typing import Any
 
-import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from recon.branching import BranchedModule
 from recon.engine.evaluation import Evaluation
-from recon.errors import unknown_name
-from recon.gradients.wrappers import unwrapped
-from recon.models import heads_for
-from recon.tasks.names import check_task_names
 from recon.tasks.task import Task
-from recon.training.batch import inputs_of, per_task, takes_keywords
-from recon.training.branch_options import BranchOptions, network_for
+from recon.training.batch import inputs_of, per_task
+from recon.training.branch_options import BranchOptions
 from recon.training.evaluation import EvaluationMetrics, Stage
 from recon.training.labelled_batch import LabelledBatch, labelled_batch
 from recon.training.naming import naming
+from recon.training.paths import TaskPaths
 from recon.training.refusals import refuse_several_loaders
 
 
-class MultiTaskNetwork(pl.LightningModule):
+class MultiTaskNetwork(TaskPaths):
     """A shared backbone with one head per task, which can be evaluated.
 
     Args:
@@ -51,53 +46,8 @@ class MultiTaskNetwork(pl.LightningModule):
         heads: nn.ModuleDict | None,
         branch: BranchOptions | None,
     ) -> None:
-        _check_runs(backbone)
-        super().__init__()
-        self.tasks = _select(tasks, only)
-        self.known_tasks = [task.name for task in tasks]
-        self.heads = heads if heads is not None else heads_for(backbone, self.tasks)
-        if missing := [name for name in self.task_names if name not in self.heads]:
-            raise ValueError(f"heads has no {missing}; it has {list(self.heads)}")
-        self.backbone = network_for(backbone, self.task_names, branch)
+        super().__init__(backbone, tasks, only, heads, branch)
         self.metrics = EvaluationMetrics(self.tasks)
-
-    @property
-    def task_names(self) -> list[str]:
-        """The names of the tasks, in their order."""
-        return [task.name for task in self.tasks]
-
-    def forward(self, inputs: Any) -> dict[str, Tensor]:
-        """Predictions of every task: ``{task: head(features)}``; features may differ by task."""
-        return self._predictions(self._features(inputs), self.task_names)
-
-    def run(self, task: str, inputs: Any) -> Tensor:
-        """The prediction of one task alone, for tasks that have data of their own.
-
-        Of a branched backbone only this task's path runs.
-
-        Args:
-            task: The task.
-            inputs: As for all tasks: a tensor, or a mapping of keyword arguments.
-
-        Raises:
-            ValueError: There is no such task.
-        """
-        if task not in self.task_names:
-            raise unknown_name("task", task, self.task_names)
-        network = unwrapped(self.backbone)
-        if isinstance(network, BranchedModule):
-            spread = isinstance(inputs, Mapping) and takes_keywords(network, inputs)
-            return self.heads[task](network.run(task, **inputs) if spread else network.run(task, inputs))
-        return self._predictions(self._features(inputs), [task])[task]
-
-    def _features(self, inputs: Any) -> Any:
-        if isinstance(inputs, Mapping) and takes_keywords(self.backbone, inputs):
-            return self.backbone(**inputs)
-        return self.backbone(inputs)
-
-    def _predictions(self, features: Any, tasks: Iterable[str]) -> dict[str, Tensor]:
-        by_task = isinstance(features, dict) and all(name in features for name in self.task_names)
-        return {name: self.heads[name](features[name] if by_task else features) for name in tasks}
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """``{task: scalar loss}`` of the tasks that a batch has labels of."""
@@ -111,7 +61,7 @@ class MultiTaskNetwork(pl.LightningModule):
         Args:
             batch: ``(inputs, {task: target})``, where targets may be missing, ``None``, or partly
                 without truth; or ``{task: (inputs, target)}``, where each input passes through its
-                task's path alone.
+                task's path alone. Or such a batch from :meth:`labelled`.
 
         Returns:
             ``{task: scalar loss}`` with ``counts``, the number of labelled items by task.
@@ -120,8 +70,9 @@ class MultiTaskNetwork(pl.LightningModule):
             ValueError: The batch has another form, or an unknown task; or a loss cannot be computed
                 from its target.
         """
-        labelled = self._labelled(batch)
-        return self._evaluation(labelled, self._labelled_predictions(labelled), None)
+        labelled = self.labelled(batch)
+        losses = self._losses(labelled, self._labelled_predictions(labelled))
+        return Evaluation(losses, counts=labelled.counts)
 
     def evaluate_with_features(self, batch: Any) -> Evaluation:
         """As :meth:`evaluate`, with the ``features`` that all heads have taken.
@@ -129,32 +80,36 @@ class MultiTaskNetwork(pl.LightningModule):
         Raises:
             ValueError: The tasks have inputs of their own, and no features in common.
         """
-        labelled = self._labelled(batch)
+        labelled = self.labelled(batch)
         if labelled.per_task:
             raise ValueError(
                 "at='representation' needs the features that all heads take, and with data of each task's own there "
                 "are none; use at='parameters'"
             )
         features = self._features(labelled.inputs)
-        return self._evaluation(labelled, self._predictions(features, labelled.counts), features)
+        losses = self._losses(labelled, self._predictions(features, labelled.counts))
+        return Evaluation(losses, features, labelled.counts)
 
-    def _labelled(self, batch: Any) -> LabelledBatch:
-        return labelled_batch(batch, self.tasks, self.known_tasks)
+    def labelled(self, batch: Any) -> LabelledBatch:
+        """A batch with the tasks that it has labels of; one that says so already stays as it is.
+
+        Args:
+            batch: As for :meth:`evaluate`.
+        """
+        return batch if isinstance(batch, LabelledBatch) else labelled_batch(batch, self.tasks, self.known_tasks)
 
     def _labelled_predictions(self, labelled: LabelledBatch) -> dict[str, Tensor]:
         if labelled.per_task:
             return {task: self.run(task, labelled.inputs[task]) for task in labelled.counts}
         return self._predictions(self._features(labelled.inputs), labelled.counts)
 
-    def _evaluation(
-        self, labelled: LabelledBatch, predictions: Mapping[str, Tensor], features: Tensor | None
-    ) -> Evaluation:
+    def _losses(self, labelled: LabelledBatch, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         losses = {}
         for task in self._present(labelled):
             prediction, target = labelled.select(task.name, predictions[task.name])
             with naming(f"the loss of task {task.name!r}", prediction, target):
                 losses[task.name] = task.loss(prediction, target)
-        return Evaluation(losses, features, labelled.counts)
+        return losses
 
     def _present(self, labelled: LabelledBatch) -> list[Task]:
         return [task for task in self.tasks if task.name in labelled.counts]
@@ -166,7 +121,7 @@ class MultiTaskNetwork(pl.LightningModule):
         self._update("test", batch, self.trainer.num_test_batches)
 
     def _update(self, stage: Stage, batch: Any, batches_by_loader: Sized) -> None:
-        labelled = self._labelled(batch)
+        labelled = self.labelled(batch)
         if not labelled.per_task:
             refuse_several_loaders(stage, batches_by_loader)
         predictions = self._labelled_predictions(labelled)
@@ -211,23 +166,3 @@ class MultiTaskNetwork(pl.LightningModule):
         else:
             predictions = {task: self.run(task, own[task][0]) for task in self.task_names if task in own}
         return {task.name: task.estimated(predictions[task.name]) for task in self.tasks if task.name in predictions}
-
-
-def _check_runs(backbone: Any) -> None:
-    network = unwrapped(backbone) if isinstance(backbone, nn.Module) else backbone
-    if not isinstance(network, nn.Module) or isinstance(network, nn.ModuleList | nn.ModuleDict):
-        raise TypeError(
-            f"the backbone is of type {type(network).__name__}, which has no forward; put several backbones into one "
-            "module whose forward runs them, as attributes: class Shared(nn.Module) with self.encoder and self.neck"
-        )
-
-
-def _select(tasks: list[Task], only: list[str] | None) -> list[Task]:
-    check_task_names([task.name for task in tasks])
-    by_name = {task.name: task for task in tasks}
-    if only is None:
-        return tasks
-    for name in only:
-        if name not in by_name:
-            raise unknown_name("task", name, by_name)
-    return [by_name[name] for name in only]

@@ -76,11 +76,16 @@ def test_an_unknown_task_of_a_batch_names_the_nearest() -> None:
             counts(batch)
 
 
-def test_a_misspelt_name_of_a_missing_target_is_refused_and_others_are_passed_over() -> None:
+def test_a_misspelt_name_of_a_missing_target_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown task 'digits' in the batch; nearest: 'digit'"):
         counts((X, {"digits": DIGITS, "age": AGES}))
     assert counts((X, {"digits": DIGITS, "digit": DIGITS, "depth": None, "age": None})) == {"digit": 2}
-    assert counts((X, {"digit": DIGITS, "camera": 3})) == {"digit": 2}
+    assert counts((X, {"age": AGES}), TASKS[:1]) == {}
+
+
+def test_other_unknown_names_beside_a_missing_target_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"no targets of \['depth', 'age'\], and targets of the unknown names \['cam"):
+        assert counts((X, {"digit": DIGITS, "camera": 3})) == {"digit": 2}
 
 
 def test_a_mask_that_does_not_fit_names_its_task() -> None:
