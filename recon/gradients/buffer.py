@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from recon.gradients.layout import Layout, as_real
 from recon.gradients.reached import Reached
 
+_CHUNK, _FEWEST_CHUNKS = 4096, 64  # shorter rows gain nothing
+
 
 class TaskGradients(Layout):
     """Gradients of K tasks in the shared parameters, in one flat (K, P) buffer of real numbers.
@@ -153,6 +155,22 @@ def gramians_of_slices(rows: Tensor, slices: Sequence[slice]) -> Tensor:
     """Inner products of rows (K, N) in slices of their columns: (L, K, K)."""
     gramians = rows.new_empty(len(slices), len(rows), len(rows))
     for gramian, columns in zip(gramians, slices, strict=True):
-        block = rows[:, columns]
-        torch.mm(block, block.T, out=gramian)
+        _write_gramian(rows[:, columns], gramian)
     return gramians
+
+
+def _write_gramian(block: Tensor, gramian: Tensor) -> None:
+    """Inner products of rows (K, n), which are summed over chunks of long rows.
+
+    The chunks of a few rows stay in the cache of a CPU. Their sums round off less than one long
+    sum.
+    """
+    chunks, rest = divmod(block.shape[1], _CHUNK)
+    if chunks < _FEWEST_CHUNKS:
+        torch.mm(block, block.T, out=gramian)
+        return
+    chunked = block[:, : chunks * _CHUNK].unflatten(1, (chunks, _CHUNK)).transpose(0, 1)
+    torch.sum(torch.bmm(chunked, chunked.mT), 0, out=gramian)
+    if rest:
+        last = block[:, -rest:]
+        gramian.addmm_(last, last.T)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import recon
-from recon.gradients.buffer import TaskGradients
+from recon.gradients.buffer import TaskGradients, gramians_of_slices
 from recon.gradients.layers import shared_layers
 
 METHODS = ["joint", "pcgrad", "mgda", "cagrad", "trimmed_mean", "moco"]
@@ -286,3 +286,15 @@ def test_observed_loss_methods_look_for_the_shared_layers_as_often_for_many_task
         return len(walks)
 
     assert number(9) == number(2)
+
+
+@pytest.mark.parametrize("columns", [64 * 4096 - 1, 64 * 4096, 64 * 4096 + 5])
+def test_gramians_of_long_rows_do_not_add_up_rounding(columns: int) -> None:
+    rows = torch.randn(3, columns + 2, generator=torch.Generator().manual_seed(0))
+    rows[1, 2:] += rows[0, 2:]
+    short, long = gramians_of_slices(rows, [slice(0, 2), slice(2, None)])
+    exact = rows.double()[:, 2:] @ rows.double()[:, 2:].T
+    torch.testing.assert_close(short, rows[:, :2] @ rows[:, :2].T)
+    most = 1e-6 if columns >= 64 * 4096 else 1e-4
+    assert (long - exact).abs().max() <= most * exact.diagonal().min()
+    torch.testing.assert_close(long, long.T, rtol=0, atol=most * float(exact.diagonal().max()))
