@@ -192,7 +192,7 @@ def _description(setting: Setting) -> dict[str, Any]:
         "tasks": list(setting.tasks),
         "layers": {name: [tuple(p.shape) for p in own] for name, own in layers.items()},
         "method": repr(setting.method),
-        "options": {"update_scale": setting.update_scale, "at": setting.at},
+        "options": {"update_scale": setting.update_scale, "at": setting.at, "granularity": setting.granularity},
         "steps before this one": setting.step_count,
     }
 

@@ -115,6 +115,7 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
         own=setting.own,
         processes=processes,
         loss_scale=loss_scale,
+        groups=setting.groups,
     )
 
 

@@ -11,6 +11,7 @@ from recon.engine.checks import At, check_single_evaluation, warn_of_forgotten_p
 from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
 from recon.engine.evaluations import Evaluations
+from recon.engine.groups import Granularity, bind
 from recon.engine.protocols import Analyzer
 from recon.engine.refusal import kept_if_refused
 from recon.engine.setting import UpdateScale, checked_setting
@@ -56,11 +57,16 @@ class Engine(MicroBatches):
         heads: Modules outside the shared part: one, several, or by keys. They are needed in several
             processes, if one may lack the labels of a task that it has never met;
             :meth:`step` takes the parameters of its optimizer instead.
+        granularity: Whether a Gramian method weighs the tasks once for all layers (``"network"``),
+            in each ``"layer"`` by itself, or in groups of layers, ``{name: [layers]}``. Layers that
+            no group names form one more group, ``"others"``; branched layers are in none. Each
+            group has a state of its own, and a random method draws for one after the other.
 
     Raises:
         ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers,
             nothing is shared, the method is unknown, or it or the network has no use for gradients
-            at the representation.
+            at the representation; or groups of layers overlap, name an unknown layer, or come with
+            a method that has no weights for each.
         TypeError: The shared part is no module, or the method is none.
 
     Example:
@@ -88,11 +94,13 @@ class Engine(MicroBatches):
         scaler: torch.amp.GradScaler | None = None,
         process_group: Any = None,
         heads: Shared | None = None,
+        granularity: Granularity = "network",
     ) -> None:
-        super().__init__(checked_setting(shared, tasks, method, update_scale, at, scaler, process_group, heads))
+        super().__init__(
+            checked_setting(shared, tasks, method, update_scale, at, scaler, process_group, heads, granularity)
+        )
         self.analyzer = analyzer
-        if len(self.tasks) > 1:  # one is trained plainly
-            self.method.bind(len(self.tasks))
+        bind(self.method, len(self.tasks), self._setting.groups)
         self.method.to(self._setting.shared.parameters[0].device)
 
     def step(

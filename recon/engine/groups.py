@@ -5,10 +5,12 @@ from typing import Literal
 
 from torch import nn
 
+from recon.engine.checks import At, check_at
 from recon.errors import unknown_name
 from recon.gradients.layers import all_layers, network_name
 from recon.gradients.wrappers import unshared_layers
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
+from recon.methods.base.grouped import bound_groups
 
 Granularity = Literal["network", "layer"] | Mapping[str, Sequence[str]]
 """All layers together; each layer by itself; or groups: name -> its layers."""
@@ -119,32 +121,94 @@ def _with_others(groups: dict[str, list[str]], layers: Sequence[str]) -> dict[st
     return {**groups, OTHERS: rest} if rest else groups
 
 
-def check_granularity(granularity: Granularity, method: Method, at: str, memory: str) -> None:
-    """Refuse groups of layers where the method has no weights for each.
+def checked_groups(
+    granularity: Granularity, shared: nn.Module, method: Method, tasks: int, at: At
+) -> LayerGroups | None:
+    """As :func:`layer_groups`, for a method that has weights for each group.
+
+    A single task is trained plainly in any case.
+
+    Args:
+        granularity: As there.
+        shared: As there.
+        method: The multi-task optimizer.
+        tasks: K.
+        at: Where the method takes the task gradients.
 
     Raises:
-        ValueError: The method needs only losses, or the Jacobian; or gradients are weighted at the
-            representation, or never held.
+        ValueError: As there; or the method needs only losses, or the Jacobian; or it weights
+            gradients at the representation.
     """
-    if granularity == "network":
-        return
-    if not isinstance(method, GramianMethod):
-        reason = (
-            "weights losses, which are the same in every layer"
-            if isinstance(method, LossMethod)
-            else "combines the gradients of all layers at once"
-        )
-        raise ValueError(
-            f"{type(method).__name__} {reason}; use granularity='network', or a Gramian method: "
-            f"{', '.join(list_methods(GramianMethod))} or one of yours derived from recon.GramianMethod"
-        )
+    groups = layer_groups(granularity, shared)
+    if groups is None or tasks == 1:
+        return None
+    check_weighs_groups(method)
     if at == "representation":
         raise ValueError(
             "at='representation' weights the gradients of the features, which have no layers; "
             "use granularity='network', or at='parameters'"
         )
-    if memory == "gramian":
+    return groups
+
+
+def check_weighs_groups(method: Method) -> None:
+    """Refuse a method that has no weights for each group of layers.
+
+    Raises:
+        ValueError: The method needs only losses, or the Jacobian; the error lists those that can.
+    """
+    if isinstance(method, GramianMethod):
+        return
+    reason = (
+        "weights losses, which are the same in every layer"
+        if isinstance(method, LossMethod)
+        else "combines the gradients of all layers at once"
+    )
+    raise ValueError(
+        f"{type(method).__name__} {reason}; use granularity='network', or a Gramian method: "
+        f"{', '.join(list_methods(GramianMethod))} or one of yours derived from recon.GramianMethod"
+    )
+
+
+def prepare_method(
+    method: Method, shared: nn.Module, tasks: int, at: At = "parameters", granularity: Granularity = "network"
+) -> None:
+    """Bind a method to tasks and groups of layers, where an optimizer is made before the engine.
+
+    Args:
+        method: The multi-task optimizer.
+        shared: The shared part of the network.
+        tasks: K.
+        at: As in :class:`recon.Engine`.
+        granularity: As in :class:`recon.Engine`.
+
+    Raises:
+        ValueError: Method or network have no use for gradients at the representation, or the
+            granularity is refused.
+    """
+    check_at(at, shared, method, tasks)
+    bind(method, tasks, checked_groups(granularity, shared, method, tasks, at))
+
+
+def bind(method: Method, tasks: int, groups: LayerGroups | None) -> None:
+    """Set the number of tasks and of groups of a method, before its first step.
+
+    Args:
+        method: The multi-task optimizer.
+        tasks: K; a single task is trained plainly, without the method.
+        groups: The groups that it weighs each by itself.
+
+    Raises:
+        ValueError: The method has the state of another number of tasks or groups.
+    """
+    if tasks == 1:
+        return
+    method.bind(tasks)
+    if groups is not None:
+        assert isinstance(method, GramianMethod)
+        method.bind_groups(len(groups.names))
+    elif (bound := bound_groups(method)) is not None:
         raise ValueError(
-            "memory='gramian' makes the update by one backward of the weighted losses, with the same weights in all "
-            "layers; use granularity='network', or memory='jacobian'"
+            f"{method} has the state of {bound} groups of layers, and granularity='network' has none; "
+            "create a new method for it"
         )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from recon.engine.checks import At
 from recon.engine.engine import Engine
+from recon.engine.groups import Granularity
 from recon.engine.protocols import Analyzer
 from recon.engine.setting import UpdateScale
 from recon.engine.step_info import StepInfo
@@ -23,6 +24,7 @@ def backward(
     representation: Tensor | None = None,
     tasks: Sequence[str] | None = None,
     counts: Mapping[str, float] | None = None,
+    granularity: Granularity = "network",
 ) -> StepInfo:
     """Run ``loss.backward()`` for several tasks in one call.
 
@@ -41,6 +43,7 @@ def backward(
         tasks: Names of all K tasks, in the same order at every call, where some batches lack
             labels of some; by default those of the losses.
         counts: See :meth:`recon.Engine.backward`.
+        granularity: See :class:`recon.Engine`.
 
     Raises:
         ValueError: As :class:`recon.Engine` and :meth:`recon.Engine.backward`.
@@ -61,7 +64,8 @@ def backward(
             f"method is the name {method!r}; make it once, before the loop, with recon.create_method({method!r}): "
             "what it learns and draws goes on from step to step; or use recon.Engine, which takes names"
         )
-    engine = Engine(shared, list(losses) if tasks is None else tasks, method, analyzer, update_scale, at)
+    names = list(losses) if tasks is None else tasks
+    engine = Engine(shared, names, method, analyzer, update_scale, at, granularity=granularity)
     info = engine.backward(losses, representation, counts)
     engine.check_finite()
     return info

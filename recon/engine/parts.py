@@ -4,6 +4,7 @@ from torch import nn
 
 from recon.engine.checks import At
 from recon.engine.evaluations import Evaluations
+from recon.engine.groups import Granularity
 from recon.engine.protocols import Analyzer
 from recon.engine.setting import UpdateScale
 from recon.methods import Method
@@ -34,6 +35,16 @@ class EngineParts(Evaluations):
     def at(self) -> At:
         """Where the method takes the task gradients."""
         return self._setting.at
+
+    @property
+    def granularity(self) -> Granularity:
+        """The groups of layers that the method weighs each by itself, as asked for."""
+        return self._setting.granularity
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of these groups, in the order of ``StepInfo.weights``; none for all together."""
+        return () if self._setting.groups is None else self._setting.groups.names
 
     @property
     def step_count(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from recon.engine.checks import At, check_at
+from recon.engine.groups import Granularity, LayerGroups, checked_groups
 from recon.engine.held import Held
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_parameters import OwnParameters
@@ -38,6 +39,8 @@ class Setting:
         held: The micro-batches since the last step.
         agreed_with: Number of processes whose settings were found to be alike.
         heads: The modules outside the shared part, as far as the engine was told.
+        granularity: The groups of layers, as asked for.
+        groups: The groups that the method weighs each by itself; ``None`` for all layers together.
     """
 
     tasks: tuple[str, ...]
@@ -52,6 +55,8 @@ class Setting:
     held: Held = field(default_factory=Held)
     agreed_with: int = 1
     heads: tuple[nn.Module, ...] = ()
+    granularity: Granularity = "network"
+    groups: LayerGroups | None = None
 
     def __post_init__(self) -> None:
         self.loss_dtype = self.shared.parameters[0].dtype.to_real()
@@ -104,6 +109,7 @@ class Setting:
             *([f"analyzer: {self.shared.analyzer}"] if self.shared.analyzer is not None else []),
             *([f"update_scale: {self.update_scale}"] if self.update_scale != "method" else []),
             *([f"at: {self.at}"] if self.at != "parameters" else []),
+            *([f"granularity: {_shown(self.granularity)}"] if self.groups is not None else []),
         ]
         return "; ".join(parts)
 
@@ -117,12 +123,14 @@ def checked_setting(
     scaler: Any = None,
     process_group: Any = None,
     heads: Shared | None = None,
+    granularity: Granularity = "network",
 ) -> Setting:
     """The setting of an engine from the arguments of :class:`recon.Engine`.
 
     Raises:
         ValueError: Tasks are repeated or missing, nothing is shared, the method or the scale is
-            unknown, or method or network have no use for gradients at the representation.
+            unknown, method or network have no use for gradients at the representation, or the
+            granularity is refused.
         TypeError: The shared part is no module, or the method is none.
     """
     method = create_method(method) if isinstance(method, str) else method
@@ -135,6 +143,7 @@ def checked_setting(
         raise ValueError("there are no tasks; name at least one")
     module = as_one_module(shared)
     check_at(at, module, method, len(names))
+    groups = checked_groups(granularity, module, method, len(names), at)
     watches = StepWatches(names, type(method).__name__)
     whole_rows = isinstance(method, JacobianMethod) and not method.elementwise
     part = SharedPart(module, len(names), whole_rows, process_group)
@@ -147,4 +156,10 @@ def checked_setting(
         watches,
         LossScaling(scaler),
         heads=() if heads is None else (as_one_module(heads),),
+        granularity=granularity,
+        groups=groups,
     )
+
+
+def _shown(granularity: Granularity) -> str:
+    return granularity if isinstance(granularity, str) else f"{len(granularity)} groups ({', '.join(granularity)})"

@@ -18,7 +18,7 @@ class StepInfo:
         losses: Task -> detached loss, for the tasks of the step; the mean over all processes and
             micro-batches.
         weights: (K,) weights that multiplied the task gradients, 0 for absent tasks; ``None`` for
-            methods without such weights.
+            methods without such weights. With groups of layers (G, K), 0 for frozen groups.
         layer_gramians: (L, K, K) of the raw task gradients in the parameters, layers in forward
             order, zero for absent tasks; ``None`` when the step did not compute them.
         overflow: Whether a value overflowed float16, so that the step is to be skipped; see the

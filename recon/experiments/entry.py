@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from recon.engine.checks import At, check_weights_representations
+from recon.engine.groups import check_weighs_groups
 from recon.errors import unknown_name
 from recon.experiments.fit import SET_IN_MODEL
 from recon.files.folder_names import check_folder_name
@@ -33,6 +34,8 @@ class MethodEntry:
         map: File of a conflict map for these +Recon runs, instead of the plan's.
         at: Where a Gramian method takes the task gradients; ``representation`` needs
             ``variants: [plain]``.
+        granularity: ``layer``, or groups of layers by name, let a Gramian method weigh the tasks in
+            each by itself; see :class:`recon.Engine`. Layers that a variant branches are in none.
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
             ``name``. The +Recon runs take their layers from a joint entry with the same ``model``,
             or from a map.
@@ -45,6 +48,7 @@ class MethodEntry:
     name: str = ""
     map: str | None = None
     at: At = "parameters"
+    granularity: Literal["network", "layer"] | dict[str, Any] = "network"
     model: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,6 +88,8 @@ class MethodEntry:
         if self.map is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
         self._check_model()
+        if self.granularity != "network":
+            check_weighs_groups(method)
         if self.at == "representation":
             check_weights_representations(method)
             if self.variants != ("plain",):

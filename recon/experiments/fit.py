@@ -17,7 +17,7 @@ from recon.data.contract import tasks_of
 from recon.tasks.task import Task
 from recon.training.command import TrainingCLI
 
-SET_IN_MODEL = ("method", "method_options", "at", "only", "branch")
+SET_IN_MODEL = ("method", "method_options", "at", "granularity", "only", "branch")
 """Keys of ``model`` that every run sets."""
 
 _SET_RUN_BY_RUN = (

@@ -71,11 +71,11 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[s
 
 
 def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
-    """Build the first run of each network and place of the gradients, up to the first step."""
-    firsts: dict[tuple[str, str], Run] = {}
+    """Build the first run of each network and way to weigh gradients, up to the first step."""
+    firsts: dict[tuple[str, str, str], Run] = {}
     for run in runs:
         if run.needs is None:
-            firsts.setdefault((run.entry.network, run.entry.at), run)
+            firsts.setdefault((run.entry.network, run.entry.at, str(run.entry.granularity)), run)
     with quiet_lightning():
         for number, run in enumerate(firsts.values()):
             command = Job(plan, run, fit, ResultsFolder(Path())).own_fit().command()

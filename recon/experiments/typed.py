@@ -5,8 +5,8 @@ jsonargparse reads dataclasses too, but more loosely. It takes quoted text for n
 """
 
 from dataclasses import MISSING, fields, is_dataclass
-from types import UnionType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from recon.errors import unknown_name
 
@@ -19,7 +19,7 @@ def read_dataclass(kind: type[T], content: Any, what: str) -> T:
     """Build a dataclass from a mapping of YAML.
 
     Fields may be text, numbers, true or false, mappings, tuples, literals, dataclasses, or one of
-    these or ``None``. A number is never taken from text.
+    these or ``None``, or a literal or a mapping. A number is never taken from text.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -47,8 +47,8 @@ def read_dataclass(kind: type[T], content: Any, what: str) -> T:
 
 def _read(kind: Any, value: Any, where: str) -> Any:
     """A value of YAML as the type ``kind``; ``where`` is its key."""
-    if isinstance(kind, UnionType):  # X | None
-        return None if value is None else _read(get_args(kind)[0], value, where)
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:  # X | None, or a literal | a mapping
+        return None if value is None and NoneType in get_args(kind) else _read(_member(kind, value), value, where)
     if is_dataclass(kind):
         return _read_fields(kind, value, where)
     if get_origin(kind) is tuple:
@@ -64,6 +64,12 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise ValueError(f"{where} must be {_TYPES[kind]}, got {value!r}")
     return value
+
+
+def _member(kind: Any, value: Any) -> Any:
+    """The member of a union that a value is read as: a mapping if it is one, else the first."""
+    members = get_args(kind)
+    return next((each for each in members if get_origin(each) is dict and isinstance(value, dict)), members[0])
 
 
 def _read_fields(cls: Any, content: Any, where: str) -> Any:

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from recon.conflict import ConflictAnalyzer
-from recon.engine.checks import At, check_at
+from recon.engine.checks import At
 from recon.engine.engine import Engine
+from recon.engine.groups import Granularity, prepare_method
 from recon.engine.setting import UpdateScale
 from recon.engine.step_info import StepInfo
 from recon.methods import Method, create_method
@@ -78,6 +79,7 @@ class MultiTaskModule(MultiTaskNetwork):
         at: ``"representation"`` lets a Gramian method weight the gradients in the backbone's
             features instead of its parameters, with K backwards through the heads and one through
             the backbone; see :class:`recon.Engine`.
+        granularity: Groups of layers that a Gramian method weighs by themselves; see there.
 
     Raises:
         ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm
@@ -114,6 +116,7 @@ class MultiTaskModule(MultiTaskNetwork):
         update_scale: UpdateScale = "sum",
         gradient_clip_val: float | None = None,
         at: At = "parameters",
+        granularity: Granularity = "network",
     ) -> None:
         check_norm(gradient_clip_val)
         check_interval(scheduler_interval)
@@ -122,10 +125,10 @@ class MultiTaskModule(MultiTaskNetwork):
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
-        if len(self.tasks) > 1:  # one is trained plainly
-            self.method.bind(len(self.tasks))  # before optimizer and checkpoint ask for its parameters and state
-        check_at(at, self.backbone, self.method, len(self.tasks))
+        # Before optimizer and checkpoint ask for the method's parameters and state.
+        prepare_method(self.method, self.backbone, len(self.tasks), at, granularity)
         self.at: At = at
+        self.granularity: Granularity = granularity
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.scheduler_interval: Interval = scheduler_interval
@@ -171,7 +174,7 @@ class MultiTaskModule(MultiTaskNetwork):
 
     def on_train_start(self) -> None:
         self.monitor.check(self.trainer)
-        self.engine = Engine(self.backbone, self.task_names, self.method, self.analyzer, self.update_scale, self.at)
+        self.engine = _engine_for(self)
         self.engine.step_count = self.trainer.global_step
         self._resumes = self.current_epoch > 0
 
@@ -230,6 +233,11 @@ class MultiTaskModule(MultiTaskNetwork):
         super().on_validation_epoch_end()
         if _fits(self.trainer) and self.monitor.of_validation:
             self.monitor.renew()
+
+
+def _engine_for(module: MultiTaskModule) -> Engine:
+    backbone, tasks, method, at = module.backbone, module.task_names, module.method, module.at
+    return Engine(backbone, tasks, method, module.analyzer, module.update_scale, at, granularity=module.granularity)
 
 
 def _fits(trainer: pl.Trainer) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from recon.branching import branch
-from recon.engine.groups import LayerGroups, check_granularity, layer_groups
+from recon.engine.groups import LayerGroups, checked_groups, layer_groups
 from recon.methods import create_method
 
 
@@ -76,13 +76,12 @@ def test_a_layer_that_came_later_is_in_no_group() -> None:
 
 
 def test_methods_without_weights_for_each_group_are_refused() -> None:
-    check_granularity("layer", create_method("mgda"), at="parameters", memory="jacobian")
-    check_granularity("network", create_method("joint"), at="representation", memory="gramian")
-    for name, at, memory, message in [
-        ("joint", "parameters", "jacobian", "Joint weights losses, which are the same in every layer"),
-        ("moco", "parameters", "jacobian", "MoCo combines the gradients of all layers at once.* a Gramian method: "),
-        ("mgda", "representation", "jacobian", "at='representation' weights the gradients of the features"),
-        ("mgda", "parameters", "gramian", "memory='gramian' makes the update by one backward"),
+    assert checked_groups("network", network(), create_method("joint"), 2, at="representation") is None
+    assert checked_groups("layer", network(), create_method("joint"), 1, at="parameters") is None  # trained plainly
+    for name, at, message in [
+        ("joint", "parameters", "Joint weights losses, which are the same in every layer"),
+        ("moco", "parameters", "MoCo combines the gradients of all layers at once.* a Gramian method: "),
+        ("mgda", "representation", "at='representation' weights the gradients of the features"),
     ]:
         with pytest.raises(ValueError, match=message):
-            check_granularity("layer", create_method(name), at, memory)
+            checked_groups("layer", network(), create_method(name), 2, at)

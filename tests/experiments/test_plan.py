@@ -129,6 +129,8 @@ def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
         (changed("fit.data", "recon.data.Glyphs"), "fit.data.class_path is missing"),
         (changed("fit.model.method", "mgda"), "fit.model.method is set by the benchmark"),
         (changed("fit.model.at", "representation"), "fit.model.at is set by the benchmark"),
+        (changed("fit.model.granularity", "layer"), "fit.model.granularity is set by the benchmark"),
+        (changed("methods.1.granularity", "layers"), "unknown methods.1..granularity 'layers'; nearest: 'layer'"),
         (
             changed("methods.1.at", "representations"),
             "unknown methods.1..at 'representations'; nearest: 'representation'",
@@ -184,6 +186,8 @@ def test_what_is_no_plan_is_refused_with_plan_and_key(content: Any, message: str
         (changed("methods.1.seeds", []), "method cagrad has no seeds"),
         (changed("methods.1.variants", []), "method cagrad has no variants"),
         (changed("methods.1.at", "representation"), r"cagrad: a branched network has no single .*: \[plain\], got"),
+        (changed("methods.0.granularity", "layer"), r"Joint weights losses, which are .*aligned_mtl, cagrad, .*upgrad"),
+        (changed("methods.0.granularity", {"stem": ["conv1"]}), r"Joint weights losses, which are the same"),
         (changed("methods.0.at", "representation"), r"Joint weights losses .*aligned_mtl, cagrad, .*upgrad"),
         (other_network(name=""), "method cagrad has a model of its own; give the entry a name"),
         (other_network(name="joint", method="joint", options={}), "an entry named 'joint' has a model of its own"),

@@ -16,6 +16,7 @@ from recon.experiments import Plan
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.result import RESULT
 from recon.files.checksum import sealed
+from recon.gradients import shared_layers
 from recon.models import LeNet, ResNet18
 from recon.training.command import TrainingCLI
 
@@ -162,6 +163,21 @@ def test_an_entry_may_take_its_gradients_at_the_representation(tiny: PlanFactory
     first, second = (weights(tmp_path, run) for run in results)
     assert not all(torch.equal(first[key], second[key]) for key in first)
     assert results["mgda_ub-plain-seed0"]["conflict_by_layer"]
+
+
+def test_an_entry_may_weigh_the_tasks_in_groups_of_layers(tiny: PlanFactory, tmp_path: Path) -> None:
+    entry = {"method": "modo", "variants": ["plain", "first"]}
+    layers = {**entry, "name": "by_layer", "granularity": "layer"}
+    groups = {**entry, "name": "in_groups", "granularity": {"stem": ["conv1"]}}
+    plan = tiny(methods=[layers, groups], top=1)
+    plan.check()
+    prepare(plan, None)
+    shapes = {}
+    for run in ("by_layer-plain-seed0", "by_layer-first-seed0", "in_groups-plain-seed0", "in_groups-first-seed0"):
+        carry_out(plan, run, tmp_path)
+        shapes[run] = tuple(weights(tmp_path, run)["method.simplex_weights"].shape)
+    layers = len(shared_layers(ResNet18(width=4)))
+    assert [*shapes.values()] == [(layers, 2), (layers - 1, 2), (2, 2), (1, 2)]
 
 
 def test_an_entry_may_train_another_network_than_the_plan(tiny: PlanFactory, tmp_path: Path) -> None:

@@ -249,6 +249,32 @@ def test_at_the_representation_training_is_a_plain_loop_over_the_features_gradie
         torch.testing.assert_close(parameter, expected.get_parameter(name), rtol=1e-4, atol=1e-6)
 
 
+def test_with_a_group_for_each_layer_training_is_a_plain_loop_over_the_layers(
+    glyphs: Glyphs, trainer: TrainerFactory
+) -> None:
+    module = module_for(glyphs, method="mgda", granularity="layer", optimizer=plain_sgd, update_scale="method")
+    expected = copy.deepcopy(module)
+    trainer(limit_val_batches=0).fit(module, datamodule=glyphs)
+
+    method, optimizer = recon.create_method("mgda"), plain_sgd(expected.parameters())
+    loader = glyphs.train_dataloader()
+    loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
+    for x, targets in loader:
+        optimizer.zero_grad()
+        losses = {task: cross_entropy(expected(x)[task], targets[task]) for task in ("digit", "letter")}
+        for task, loss in losses.items():
+            loss.backward(inputs=[*expected.heads[task].parameters()], retain_graph=True)
+        for layer in (expected.backbone.conv1, expected.backbone.conv2, expected.backbone.fc):
+            own = [*layer.parameters()]
+            rows = [torch.autograd.grad(loss, own, retain_graph=True) for loss in losses.values()]
+            update = method.combine(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]))
+            for parameter, part in zip(own, update.split([p.numel() for p in own]), strict=True):
+                parameter.grad = part.view_as(parameter)
+        optimizer.step()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter, expected.get_parameter(name), rtol=1e-4, atol=1e-6)
+
+
 def test_fmtl_trains_and_leaves_one_update_of_statistics_a_step(glyphs: Glyphs, trainer: TrainerFactory) -> None:
     torch.manual_seed(0)
     backbone = nn.Sequential(LeNet(), nn.BatchNorm1d(50))
@@ -408,6 +434,20 @@ def test_representation_mode_is_refused_before_any_work_where_it_has_no_meaning(
     with pytest.raises(ValueError, match="branched network"):
         module_for(glyphs, method="mgda", at="representation", branch=BranchOptions(layers=["fc"]))
     assert module_for(glyphs, only=["digit"], at="representation").at == "representation"
+
+
+def test_groups_of_layers_are_refused_before_any_work_where_they_have_no_meaning(glyphs: Glyphs) -> None:
+    with pytest.raises(ValueError, match="Joint weights losses, which are the same in every layer"):
+        module_for(glyphs, granularity="layer")
+    with pytest.raises(ValueError, match=r"unknown layer 'conv3' in group 'stem' of LeNet; nearest: 'conv2', 'conv1'"):
+        module_for(glyphs, method="mgda", granularity={"stem": ["conv1", "conv3"]})
+    with pytest.raises(ValueError, match="at='representation' weights the gradients of the features"):
+        module_for(glyphs, method="mgda", granularity="layer", at="representation")
+    branched = module_for(
+        glyphs, method="modo", granularity={"ends": ["conv1", "fc"]}, branch=BranchOptions(layers=["fc"])
+    )
+    assert branched.state_dict()["method.simplex_weights"].shape == (2, 2)
+    assert module_for(glyphs, only=["digit"], granularity="layer").granularity == "layer"
 
 
 def test_the_optimizer_can_be_made_without_a_trainer(glyphs: Glyphs) -> None:

@@ -80,9 +80,11 @@ def known_weights(step: Step) -> Tensor | None:
     """The method's weights (K',) at the engine's scale, if it knows them and that saves a backward.
 
     Where early layers are branched it does not: a task's own parameters take a backward through the
-    whole network anyway.
+    whole network anyway. Nor do weights that differ between layers.
     """
-    if not isinstance(step.method, KnowsWeights) or is_partly_shared(step.shared.module):
+    if not isinstance(step.method, KnowsWeights) or step.groups is not None:
+        return None
+    if is_partly_shared(step.shared.module):
         return None
     with step.asking():
         weights = step.method.known_weights()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recon.engine.checks import naming_step, told_of_wrapper
+from recon.engine.groups import LayerGroups
 from recon.engine.held import Held
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_gradients import CollectedGradients, all_finite, put, summed
@@ -47,6 +48,8 @@ class Step:
         own: The tasks' own parameters.
         processes: The processes that share the step.
         loss_scale: Scale of the losses in float16; ``None`` without a scaler.
+        groups: The groups of layers that the method weighs each by itself; ``None`` for all layers
+            together.
         failure: An error of this process that is to be raised once the other processes know of it.
     """
 
@@ -68,6 +71,7 @@ class Step:
     own: OwnParameters
     processes: Processes
     loss_scale: float | None
+    groups: LayerGroups | None = None
     failure: Exception | None = None
 
     def backward_of(self, task: int) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from recon.engine.own_gradients import CollectedGradients, put, spoil
 from recon.engine.precision import combining
+from recon.engine.routes.grouped_update import grouped_update
 from recon.engine.routes.route import Step
 from recon.engine.routes.weights import loss_weights, solved_weights
 from recon.gradients.graph import without_grad
@@ -94,6 +95,8 @@ def _combined(step: Step, gradients: Gradients, gramians: Tensor) -> Tensor:
     if len(step.present) == 1:
         step.watches.watch_gradients(step.info.step, step.in_all_tasks(gramians, axes=2))
         return jacobian[0].clone()
+    if isinstance(method, GramianMethod) and step.groups is not None:
+        return grouped_update(step, method, step.groups, gradients, gramians)
     if isinstance(method, GramianMethod):
         weights = solved_weights(step, method, gramians, jacobian, gradients.sum_over_columns)
         step.info.weights = step.in_all_tasks(weights)

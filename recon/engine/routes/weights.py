@@ -29,7 +29,8 @@ def solved_weights(
     Raises:
         ValueError: A gradient is not finite, or the method refuses the Gramian or the losses.
     """
-    gramian, losses = _to_host(gramians, step.losses)
+    parts, losses = to_host(gramians, step.losses)
+    gramian = parts.sum(0)
     step.watches.gradients.watch(step.info.step, step.in_all_tasks(gramian.diagonal()))
     if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
         gramian = summed(gramian_of(jacobian)).cpu()
@@ -46,8 +47,8 @@ def loss_weights(step: Step, method: LossMethod) -> Tensor:
     return leaves.grad
 
 
-def _to_host(gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed (K, K) Gramian and the (K,) losses, float64 on the host, in one transfer."""
+def to_host(gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+    """The (N, K, K) Gramians and the (K,) losses, float64 on the host, in one transfer."""
     tasks = len(losses)
     packed = torch.cat([gramians.flatten(), losses]).cpu().double()
-    return packed[:-tasks].view(-1, tasks, tasks).sum(0), packed[-tasks:]
+    return packed[:-tasks].view(-1, tasks, tasks), packed[-tasks:]

@@ -106,6 +106,16 @@ def nearly_dependent(gramian: Array) -> bool:
     return bool(failed) or not factor.diagonal().min() > _CLOSE
 
 
+def nearly_dependent_in(gramians: Array) -> list[int]:
+    """The indices of those of (G, K, K) Gramians of which :func:`nearly_dependent` says so."""
+    if gramians.shape[1] != 2:
+        return [index for index, gramian in enumerate(gramians) if nearly_dependent(gramian)]
+    areas = gramians[:, 0, 0] * gramians[:, 1, 1]
+    close = areas - gramians[:, 0, 1] ** 2 <= _CLOSE**2 * areas
+    indices: list[int] = np.flatnonzero(close & (areas > 0)).tolist()
+    return indices
+
+
 def nearest_combination(columns: Array, heights: Array) -> Array:
     """Minimise |columns u|² + (1 - heights'u)² over u >= 0, exactly, by non-negative least squares.
 
