@@ -15,20 +15,19 @@ In the paper a head is trained by its scaled loss. Here it is trained by its own
 gradient methods.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recon.methods.base.checks import check_positive
 from recon.methods.base.kinds import GramianMethod
+from recon.methods.base.learned_scalars import LearnedScalarsMethod
 from recon.methods.base.registry import register_method
-from recon.methods.base.state import StatefulMethod
 from recon.methods.imtl_g import IMTLG
 
 _BALANCE = IMTLG()  # of the gradients; it has no state
 
 
 @register_method("imtl")
-class IMTL(StatefulMethod, GramianMethod):
+class IMTL(LearnedScalarsMethod, GramianMethod):
     """The combination of scaled task gradients with equal products with their directions.
 
     Example:
@@ -39,10 +38,12 @@ class IMTL(StatefulMethod, GramianMethod):
         tensor([0.7929, 1.2829])
     """
 
-    log_scales: nn.Parameter
+    saved_as = "log_scales"
 
-    def make_state(self, tasks: int) -> None:
-        self.log_scales = nn.Parameter(torch.zeros(tasks))
+    @property
+    def log_scales(self) -> Tensor:
+        """The learned log-scales, (K,), with their graph."""
+        return self.by_task.stacked()
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the unscaled task gradients, (K,)."""
@@ -60,6 +61,5 @@ class IMTL(StatefulMethod, GramianMethod):
             raise ValueError("imtl: scales the gradients by what it learns from the losses; pass losses")
         check_positive("imtl", losses)
         scales = self.log_scales.detach().cpu().double().exp()
-        gradient = (scales * losses - 1).to(self.log_scales)
-        self.log_scales.grad = gradient if self.log_scales.grad is None else self.log_scales.grad + gradient
+        self.by_task.add_gradient(scales * losses - 1)
         return scales

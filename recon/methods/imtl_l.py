@@ -13,8 +13,7 @@ log-scales, from 0. The network's optimizer trains them, so give it the method's
 The paper combines the scaled losses by IMTL-G; `imtl` does both.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recon.methods.base.registry import register_method
 from recon.methods.base.scaled_losses import ScaledLossMethod
@@ -32,10 +31,12 @@ class IMTLL(ScaledLossMethod):
         tensor([3., 2.])
     """
 
-    log_scales: nn.Parameter
+    saved_as = "log_scales"
 
-    def make_state(self, tasks: int) -> None:
-        self.log_scales = nn.Parameter(torch.zeros(tasks))
+    @property
+    def log_scales(self) -> Tensor:
+        """The learned log-scales, (K,), with their graph."""
+        return self.by_task.stacked()
 
     def log_scales_of_tasks(self) -> Tensor:
         return self.log_scales

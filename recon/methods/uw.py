@@ -5,17 +5,16 @@ and Semantics", CVPR 2018, equation 7 for regression, in the log-variances s_i o
 
     min ½ Σ exp(-s_i) L_i + s_i,   update Σ ½ exp(-s_i) g_i;   s_i is learned along with the network
 
-Needs only the losses, and one backward. The state is the K learned log-variances. The network's
-optimizer trains them, so give it the method's parameters too, as :class:`recon.MultiTaskModule`
-does. Sum scale, with weights of ½ at first.
+Needs only the losses, and one backward. The state is the K learned log-variances, one parameter per
+task. The network's optimizer trains them, so give it the method's parameters too, as
+:class:`recon.MultiTaskModule` does. Sum scale, with weights of ½ at first.
 
 All losses take the regression form, as in the code that comparisons in the field use. The paper has
 no ½ before classification losses, which only shifts s_i by a constant. The paper finds equal
 results for starts from -2 to 5; ours is 0.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recon.methods.base.registry import register_method
 from recon.methods.base.scaled_losses import ScaledLossMethod
@@ -34,10 +33,12 @@ class UW(ScaledLossMethod):
     """
 
     factor = 0.5
-    log_variances: nn.Parameter
+    saved_as = "log_variances"
 
-    def make_state(self, tasks: int) -> None:
-        self.log_variances = nn.Parameter(torch.zeros(tasks))
+    @property
+    def log_variances(self) -> Tensor:
+        """The learned log-variances, (K,), with their graph."""
+        return self.by_task.stacked()
 
     def log_scales_of_tasks(self) -> Tensor:
         return -self.log_variances

@@ -6,14 +6,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from recon.methods.base.kinds import LossMethod
-from recon.methods.base.state import StatefulMethod
+from recon.methods.base.learned_scalars import LearnedScalarsMethod
 
 
-class ScaledLossMethod(StatefulMethod, LossMethod):
+class ScaledLossMethod(LearnedScalarsMethod, LossMethod):
     """Base of methods that minimise ``factor * sum_i exp(l_i) L_i - l_i`` over log-scales l too.
 
-    Subclasses make the parameter in :meth:`make_state` and return the log-scales from
-    :meth:`log_scales_of_tasks`.
+    Subclasses return the log-scales from :meth:`log_scales_of_tasks`.
 
     Attributes:
         factor: Weight of every loss while its log-scale is 0.

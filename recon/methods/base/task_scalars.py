@@ -7,7 +7,7 @@ from recon.methods.base.present import Present
 
 
 class TaskScalars(nn.Module):
-    """One learned number per task, each a parameter of its own.
+    """One learned number per task, from 0, each a parameter of its own.
 
     In a step without a task its parameter has no gradient. So no optimizer moves it, with momentum
     and weight decay or without.
@@ -42,8 +42,8 @@ class TaskScalars(nn.Module):
 
     def add_gradient(self, gradient: Tensor) -> None:
         """Add (K,) numbers to ``.grad`` of the parameters."""
-        for parameter, part in zip(self.parameters(), gradient, strict=True):
-            part = part.to(parameter)
+        like = next(self.parameters())
+        for parameter, part in zip(self.parameters(), gradient.to(like), strict=True):
             parameter.grad = part if parameter.grad is None else parameter.grad + part
 
 
