@@ -50,6 +50,6 @@ class COSMOS(PerTaskMethod, LossMethod):
         preference = numbers_like(losses, self.preference, default=1 / len(losses))
         size = losses.norm()
         direction = losses / size
-        aim = preference / preference.norm()
+        aim = torch.where(preference.any(), preference / preference.norm(), 0)
         slope = torch.where(size > 0, (aim - (aim @ direction) * direction) / size, 0)
         return preference - self.penalty * slope

@@ -7,8 +7,8 @@ Manipulation and Beyond", NeurIPS 2022, algorithm 2.
 
     λ <- α λ + (1 - α) the wrapped method's weights;   update λ'J
 
-Needs the Gramian. The state is λ, which starts at the wrapped method's first weights, and the state
-of the wrapped method. Randomness and scale are those of the wrapped method.
+Needs the Gramian. The state is λ, whose entry of a task starts at the wrapped method's first weight
+for it, and the state of the wrapped method. Randomness and scale are those of the wrapped method.
 
 In the paper α grows as the learning rate decays; here it is fixed, as in TorchJD.
 """
@@ -55,23 +55,19 @@ class CRMOGM(GramianWrapper):
     def make_state(self, tasks: int) -> None:
         """Start without weights."""
         self.register_buffer("smoothed", torch.zeros(tasks, dtype=torch.float64))
-        self.register_buffer("started", torch.tensor(False))
+        self.register_buffer("started", torch.zeros(tasks, dtype=torch.bool))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The smoothed weights, (K,)."""
-        weights = self.wrapped.weights(gramian, losses)
-        if self.started:
-            weights = self.smoothed.to(weights).lerp(weights, 1 - self.alpha)
-        else:
-            self.started.fill_(True)
-        self.smoothed.copy_(weights)
-        return weights
+        return self._smooth(self.wrapped.weights(gramian, losses))
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
         """The smoothed weights in each group of layers, (G, K)."""
-        weights = self.wrapped.weights_of_groups(gramians, losses)
+        return self._smooth(self.wrapped.weights_of_groups(gramians, losses))
+
+    def _smooth(self, weights: Tensor) -> Tensor:
         smoothed = self.smoothed.to(weights).lerp(weights, 1 - self.alpha)
-        weights = torch.where(self.started[:, None].cpu(), smoothed, weights)
+        weights = torch.where(self.started.cpu(), smoothed, weights)
         self.started.fill_(True)
         self.smoothed.copy_(weights)
         return weights

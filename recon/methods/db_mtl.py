@@ -8,11 +8,10 @@ algorithm 1.
 g_i / L_i is the gradient of log L_i. Needs the Jacobian, and positive losses. The state is m, which
 starts at 0, is as large as the Jacobian, and is saved in the checkpoint. Sum scale, of gradients of
 logarithms; updates are shorter in the first steps, while m grows from 0. A task that has had no
-gradient yet takes no part.
+gradient yet, or whose loss is 0, takes no part. Each task counts its own steps t.
 
 The published code trains heads by log L_i, too. Here each head is trained by its own loss, as with
-all gradient methods. The published code adds 1e-8 to each loss; we refuse losses that are not
-positive.
+all gradient methods. The published code adds 1e-8 to each loss; we refuse negative losses.
 """
 
 import torch
@@ -53,18 +52,20 @@ class DBMTL(StatefulMethod, JacobianMethod):
 
     def make_state(self, tasks: int) -> None:
         self.register_buffer("averages", torch.zeros(tasks, 0))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(tasks, dtype=torch.int64))
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The sum of the rescaled averages, (P,)."""
         if losses is None:
             raise ValueError("db_mtl: balances the logarithms of the losses; pass losses")
         check_positive("db_mtl", losses)
-        self.steps += 1
+        left_out = losses == 0
+        self.steps += ~left_out
         widest = widest_dtype(jacobian.device)
         past = self.beta / self.steps.to(jacobian.device, widest) ** self.decay
+        past, present = torch.where(left_out, 1, past), torch.where(left_out, 0, (1 - past).to(losses) / losses)
         averages = self.tracked("averages", jacobian)
-        averages.mul_(past).addcmul_(jacobian, ((1 - past) / losses).to(jacobian)[:, None])
-        norms = torch.linalg.vector_norm(averages, dim=1, dtype=widest)
+        averages.mul_(past.to(jacobian)[:, None]).addcmul_(jacobian, present.to(jacobian)[:, None])
+        norms = torch.where(left_out, 0, torch.linalg.vector_norm(averages, dim=1, dtype=widest))
         inverse = torch.where(norms > 0, 1 / norms, 0)
         return (inverse.to(jacobian) @ averages) * norms.max().to(jacobian)

@@ -10,7 +10,8 @@ Needs only the losses, and one backward. Needs to be told when an epoch ends
 the losses and the means of the last two epochs. Sum scale: all weights are 1 in the first two
 epochs and sum to K later.
 
-A task whose mean loss was 0 has no rate; its r counts as 1.
+A task whose mean loss was 0 has no rate; its r counts as 1. A mean is over the steps that had the
+task, and an epoch without the task does not count for it.
 """
 
 import torch
@@ -54,8 +55,8 @@ class DWA(StatefulMethod, LossMethod):
 
     def make_state(self, tasks: int) -> None:
         self.register_buffer("loss_sum", torch.zeros(tasks))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(tasks, dtype=torch.int64))
+        self.register_buffer("epochs", torch.zeros(tasks, dtype=torch.int64))
         self.register_buffer("last_mean", torch.ones(tasks))
         self.register_buffer("earlier_mean", torch.ones(tasks))
 
@@ -67,13 +68,14 @@ class DWA(StatefulMethod, LossMethod):
         return len(losses) * ((rates - rates.max()) / self.temperature).softmax(0).to(losses)
 
     def end_epoch(self) -> None:
-        """Record the mean losses of the epoch; an epoch without a step changes nothing."""
-        if not self.tasks or self.steps == 0:
+        """Record the mean losses of the epoch; it changes nothing for tasks without a step."""
+        if not self.tasks:
             return
-        mean = self.loss_sum / self.steps
+        seen, mean = self.steps > 0, self.loss_sum / self.steps
         # After the first epoch there is no rate yet: two equal means make all weights 1.
-        self.earlier_mean = mean if self.epochs == 0 else self.last_mean
-        self.last_mean = mean
+        earlier = torch.where(self.epochs == 0, mean, self.last_mean)
+        self.earlier_mean = torch.where(seen, earlier, self.earlier_mean)
+        self.last_mean = torch.where(seen, mean, self.last_mean)
         self.loss_sum = torch.zeros_like(mean)
         self.steps = torch.zeros_like(self.steps)
-        self.epochs = self.epochs + 1
+        self.epochs = self.epochs + seen

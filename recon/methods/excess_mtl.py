@@ -12,7 +12,7 @@ the checkpoint. The weights sum to 1 (mean scale).
 
 The published code keeps 1e-7 under the root and makes the weights sum to K. We keep no constant
 (0/0 is 0) and follow the paper's sum. A task without gradient in the first steps has no e_0; its
-e_i / e_i,0 counts as 1.
+e_i / e_i,0 counts as 1. In a step with some of the tasks their weights keep their sum.
 """
 
 import torch
@@ -31,8 +31,8 @@ class ExcessMTL(StatefulMethod, JacobianMethod):
 
     Args:
         step_size: η > 0. The default is the published code's.
-        warmup_steps: Number of first steps with equal weights, >= 1; e_0 is taken over them. The
-            published code takes one step, the paper three epochs.
+        warmup_steps: Number of a task's first steps in which its weight stands still, >= 1; e_0 is
+            taken over them. The published code takes one step, the paper three epochs.
 
     Example:
         >>> import torch
@@ -56,7 +56,7 @@ class ExcessMTL(StatefulMethod, JacobianMethod):
         self.register_buffer("sizes", torch.zeros(tasks, 0))
         self.register_buffer("log_weights", torch.zeros(tasks, dtype=torch.float64))
         self.register_buffer("first_risk", torch.zeros(tasks, dtype=torch.float64))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(tasks, dtype=torch.int64))
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the rows of the (K, P) Jacobian, (P,)."""
@@ -65,9 +65,16 @@ class ExcessMTL(StatefulMethod, JacobianMethod):
         self.steps += 1
         self.first_risk += torch.where(warm, risks / self.warmup_steps, 0)
         relative = torch.where(self.first_risk > 0, risks / self.first_risk, 1)
-        grown = (self.log_weights + self.step_size * relative).log_softmax(0)
-        self.log_weights = torch.where(warm, self.log_weights, grown)
+        self._grow(self.step_size * relative, warm)
         return self.log_weights.softmax(0).to(jacobian) @ jacobian
+
+    def _grow(self, exponents: Tensor, warm: Tensor) -> None:
+        """Let the weights grow, but for tasks in their first steps; the others keep their sum."""
+        before = torch.where(warm, -torch.inf, self.log_weights)
+        grown = (before + exponents).log_softmax(0)
+        if self._present is not None:
+            grown = grown + before.logsumexp(0)
+        self.log_weights = torch.where(warm, self.log_weights, grown)
 
     def _excess_risks(self, jacobian: Tensor) -> Tensor:
         sizes = self.tracked("sizes", jacobian)

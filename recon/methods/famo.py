@@ -12,8 +12,10 @@ backward: train with :meth:`recon.Engine.step`, as :class:`recon.MultiTaskModule
 task gradients (mean scale).
 
 As in the published code, the second forward runs in training mode and on the whole batch, so batch
-statistics are updated twice. The published code adds 1e-8 to each L_i - b_i; we refuse losses that
-are not above b.
+statistics are updated twice. The published code adds 1e-8 to each L_i - b_i; we refuse losses below
+b. A task whose loss is at b, as the authors advise for a task without labels, takes no part.
+
+Works without accumulation: the second forward is of one batch.
 """
 
 from collections.abc import Sequence
@@ -71,22 +73,30 @@ class FAMO(PerTaskMethod, StatefulMethod, LossMethod):
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """A point of the simplex, (K,)."""
-        rates = self.simplex().to(losses) / self._above_bounds(losses)
-        return rates / rates.sum()
+        above = self._above_bounds(losses)
+        rates = torch.where(above == 0, 0, self.simplex().to(losses) / above)
+        return torch.where(above == 0, 0, rates / rates.sum())
 
     def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
         """Step the network, then step w by the losses after it."""
         info = super().step(engine, closure, optimizer)
+        if info.overflow or len(info.losses) == 1 < len(engine.tasks):  # one task trains plainly
+            return info
         torch.clear_autocast_cache()  # the weights it holds are those before the step
         with torch.no_grad():
             losses = closure()
-        self.update(torch.stack(list(info.losses.values())), engine.loss_values(losses))
+        with self.among([engine.tasks.index(task) for task in info.losses]):
+            self.update(torch.stack(list(info.losses.values())), engine.loss_values(losses))
         return info
 
     def update(self, before: Tensor, after: Tensor) -> None:
-        """Move w by the losses (K,) of one batch before and after a step of the network."""
-        self.bind(len(before))
-        self.simplex.descend(self._above_bounds(before).log() - self._above_bounds(after).log())
+        """Move w by the losses (K,) of one batch before and after a step of the network.
+
+        A task whose loss is at its bound takes no part.
+        """
+        self._serve(len(before))
+        before, after = self._above_bounds(before), self._above_bounds(after)
+        self.simplex.descend(before.log() - after.log(), left_out=(before == 0) | (after == 0))
 
     def _above_bounds(self, losses: Tensor) -> Tensor:
         differences = losses - numbers_like(losses, self.lower_bounds, default=0)

@@ -23,6 +23,9 @@ more copies of the shared parameters.
 The low-loss part g and the flat part h have one wrapped method each, equally seeded. State,
 randomness and scale are those of the wrapped method. A single task is trained plainly.
 
+Works in one process, and without accumulation: each task is evaluated at perturbed parameters of
+its own, which follow from its whole gradient of the whole batch.
+
 As in the published code, perturbed forwards leave running statistics alone, except for heads inside
 a function that is compiled with them, and dropout draws anew in each forward. An analyzer sees g,
 the gradients at the unperturbed parameters. A zero gradient perturbs nothing.
@@ -41,6 +44,9 @@ from recon.methods.base.kinds import GramianMethod, JacobianMethod
 from recon.methods.base.method import Method
 from recon.methods.base.registry import create_method, register_method
 from recon.methods.base.step_engine import Closure, Info, StepEngine
+
+Steps = tuple[Sequence[Tensor], Sequence[Tensor]]
+"""Parameters, and a step for each."""
 
 
 @register_method("fmtl")
@@ -71,6 +77,7 @@ class FMTL(JacobianMethod):
     """
 
     evaluates_again: ClassVar[bool] = True
+    needs_one_process: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -89,6 +96,7 @@ class FMTL(JacobianMethod):
         self.low_loss = _gradient_method(method, self.method_options)
         self.flatness = deepcopy(self.low_loss)
         self.scale = self.low_loss.scale  # type: ignore[misc]  # elsewhere a constant of the class
+        self.needs_all_tasks = self.low_loss.needs_all_tasks  # type: ignore[misc]
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The low-loss part of the update, (P,): all of it where the losses are flat."""
@@ -96,23 +104,40 @@ class FMTL(JacobianMethod):
 
     def step(self, engine: StepEngine[Info], closure: Closure, optimizer: torch.optim.Optimizer) -> Info:
         """Step the network; the batch is evaluated at θ and at each task's θ + ε."""
-        if len(engine.tasks) == 1 or not engine.gradients.parameters:  # the shared part is frozen
-            return super().step(engine, closure, optimizer)
         optimizer.zero_grad()
         losses = closure()
+        if len(losses) == 1 or not engine.gradients.parameters:  # the shared part is frozen
+            info = engine.backward(losses)
+            optimizer.step()
+            return info
         own = [(parameters, self._ascent(parameters, grads)) for parameters, grads in engine.own_gradients(losses)]
         info = engine.backward(losses)
-        for parameter in chain(*(parameters for parameters, _ in own)):
-            parameter.grad = None  # it gets its gradient at the perturbed parameters
+        if not info.overflow:
+            for parameter in chain(*(parameters for parameters, _ in own)):
+                parameter.grad = None  # it gets its gradient at the perturbed parameters
+            self._add_flat_part(engine, closure, info.losses, own)
+        optimizer.step()
+        return info
+
+    def _add_flat_part(
+        self, engine: StepEngine[Info], closure: Closure, losses: Mapping[str, Tensor], own: Sequence[Steps]
+    ) -> None:
+        """Add the update for h, by an evaluation at each task's perturbed parameters.
+
+        Args:
+            engine: After the backward for g.
+            closure: Evaluates the batch again.
+            losses: Present task -> loss at the unperturbed parameters.
+            own: The perturbation of each present task's own parameters.
+        """
         shared = engine.gradients.parameters
-        for task, row, (parameters, ascent) in zip(engine.tasks, engine.gradients.jacobian, own, strict=True):
+        for task, row, (parameters, ascent) in zip(losses, engine.gradients.jacobian, own, strict=True):
             shared_ascent = self._ascent(shared, engine.like_parameters(row))
             with engine.perturbed([*shared, *parameters], [*shared_ascent, *ascent]):
                 engine.task_gradient_change(task, closure())
-        values = torch.stack(list(info.losses.values()))
-        engine.add_combination(lambda jacobian: self.flatness.combine(jacobian, values))
-        optimizer.step()
-        return info
+        values = torch.stack(list(losses.values()))
+        with self.among([engine.tasks.index(task) for task in losses]):
+            engine.add_combination(lambda jacobian: self.flatness.combine(jacobian, values))
 
     def _ascent(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
         """The step of length ρ up the gradient."""

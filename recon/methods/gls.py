@@ -5,12 +5,13 @@ Loss Strategy for Multi-Task Learning", CVPR workshops 2019, equation 4.
 
     min (Π L_i)^(1/K),   update Σ w_i g_i  with  w_i = (Π L_j)^(1/K) / (K L_i)
 
-Needs positive losses, and one backward. No state, no randomness. Mean scale for equal losses. The
-unit of a single loss does not change the direction.
+Needs positive losses, and one backward; a task whose loss is 0 takes no part. No state, no
+randomness. Mean scale for equal losses. The unit of a single loss does not change the direction.
 
 We take the mean of the logarithms; the product of many losses could overflow or vanish.
 """
 
+import torch
 from torch import Tensor
 
 from recon.methods.base.checks import check_positive
@@ -33,5 +34,6 @@ class GLS(LossMethod):
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Slopes of the geometric mean, (K,)."""
         check_positive("gls", losses)
-        logs = losses.log()
-        return (logs.mean() - logs).exp() / len(losses)
+        left_out = losses == 0
+        logs, tasks = torch.where(left_out, 0, losses.log()), (~left_out).sum()
+        return torch.where(left_out, 0, (logs.sum() / tasks - logs).exp() / tasks)

@@ -5,10 +5,10 @@ Balancing in Deep Multitask Networks", ICML 2018, algorithm 1.
 
     update Σ w_i g_i;   then w descends along  Σ |w_i |g_i| - G r_i^α|
     G = mean of w_j |g_j|, held constant;   r_i = (L_i / L_i,0) / mean of L_j / L_j,0
-    L_0 are the losses of the first step
+    L_0 are the losses of the first step with the task
 
-Needs the diagonal of the Gramian, and positive losses. The state is w, the Adam that moves it, and
-L_0. Sum scale: the weights sum to K.
+Needs the diagonal of the Gramian, and positive losses; a task whose loss is 0 takes no part. The
+state is w, the Adam that moves it, and L_0. Sum scale: the weights sum to K.
 
 The norms are those of the gradients in all shared parameters, which are at hand; the paper takes
 the last shared layer to save time. The paper moves w itself and rescales it to sum K, and a weight
@@ -62,21 +62,23 @@ class GradNorm(StatefulMethod, GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The present weights, (K,); they move afterwards."""
-        return self._take_weights(gramian.diagonal().sqrt(), losses)
+        return self._take_weights(gramian, losses)
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
         """The present weights in each group of layers, (G, K)."""
-        return self._take_weights(gramians.diagonal(dim1=1, dim2=2).sqrt(), losses)
+        return self._take_weights(gramians, losses)
 
-    def _take_weights(self, norms: Tensor, losses: Tensor | None) -> Tensor:
-        """The present weights (..., K), which move by the norms (..., K)."""
+    def _take_weights(self, gramians: Tensor, losses: Tensor | None) -> Tensor:
+        """The present weights (..., K), which move by the norms of the gradients."""
         if losses is None:
             raise ValueError("gradnorm: compares how fast the losses fall; pass losses")
         check_positive("gradnorm", losses)
-        tasks = len(losses)
+        if not losses.all():
+            return self.weights_without(losses == 0, gramians, losses)
+        tasks, norms = len(losses), gramians.diagonal(dim1=-2, dim2=-1).sqrt()
         weights = tasks * self.simplex().to("cpu", torch.float64)
         self.first_losses = torch.where(self.first_losses == 0, losses.to(self.first_losses), self.first_losses)
         rates = losses / self.first_losses.to(losses)
         lag = weights * norms - (weights * norms).mean(-1, keepdim=True) * (rates / rates.mean()) ** self.alpha
-        self.simplex.descend(tasks * lag.sign() * norms)
+        self.simplex.descend(tasks * lag.sign() * norms, left_out=torch.zeros(tasks, dtype=torch.bool))
         return weights

@@ -6,10 +6,10 @@ algorithm 1.
     update: that of `imtl_g` for the scaled gradients exp(s_i) g_i
     s_i descends along  exp(s_i) L_i - s_i
 
-Needs the Gramian, and positive losses. The state is the K learned log-scales, from 0. The network's
-optimizer trains them, so give it the method's parameters too, as :class:`recon.MultiTaskModule`
-does. Their gradient, exp(s_i) L_i - 1, is added to ``.grad`` when the weights are computed. Mean
-scale, of the scaled gradients.
+Needs the Gramian, and positive losses; a task whose loss is 0 takes no part. The state is the K
+learned log-scales, from 0, one parameter per task. The network's optimizer trains them, so give it
+the method's parameters too, as :class:`recon.MultiTaskModule` does. Their gradient, exp(s_i) L_i -
+1, is added to ``.grad`` when the weights are computed. Mean scale, of the scaled gradients.
 
 In the paper a head is trained by its scaled loss. Here it is trained by its own loss, as with all
 gradient methods.
@@ -47,19 +47,28 @@ class IMTL(LearnedScalarsMethod, GramianMethod):
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the unscaled task gradients, (K,)."""
+        losses = self._positive(losses)
+        if not losses.all():
+            return self.weights_without(losses == 0, gramian, losses)
         scales = self._take_scales(losses)
-        return scales * _BALANCE.weights(gramian * scales.outer(scales), losses)
+        return scales * _BALANCE.weights(gramian * scales.outer(scales))
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
         """The same for all groups of layers, (G, K), whose gradients have the same scales."""
+        losses = self._positive(losses)
+        if not losses.all():
+            return self.weights_without(losses == 0, gramians, losses)
         scales = self._take_scales(losses)
-        return scales * _BALANCE.weights_of_groups(gramians * scales.outer(scales), losses)
+        return scales * _BALANCE.weights_of_groups(gramians * scales.outer(scales))
 
-    def _take_scales(self, losses: Tensor | None) -> Tensor:
-        """The scales of this step, (K,); ``.grad`` of their logarithms receives its gradient."""
+    def _positive(self, losses: Tensor | None) -> Tensor:
         if losses is None:
             raise ValueError("imtl: scales the gradients by what it learns from the losses; pass losses")
         check_positive("imtl", losses)
+        return losses
+
+    def _take_scales(self, losses: Tensor) -> Tensor:
+        """The scales of this step, (K,); ``.grad`` of their logarithms receives its gradient."""
         scales = self.log_scales.detach().cpu().double().exp()
         self.by_task.add_gradient(scales * losses - 1)
         return scales

@@ -7,8 +7,8 @@ section 3.2.
 
 At the best s_i, exp(s_i) L_i = 1: all scaled losses are equal. Needs only the losses, and one
 backward. The losses should be positive; otherwise s_i has no best value. The state is the K learned
-log-scales, from 0. The network's optimizer trains them, so give it the method's parameters too, as
-:class:`recon.MultiTaskModule` does. Sum scale.
+log-scales, from 0, one parameter per task. The network's optimizer trains them, so give it the
+method's parameters too, as :class:`recon.MultiTaskModule` does. Sum scale.
 
 The paper combines the scaled losses by IMTL-G; `imtl` does both.
 """

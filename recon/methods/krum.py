@@ -10,6 +10,9 @@ Needs the Gramian, and at least f + 3 tasks; the paper's guarantee asks for 2 f 
 randomness. The update is a mean of task gradients (mean scale). Of equal scores the first task's is
 taken, as published.
 
+In a step with fewer than f + 3 of the tasks, no distances tell which gradients are far off: the
+update is their mean. With fewer than m of the tasks, it is the mean of all that are there.
+
 TorchJD adds distances instead of their squares, and can choose other gradients.
 """
 
@@ -74,8 +77,9 @@ class Krum(GramianMethod):
         distances = (squares[..., None, :] + squares[..., :, None] - 2 * products).clip(min=0.0)
         distances[..., np.arange(tasks), np.arange(tasks)] = np.inf
         neighbours = tasks - self.n_byzantine - 2
-        scores = np.sort(distances, axis=-1)[..., :neighbours].sum(axis=-1)
+        selected = min(self.n_selected, tasks) if neighbours > 0 else tasks
+        scores = np.sort(distances, axis=-1)[..., : max(neighbours, 0)].sum(axis=-1)
         weights = np.zeros_like(scores)
-        chosen = np.argsort(scores, axis=-1, kind="stable")[..., : self.n_selected]
-        np.put_along_axis(weights, chosen, 1 / self.n_selected, axis=-1)
+        chosen = np.argsort(scores, axis=-1, kind="stable")[..., :selected]
+        np.put_along_axis(weights, chosen, 1 / selected, axis=-1)
         return weights

@@ -6,9 +6,12 @@ Optimization", ICML 2024; the form that the authors run in their multi-task expe
     warm-up:  min Σ log L_i;   then  min K µ log Σ (L_i / n_i)^(1/µ)
     n_i is the mean loss in the last warm-up epoch
 
-Needs positive losses, and one backward. Needs to be told when an epoch ends
-(:meth:`recon.Method.end_epoch`); without that the warm-up never ends. The state is the running sum
-of the losses in this epoch, and n. Sum scale, of gradients of logarithms.
+Needs positive losses, and one backward; a task whose loss is 0 takes no part. Needs to be told when
+an epoch ends (:meth:`recon.Method.end_epoch`); without that the warm-up never ends. The state is
+the running sum of the losses in this epoch, and n. Sum scale, of gradients of logarithms.
+
+A mean is over the steps that had the task. A task that no warm-up epoch had takes its first loss
+afterwards as n.
 """
 
 import torch
@@ -51,9 +54,9 @@ class LogSTCH(StatefulMethod, LossMethod):
 
     def make_state(self, tasks: int) -> None:
         self.register_buffer("loss_sum", torch.zeros(tasks))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(tasks, dtype=torch.int64))
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("nadir", torch.ones(tasks))
+        self.register_buffer("nadir", torch.zeros(tasks))
 
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Slopes of the objective, (K,).
@@ -61,19 +64,22 @@ class LogSTCH(StatefulMethod, LossMethod):
         During warm-up the losses count towards the mean of this epoch.
         """
         check_positive("log_stch", losses)
+        left_out = losses == 0
         self.loss_sum += losses.to(self.loss_sum)
-        self.steps += 1
-        growth = (losses / self.nadir.to(losses)).log()
-        smooth_maximum = len(losses) * ((growth - growth.max()) / self.mu).softmax(0)
+        self.steps += ~left_out
         warm = (self.epochs < self.warmup_epochs).to(losses.device)
-        return torch.where(warm, 1, smooth_maximum) / losses
+        new = ~warm & (self.nadir == 0)
+        self.nadir = torch.where(new, losses.to(self.nadir), self.nadir)
+        growth = torch.where(left_out, -torch.inf, (losses / self.nadir.to(losses)).log())
+        smooth_maximum = (~left_out).sum() * ((growth - growth.max()) / self.mu).softmax(0)
+        return torch.where(left_out, 0, torch.where(warm, 1, smooth_maximum) / losses)
 
     def end_epoch(self) -> None:
         """Record the mean losses of a warm-up epoch; an epoch without a step changes nothing."""
-        if not self.tasks or self.steps == 0:
+        if not self.tasks:
             return
-        if self.epochs < self.warmup_epochs:
-            self.nadir = self.loss_sum / self.steps
+        measured = (self.steps > 0) & (self.epochs < self.warmup_epochs)
+        self.nadir = torch.where(measured, self.loss_sum / self.steps, self.nadir)
+        self.epochs = self.epochs + (self.steps > 0).any()
         self.loss_sum = torch.zeros_like(self.loss_sum)
         self.steps = torch.zeros_like(self.steps)
-        self.epochs = self.epochs + 1

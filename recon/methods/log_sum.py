@@ -5,11 +5,12 @@ as a Bargaining Game", ICML 2022.
 
     min Σ log L_i,   update Σ g_i / L_i
 
-Needs positive losses, and one backward. No state, no randomness. The units of the losses do not
-change the update. Sum scale, of gradients of logarithms: where losses are far from 1, the length of
-the update is too. The direction is that of `gls`.
+Needs positive losses, and one backward; a task whose loss is 0 takes no part. No state, no
+randomness. The units of the losses do not change the update. Sum scale, of gradients of logarithms:
+where losses are far from 1, the length of the update is too. The direction is that of `gls`.
 """
 
+import torch
 from torch import Tensor
 
 from recon.methods.base.checks import check_positive
@@ -34,4 +35,4 @@ class LogSum(LossMethod):
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Inverse losses, (K,)."""
         check_positive("log_sum", losses)
-        return 1 / losses
+        return torch.where(losses == 0, 0, 1 / losses)

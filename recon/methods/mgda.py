@@ -62,6 +62,8 @@ class MGDA(GramianMethod):
 
         Tasks with a zero gradient, if there are any, share all weight: the update is zero.
         """
+        if (left_out := self._left_out(losses)) is not None and losses is not None:
+            return self.weights_without(left_out, gramian, losses)
         products = gramian.numpy()
         zero = products.diagonal() == 0
         if zero.any():
@@ -76,6 +78,12 @@ class MGDA(GramianMethod):
         weights = inverse * shares
         return torch.from_numpy(weights / weights.sum())
 
+    def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Points of the simplex in each group of layers, (G, K)."""
+        if (left_out := self._left_out(losses)) is not None and losses is not None:
+            return self.weights_without(left_out, gramians, losses)
+        return super().weights_of_groups(gramians, losses)
+
     def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
         """Points of the simplex, (N, 2): the shorter gradient, or the foot of the perpendicular."""
         inverse = self._inverse_lengths(norms, losses)
@@ -86,17 +94,19 @@ class MGDA(GramianMethod):
     def _inverse_lengths(self, norms: Array, losses: Tensor | None) -> Array:
         """Inverse lengths of the normalised gradients, (..., K), the largest of them 1."""
         lengths = norms if self.normalization in ("none", "loss") else np.ones_like(norms)
-        if self.normalization in ("loss", "loss+"):
-            lengths = lengths / self._positive(losses)
+        if losses is not None and self.normalization in ("loss", "loss+"):
+            lengths = lengths / losses.numpy()
         inverse: Array = lengths.min(axis=-1, keepdims=True) / lengths
         return inverse
 
-    def _positive(self, losses: Tensor | None) -> Array:
-        values: Array | None = None if losses is None else losses.numpy()
-        if values is None or values.min() <= 0:
-            got = "none" if values is None else values.tolist()
+    def _left_out(self, losses: Tensor | None) -> Tensor | None:
+        """Whether each task takes no part, since its loss is 0, (K,); ``None`` if all take part."""
+        if self.normalization in ("none", "l2"):
+            return None
+        if losses is None or losses.min() < 0:
+            got = "none" if losses is None else losses.tolist()
             raise ValueError(f"mgda: normalization={self.normalization!r} needs positive losses, got {got}")
-        return values
+        return None if losses.all() else losses == 0
 
 
 def _least(shares: Array, directions: Array, inverse: Array) -> Array:

@@ -13,6 +13,7 @@ The unit of γ is one over squared gradients: longer gradients need a smaller γ
 
 Needs the Jacobian. The state is Y, from 0, and λ, from 1/K. Y is as large as the Jacobian and is
 saved in the checkpoint. Mean scale; updates are shorter in the first steps, while Y grows from 0.
+Each task counts its own steps t. In a step with some of the tasks their λ keep their sum.
 
 We follow the paper where the published code differs from it. The code replaces Π by a softmax,
 which never leaves the neighbourhood of equal weights, and each gradient by its direction times its
@@ -29,7 +30,7 @@ from recon.methods.base.kinds import JacobianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import gramian_of
-from recon.methods.solvers.simplex import nearest_on_simplex_on_device
+from recon.methods.solvers.simplex import among_themselves, nearest_on_simplex_on_device
 
 
 @register_method("moco")
@@ -63,17 +64,17 @@ class MoCo(StatefulMethod, JacobianMethod):
     def make_state(self, tasks: int) -> None:
         self.register_buffer("gradients", torch.zeros(tasks, 0))
         self.register_buffer("weights", torch.full((tasks,), 1 / tasks, dtype=torch.float64))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros(tasks, dtype=torch.int64))
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The weighted sum of the tracked gradients, (P,)."""
         self.steps += 1
         decay = self.steps.to(jacobian.device, widest_dtype(jacobian.device)).sqrt()
         gradients = self.tracked("gradients", jacobian)
-        gradients.lerp_(jacobian, (self.beta / decay).to(jacobian))
+        gradients.lerp_(jacobian, (self.beta / decay).to(jacobian)[:, None])
         gramian = gramian_of(gradients)
-        weights = self.weights.to(gramian)
+        weights, total = among_themselves(self.weights.to(gramian))
         slope = gramian @ weights + self.rho * weights
         weights = nearest_on_simplex_on_device(weights - self.gamma / decay.to(gramian) * slope)
-        self.weights = weights.to(self.weights)
+        self.weights = (total * weights).to(self.weights)
         return weights.to(jacobian) @ gradients

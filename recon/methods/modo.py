@@ -6,7 +6,7 @@ Generalization and Conflict-Avoidance", NeurIPS 2023, JMLR 2024, eq. 2.9.
     λ <- the nearest point of the simplex to λ - γ (G λ + ρ λ);   update λ'J
 
 Needs the Gramian. The state is λ, from 1/K. No randomness. The update is a convex combination of
-task gradients (mean scale).
+task gradients (mean scale). In a step with some of the tasks their λ keep their sum.
 
 The unit of γ is 1 / G, one over squared gradients: the weights move faster for longer gradients. If
 γ is below 2 over the largest eigenvalue of G + ρI and the gradients stay the same, the combination
@@ -26,7 +26,7 @@ from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array
-from recon.methods.solvers.simplex import nearest_on_simplex, nearest_rows_on_simplex
+from recon.methods.solvers.simplex import among_themselves, nearest_on_simplex, nearest_rows_on_simplex
 
 
 @register_method("modo")
@@ -60,15 +60,17 @@ class MoDo(StatefulMethod, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """A point of the simplex, (K,)."""
         products: Array = gramian.numpy()
-        w = self.simplex_weights.to("cpu", torch.float64).numpy()
+        point, total = among_themselves(self.simplex_weights.to("cpu", torch.float64))
+        w: Array = point.numpy()
         w = nearest_on_simplex(w - self.gamma * (products @ w + self.rho * w))
-        self.simplex_weights = torch.from_numpy(w)
-        return torch.from_numpy(w.copy())
+        self.simplex_weights = total * torch.from_numpy(w)
+        return torch.from_numpy(w)
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
         """Points of the simplex, (G, K)."""
         products: Array = gramians.numpy()
-        w = self.simplex_weights.to("cpu", torch.float64).numpy()
+        points, totals = among_themselves(self.simplex_weights.to("cpu", torch.float64))
+        w: Array = points.numpy()
         w = nearest_rows_on_simplex(w - self.gamma * ((products @ w[:, :, None])[:, :, 0] + self.rho * w))
-        self.simplex_weights = torch.from_numpy(w)
-        return torch.from_numpy(w.copy())
+        self.simplex_weights = totals * torch.from_numpy(w)
+        return torch.from_numpy(w)

@@ -9,7 +9,8 @@ Needs only the losses, and one backward. No state, no randomness. Mean scale: th
 is ours, so that equal tasks are trained plainly. A task that is better off than λ asks can get a
 negative weight.
 
-Where d_2 = 0 it has no slope; we take the smallest of its subgradients, 0.
+Where d_2 = 0 it has no slope; we take the smallest of its subgradients, 0. In a step of tasks that
+are all given λ = 0 the update is zero.
 """
 
 from collections.abc import Sequence
@@ -56,11 +57,11 @@ class PBI(PerTaskMethod, LossMethod):
     def loss_weights(self, losses: Tensor) -> Tensor:
         """Slopes of the objective, (K,)."""
         direction = numbers_like(losses, self.preference, default=1 / len(losses))
-        direction = direction / direction.norm()
+        direction = torch.where(direction.any(), direction / direction.norm(), 0)
         regrets = losses - numbers_like(losses, self.ideal, default=0)
         aside = regrets - (regrets @ direction) * direction
         aside = aside - (aside @ direction) * direction  # once more, for rounding: exactly across where it is tiny
         distance = aside.norm()
         rounding = 1e2 * torch.finfo(losses.dtype).eps * regrets.norm()
         slope = torch.where(distance > rounding, aside / distance, 0)
-        return (direction + self.theta * slope) / direction.sum()
+        return torch.where(direction.any(), (direction + self.theta * slope) / direction.sum(), 0)

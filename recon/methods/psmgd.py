@@ -9,6 +9,9 @@ Needs the Gramian at every n-th step; in between the engine makes one backward t
 part. The state is λ, the number of steps, and the state of the wrapped method. Randomness and scale
 are those of the wrapped method.
 
+A step with some of the tasks takes their λ. If one of them has none yet, the λ of these tasks are
+computed out of turn.
+
 The paper wraps MGDA. To smooth the weights too, wrap ``cr_mogm``, which wraps the method.
 """
 
@@ -52,7 +55,7 @@ class PSMGD(GramianWrapper):
 
     def make_state(self, tasks: int) -> None:
         """Start without weights."""
-        self.register_buffer("kept", torch.zeros(tasks, dtype=torch.float64))
+        self.register_buffer("kept", torch.full((tasks,), torch.nan, dtype=torch.float64))
         self.register_buffer("steps", torch.tensor(0))
 
     def known_weights(self) -> Tensor | None:
@@ -61,23 +64,27 @@ class PSMGD(GramianWrapper):
         Other steps return ``None``. The engine asks before it computes task gradients; known
         weights need no Jacobian.
         """
-        if self.steps % self.every == 0:
+        if self._is_due():
             return None
         self.steps = self.steps + 1
         return self.kept.clone()
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """The wrapped method's weights of this step or of a recent one, (K,)."""
-        if self.steps % self.every == 0:
+        if self._is_due():
             self.kept = self.wrapped.weights(gramian, losses)
         self.steps = self.steps + 1
         return self.kept.clone()
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
         """The same in each group of layers, (G, K); each counts the steps in which it trains."""
-        due = (self.steps % self.every == 0).nonzero().flatten().tolist()
+        due = self._is_due().nonzero().flatten().tolist()
         if due:
             with self.wrapped.among_groups(due):
                 self.kept[due] = self.wrapped.weights_of_groups(gramians[due], losses)
         self.steps = self.steps + 1
         return self.kept.clone()
+
+    def _is_due(self) -> Tensor:
+        """Whether weights are computed: in turn, or for a task without; of groups (G,)."""
+        return (self.steps % self.every == 0) | self.kept.isnan().any(-1)

@@ -10,7 +10,7 @@ Algorithms", NeurIPS 2023, algorithm 1.
 Needs the Gramian. The state is w, from 1/K. No randomness. The update is a convex combination of
 task gradients (mean scale). As in the published code, G is first divided by the square of the mean
 norm of the task gradients, unless all are zero. LibMTL and TorchJD add 1e-8 to that square, the
-authors' code 1e-4 to each squared norm.
+authors' code 1e-4 to each squared norm. In a step with some of the tasks their w keep their sum.
 
 The descent settles where lr is below 2 (1 + momentum) over the largest eigenvalue of the divided G.
 That eigenvalue is 1 for gradients at right angles and of equal norms, K for equal gradients, and
@@ -36,7 +36,7 @@ from recon.methods.base.preference import check_preference, preference_among
 from recon.methods.base.registry import register_method
 from recon.methods.base.state import StatefulMethod
 from recon.methods.solvers.gramian import Array
-from recon.methods.solvers.simplex import nearest_on_simplex, nearest_rows_on_simplex
+from recon.methods.solvers.simplex import among_themselves, nearest_on_simplex, nearest_rows_on_simplex
 
 
 @register_method("sdmgrad")
@@ -85,7 +85,8 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
         """Weights >= 0, (K,); they sum to one if the preference does."""
         products: Array = gramian.numpy()
         preferred = self.lambda_ * preference_among(len(products), self.preference, default=1 / len(products))
-        w = self.simplex_weights.to("cpu", torch.float64).numpy()
+        point, total = among_themselves(self.simplex_weights.to("cpu", torch.float64))
+        w: Array = point.numpy()
         mean_norm = np.sqrt(products.diagonal()).mean()
         if mean_norm > 0:
             products = products / mean_norm / mean_norm
@@ -93,7 +94,7 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
             for _ in range(self.iterations):
                 velocity = self.momentum * velocity + products @ (w + preferred)
                 w = nearest_on_simplex(w - self.lr * velocity)
-            self.simplex_weights = torch.from_numpy(w)
+            self.simplex_weights = total * torch.from_numpy(w)
         return torch.from_numpy((w + preferred) / (1 + self.lambda_))
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
@@ -101,7 +102,8 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
         products: Array = gramians.numpy()
         tasks = products.shape[1]
         preferred = self.lambda_ * preference_among(tasks, self.preference, default=1 / tasks)
-        w = self.simplex_weights.to("cpu", torch.float64).numpy().copy()
+        points, totals = among_themselves(self.simplex_weights.to("cpu", torch.float64))
+        w: Array = points.numpy().copy()
         mean_norms = np.sqrt(np.diagonal(products, axis1=1, axis2=2)).mean(axis=1)
         moving = mean_norms > 0
         size, moved = mean_norms[moving, None, None], w[moving]
@@ -111,5 +113,5 @@ class SDMGrad(PerTaskMethod, StatefulMethod, GramianMethod):
             velocity = self.momentum * velocity + (divided @ (moved + preferred)[:, :, None])[:, :, 0]
             moved = nearest_rows_on_simplex(moved - self.lr * velocity)
         w[moving] = moved
-        self.simplex_weights = torch.from_numpy(w)
+        self.simplex_weights = totals * torch.from_numpy(w)
         return torch.from_numpy((w + preferred) / (1 + self.lambda_))

@@ -40,8 +40,8 @@ def test_a_task_without_gradient_takes_no_part() -> None:
 def test_losses_are_needed_and_positive() -> None:
     with pytest.raises(ValueError, match=r"db_mtl: .*pass losses"):
         DBMTL().combine(torch.ones(2, 3))
-    with pytest.raises(ValueError, match="db_mtl: needs positive losses, got 0 at task index 1"):
-        DBMTL().combine(torch.ones(2, 3), torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="db_mtl: needs positive losses, got -1 at task index 1"):
+        DBMTL().combine(torch.ones(2, 3), torch.tensor([1.0, -1.0]))
 
 
 @pytest.mark.parametrize("options", [{"beta": 1.0}, {"beta": -0.1}, {"decay": -1}])

@@ -70,9 +70,9 @@ def test_the_update_is_a_convex_combination() -> None:
     torch.testing.assert_close(weights, torch.tensor([10.0, 0.2, 0.5]) / 10.7)
 
 
-def test_losses_at_their_bound_and_hyperparameters_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"famo: needs positive losses.*got 0 at task index 1"):
-        FAMO(lower_bounds=[0.0, 1.0]).loss_weights(torch.tensor([1.0, 1.0]))
+def test_losses_below_their_bound_and_hyperparameters_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"famo: needs positive losses.*got -0.5 at task index 1"):
+        FAMO(lower_bounds=[0.0, 1.0]).loss_weights(torch.tensor([1.0, 0.5]))
     with pytest.raises(ValueError, match="famo: lr must be a finite number >= 0, got -1"):
         FAMO(lr=-1)
 

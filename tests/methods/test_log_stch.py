@@ -49,5 +49,5 @@ def test_hyperparameters_and_losses_out_of_range_are_refused() -> None:
     for mu in (0, 1e-50):
         with pytest.raises(ValueError, match=f"log_stch: mu must be a finite number >= 1e-30, got {mu}"):
             LogSTCH(mu=mu)
-    with pytest.raises(ValueError, match="log_stch: needs positive losses, got 0 at task index 1"):
-        LogSTCH().loss_weights(torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="log_stch: needs positive losses, got -1 at task index 1"):
+        LogSTCH().loss_weights(torch.tensor([1.0, -1.0]))

@@ -145,18 +145,18 @@ def check_update(update: Tensor, parameters: int, method: object) -> None:
 
 
 def check_positive(method: str, losses: Tensor) -> None:
-    """Check that losses are positive, for methods that divide by them.
+    """Check losses for methods that divide by them: positive, or 0 for a task to be left out.
 
     On an accelerator losses are not read.
 
     Raises:
-        ValueError: A loss is not positive; the error names the method, the first such task, its
-            value and a cure.
+        ValueError: A loss is negative; the error names the method, the first such task, its value
+            and a cure.
     """
     if losses.device.type != "cpu":
         return
     for index, value in enumerate(losses.tolist()):
-        if value <= 0:
+        if value < 0:
             raise ValueError(
                 f"{method}: needs positive losses, got {value:g} at task index {index}; "
                 "add a constant that keeps it positive, or take a method that allows any loss"

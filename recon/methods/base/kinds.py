@@ -53,6 +53,26 @@ class GramianMethod(WeighsGroups):
             ValueError: The Gramian or the losses have another shape, or are not finite.
         """
 
+    def weights_without(self, left_out: Tensor, gramians: Tensor, losses: Tensor) -> Tensor:
+        """Weights in a step that some tasks take no part in: theirs are 0.
+
+        Their state stands still, as if they were absent.
+
+        Args:
+            left_out: (K,), whether a task takes no part.
+            gramians: (K, K), as for :meth:`weights`; of groups of layers (G, K, K).
+            losses: (K,).
+
+        Returns:
+            (K,); of groups of layers (G, K).
+        """
+        weights, present = torch.zeros_like(gramians[..., 0]), (~left_out).nonzero().flatten()
+        weigh = self.weights if gramians.ndim == 2 else self.weights_of_groups
+        if len(present):
+            with self.among(present.tolist()):
+                weights[..., present] = weigh(gramians[..., present, :][..., present], losses[present])
+        return weights
+
     def _kept(self, buffer: Tensor, moved: Tensor, dtype: torch.dtype) -> Tensor:
         return buffer
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +23,8 @@ class StatefulMethod(Method):
     Attributes:
         tasks: K, or ``None`` before the method is bound; in a block of :meth:`among` the number of
             present tasks.
-        pairwise: Names of the buffers with the K tasks as first and second dimension.
+        pairwise: Names of the buffers with the K tasks as first and second dimension; to be set,
+            if only to ``()``, where :meth:`make_state` makes a buffer of K x K numbers.
 
     Example:
         >>> import torch
@@ -39,12 +41,13 @@ class StatefulMethod(Method):
         tensor([2.2500, 1.5000])
     """
 
-    pairwise: ClassVar[tuple[str, ...]] = ()
+    pairwise: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self) -> None:
         super().__init__()
         self.tasks: int | None = None
         self._made: frozenset[str] = frozenset()  # names of what make_state made
+        self._square: tuple[str, ...] = ()  # those of K x K numbers
 
     @abstractmethod
     def make_state(self, tasks: int) -> None:
@@ -64,6 +67,8 @@ class StatefulMethod(Method):
             self.make_state(tasks)
             self.tasks = tasks
             self._made = frozenset(self._tensor_names()) - earlier
+            made = ((name, buffer) for name, buffer in self.named_buffers() if name in self._made)
+            self._square = tuple(name for name, buffer in made if buffer.shape == (tasks, tasks))
         elif self.tasks != tasks:
             raise ValueError(f"{self} has the state of {self.tasks} tasks, got {tasks}; create a new method for these")
 
@@ -71,31 +76,34 @@ class StatefulMethod(Method):
         return self.tasks
 
     def task_rows(self) -> list[TaskRows]:
-        rows = super().task_rows()
         if self.tasks is None:
             raise ValueError(f"{self} has no state of its tasks yet; call bind(tasks) before it is among some of them")
-        rows.append(_Count(self))
-        for prefix, module in _own_modules(self):
-            if isinstance(module, TaskScalars):
-                rows.append(ScalarsOfTasks(module))
-                continue
-            rows += [
-                self._buffer_rows(module, name, prefix + name)
-                for name in module._buffers
-                if prefix + name in self._made
-            ]
-            rows += [
-                ParameterRows(module, name)
-                for name, parameter in module.named_parameters(recurse=False)
-                if prefix + name in self._made and parameter.ndim
-            ]
-        return rows
+        if self.pairwise is None and self._square:
+            raise ValueError(
+                f"{type(self).__name__} keeps {self._square[0]!r} of {self.tasks} x {self.tasks} numbers: for a step "
+                f"with some of the tasks, say whether tasks are the second dimension too: pairwise = "
+                f"({self._square[0]!r},) in the class, or pairwise = ()"
+            )
+        state = chain.from_iterable(self._state_rows(prefix, module) for prefix, module in _own_modules(self))
+        return [*super().task_rows(), _Count(self), *state]
+
+    def _state_rows(self, prefix: str, module: nn.Module) -> Iterator[TaskRows]:
+        """The state that :meth:`make_state` made in one module."""
+        if isinstance(module, TaskScalars):
+            yield ScalarsOfTasks(module)
+            return
+        for name, _ in module.named_buffers(recurse=False):
+            if prefix + name in self._made:
+                yield self._buffer_rows(module, name, prefix + name)
+        for name, parameter in module.named_parameters(recurse=False):
+            if prefix + name in self._made and parameter.ndim:
+                yield ParameterRows(module, name)
 
     def _buffer_rows(self, module: nn.Module, name: str, whole_name: str) -> TaskRows:
         grouped = bound_groups(self) is not None and (module, name) in state_of_groups(self)
         if module.get_buffer(name).ndim == int(grouped):
             return Scalar(module, name)
-        return BufferRows(module, name, whole_name in self.pairwise, grouped)
+        return BufferRows(module, name, whole_name in (self.pairwise or ()), grouped)
 
     def _tensor_names(self) -> Iterator[str]:
         """Names of buffers and parameters, without those of methods inside this one."""

@@ -13,10 +13,12 @@ class StepRecord(Protocol):
     """The record of one backward (:class:`recon.StepInfo`), as far as methods read it.
 
     Attributes:
-        losses: Task -> detached loss.
+        losses: Present task -> detached loss.
+        overflow: Whether a value overflowed float16, so that the step is skipped.
     """
 
     losses: dict[str, Tensor]
+    overflow: bool
 
 
 Info = TypeVar("Info", bound=StepRecord)

@@ -53,3 +53,27 @@ def nearest_on_simplex_on_device(vector: Tensor) -> Tensor:
     excess = vector.sort(descending=True).values.cumsum(0) - 1
     counts = torch.arange(1, len(vector) + 1, dtype=vector.dtype, device=vector.device)
     return (vector - (excess / counts).max()).clamp(min=0)
+
+
+def among_themselves(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights of present tasks among themselves, and their total among all tasks.
+
+    The weights of all K tasks sum to one. In a step with some of the tasks these move among
+    themselves and keep their total: absent tasks neither gain nor lose. No host waits for an
+    accelerator.
+
+    Args:
+        rows: (..., K), weights of the present tasks, none negative.
+
+    Returns:
+        Points of the simplex, (..., K), and the totals, (..., 1), that multiply them back to the
+        rows. Rows that sum to one, up to rounding, are returned as they are, with a total of 1. For
+        a total of 0 the point has equal weights.
+
+    Example:
+        >>> among_themselves(torch.tensor([0.125, 0.375]))
+        (tensor([0.2500, 0.7500]), tensor([0.5000]))
+    """
+    total = rows.sum(-1, keepdim=True)
+    total = torch.where((total - 1).abs() <= torch.finfo(rows.dtype).eps ** 0.5, 1.0, total)
+    return torch.where(total > 0, rows / total, 1 / rows.shape[-1]), total

@@ -10,9 +10,12 @@ hand. An object that holds floating-point tensors, such as a preference, is call
 these tensors; others get the Gramian in float64.
 
 The checkpoint holds the state that TorchJD's ``state_dict`` holds. Random methods of TorchJD draw
-from torch's global generator.
+from torch's global generator, which may differ between processes: they work in one process only.
+Objects with state, or with a number for each task such as a preference, need all tasks in every
+step: TorchJD starts their state anew for another number of rows.
 """
 
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Literal
 
@@ -64,6 +67,8 @@ class TorchJD(Method):
             raise ValueError(f"torchjd: scale must be 'sum' or 'mean', got {scale!r}")
         self.aggregator = _resolved(aggregator)
         self.scale = scale  # type: ignore[misc]  # elsewhere a constant of the class
+        self.needs_all_tasks = _keeps_something_of_tasks(self.aggregator)  # type: ignore[misc]
+        self.needs_one_process = _draws(self.aggregator)  # type: ignore[misc]
 
     def extra_repr(self) -> str:
         return f"scale={self.scale!r}"  # the object is a module, and is shown as such
@@ -175,11 +180,29 @@ def _made_without_arguments(name: str) -> object:
 
 def _dtype(aggregator: nn.Module, otherwise: torch.dtype) -> torch.dtype:
     """The dtype of the floating-point tensors that a TorchJD object holds, if it holds any."""
+    return next((tensor.dtype for tensor in _tensors(aggregator) if tensor.is_floating_point()), otherwise)
+
+
+def _tensors(aggregator: nn.Module) -> Iterator[Tensor]:
     for module in aggregator.modules():
         for value in chain(vars(module).values(), module.buffers(recurse=False)):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return value.dtype
-    return otherwise
+            if isinstance(value, Tensor):
+                yield value
+
+
+def _keeps_something_of_tasks(aggregator: nn.Module) -> bool:
+    """Whether a TorchJD object holds state, or numbers that are those of each task."""
+    from torchjd import Stateful
+
+    stateful = any(isinstance(module, Stateful) for module in aggregator.modules())
+    return stateful or any(tensor.ndim > 0 for tensor in _tensors(aggregator))
+
+
+def _draws(aggregator: nn.Module) -> bool:
+    """Whether a TorchJD object draws random numbers, as far as we know it."""
+    known = _torchjd()
+    random = (known.GradDrop, known.GradVacWeighting, known.PCGradWeighting, known.RandomWeighting)
+    return any(isinstance(module, random) for module in aggregator.modules())
 
 
 def _needs_gramian(aggregator: nn.Module) -> bool:

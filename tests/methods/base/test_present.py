@@ -187,3 +187,24 @@ def test_no_host_waits_for_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> No
         patched.setattr(torch, "tensor", refuse)  # made from a list it would wait
         with method.among([1, 3]):
             pass
+
+
+def test_state_of_k_by_k_numbers_has_to_say_what_they_are() -> None:
+    class Pairs(StatefulMethod, GramianMethod):
+        def make_state(self, tasks: int) -> None:
+            self.register_buffer("seen", torch.zeros(tasks, tasks))
+
+        def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+            return torch.ones(len(gramian))
+
+    class Said(Pairs):
+        pairwise = ()
+
+    method = Pairs()
+    assert method.weights(torch.eye(3)).tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"Pairs keeps 'seen' of 3 x 3 numbers: .* pairwise = \('seen',\)"):
+        method.among([0, 1]).__enter__()
+    said = Said()
+    said.bind(3)
+    with said.among([0, 1]):
+        assert said.get_buffer("seen").shape == (2, 3)
