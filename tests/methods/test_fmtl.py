@@ -268,11 +268,21 @@ def test_each_part_has_a_torchjd_object_of_its_own() -> None:
     assert parts[0] is not parts[1]
 
 
-def test_a_missing_loss_is_named() -> None:
-    net = Quadratics()
-    engine = recon.Engine(net, [*net.tasks, "more"], create_method("fmtl"))
-    with pytest.raises(ValueError, match=r"no loss for \['more'\]"):
-        engine.step(net.losses, sgd(net))
+@pytest.mark.parametrize("name", ["cagrad", "moco", "gradvac"])
+def test_steps_with_some_tasks_are_those_of_an_engine_of_these(name: str) -> None:
+    some, few = Quadratics(), Quadratics()
+    methods = [create_method("fmtl", method=name) for _ in range(2)]
+    engines = [
+        recon.Engine(some, ["absent", *some.tasks], methods[0]),
+        recon.Engine(few, few.tasks, methods[1]),
+    ]
+    for _ in range(4):
+        for engine, net in zip(engines, (some, few), strict=True):
+            engine.step(net.losses, sgd(net))
+        assert torch.equal(some.point, few.point)
+    for own, state in methods[0].state_dict().items():
+        if state.ndim == 2:
+            assert not state[0].any(), own
 
 
 def test_under_autocast_the_losses_are_those_of_the_moved_parameters() -> None:
