@@ -81,7 +81,7 @@ def labelled(target: Any, valid: Callable[[Any], Tensor]) -> Labelled:
         else:
             target = _without_masked(target, mask)
             found = valid(target)
-    return Labelled(target, found.sum(), found if found.dim() == 1 else None)
+    return Labelled(target, torch.count_nonzero(found), found if found.dim() == 1 else None)
 
 
 def valid_samples(target: Any) -> Tensor:

@@ -73,4 +73,6 @@ def _labelled(task: Task, target: Any) -> Labelled:
 def _read(counts: Iterable[Tensor]) -> list[int]:
     """The values of scalars; of an accelerator all at once, since each look would wait for it."""
     scalars = list(counts)
-    return torch.stack([scalar.to(scalars[0].device) for scalar in scalars]).tolist() if scalars else []
+    if all(scalar.device.type == "cpu" for scalar in scalars):
+        return [int(scalar) for scalar in scalars]
+    return torch.stack([scalar.to(scalars[0].device) for scalar in scalars]).tolist()
