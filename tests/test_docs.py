@@ -1,5 +1,6 @@
 """The programs of the pages under docs/ are run, file by file and command by command."""
 
+import math
 import re
 import shlex
 import sys
@@ -7,12 +8,13 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 import recon
 from recon.cli.dispatch import main
@@ -69,6 +71,73 @@ def test_the_loop_trains_and_finds_the_map() -> None:
     )
     assert found.provenance["steps"] == 3
     assert not torch.equal(backbone[0].weight, before)
+
+
+class TwoTasks(nn.Module):
+    """A network of two tasks, as the snippets of a loop take it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(4, 3)
+        self.heads = nn.ModuleDict({task: nn.Linear(3, 1) for task in ("a", "b")})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {task: head(self.backbone(x)) for task, head in self.heads.items()}
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        return {task: prediction.square().mean() for task, prediction in self(x).items()}
+
+
+def test_a_step_takes_the_tasks_that_have_labels() -> None:
+    network = TwoTasks()
+    engine = recon.Engine(network.backbone, ["a", "b"], "cagrad")
+    targets = {"a": torch.tensor([[1.0], [math.nan]]), "b": torch.full((2, 1), math.nan)}
+    info = import_module("my_labels").step(engine, network, SimpleNamespace(inputs=torch.randn(2, 4), targets=targets))
+    assert info.losses.keys() == {"a"}
+    grads = {task: head.weight.grad for task, head in network.heads.items()}
+    assert grads["b"] is None
+    assert grads["a"].isfinite().all()
+
+
+def test_a_step_over_parts_is_that_of_the_whole() -> None:
+    network, x = TwoTasks(), torch.randn(6, 4)
+    engine = recon.Engine(network.backbone, ["a", "b"], "pcgrad")
+    engine.backward(network.losses(x))
+    assert network.backbone.weight.grad is not None
+    whole = network.backbone.weight.grad.clone()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    import_module("my_micro_batches").step(engine, network.losses, x.split(2), optimizer)
+    torch.testing.assert_close(network.backbone.weight.grad, whole)
+
+
+def test_training_in_float16() -> None:
+    network = TwoTasks()
+    before = network.backbone.weight.detach().clone()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    loader = [torch.randn(6, 4) for _ in range(2)]
+    import_module("my_float16").train(network.backbone, ["a", "b"], network.losses, loader, optimizer, device="cpu")
+    assert not torch.equal(network.backbone.weight, before)
+
+
+def test_training_in_a_process_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network = TwoTasks()
+    before = network.backbone.weight.detach().clone()
+    begin = partial(
+        torch.distributed.init_process_group, "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    monkeypatch.setattr(torch.distributed, "init_process_group", begin)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    try:
+        import_module("my_processes").train(
+            network,
+            ["a", "b"],
+            lambda x: (network.losses(x), {"a": len(x), "b": len(x)}),
+            [torch.randn(6, 4)],
+            optimizer,
+        )
+    finally:
+        torch.distributed.destroy_process_group()
+    assert not torch.equal(network.backbone.weight, before)
 
 
 def test_branches_have_a_path_per_task() -> None:
