@@ -1,6 +1,7 @@
 """A multi-task network in Lightning: predictions, losses and evaluation, without training."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sized
 from typing import Any
 
@@ -113,6 +114,17 @@ class MultiTaskNetwork(TaskPaths):
 
     def _present(self, labelled: LabelledBatch) -> list[Task]:
         return [task for task in self.tasks if task.name in labelled.counts]
+
+    def on_validation_start(self) -> None:
+        self._expect_unseen()
+
+    def on_test_start(self) -> None:
+        self._expect_unseen()
+
+    def _expect_unseen(self) -> None:
+        """Silence torchmetrics where a process gathers metrics of tasks that it has not seen."""
+        if self.trainer.world_size > 1:
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric .* was called before")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._update("val", batch, self.trainer.num_val_batches)

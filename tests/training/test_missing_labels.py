@@ -219,6 +219,32 @@ def test_metrics_are_of_all_labelled_samples_of_the_set(trainer: TrainerFactory)
     assert found["val/size/mse"] == pytest.approx(mse_loss(predictions["size"][2:], targets["size"][2:]).item())
 
 
+class ByProcess(pl.LightningDataModule):
+    """Sizes for the first of two processes, kinds for the second; one process has both."""
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        x, targets = samples(9)
+        parts = [(x[:4], {"size": targets["size"][:4]}), (x[4:], {"kind": targets["kind"][4:]})]
+        return loader(*parts[self.trainer.global_rank :: self.trainer.world_size])
+
+
+def test_processes_that_have_seen_different_tasks_give_the_metrics_of_all(trainer: TrainerFactory) -> None:
+    found = []
+    two: dict[str, Any] = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the val data have no labels of task 'never'")
+        warnings.filterwarnings("error", message=".*compute.* method of metric")  # in the forked ones too
+        for options in ({}, two):
+            network = module(tasks=[*TASKS, classification("never", 3)])
+            found += trainer(**options).validate(network, datamodule=ByProcess(), verbose=False)
+    alone, together = found
+    assert math.isnan(alone.pop("val/never/accuracy"))
+    assert math.isnan(together.pop("val/never/accuracy"))
+    assert together == pytest.approx(alone)
+    assert alone.keys() == {"val/kind/accuracy", "val/size/mse"}
+
+
 def test_each_tasks_own_set_is_evaluated_whole(trainer: TrainerFactory) -> None:
     network, (x, targets), (y, others) = module(), samples(9), samples(4, seed=1)
     sets = {
