@@ -11,6 +11,7 @@ from recon.engine.evaluation import Evaluation
 from recon.engine.parts import EngineParts
 from recon.engine.setting import Setting
 from recon.gradients.graph import drop_grad, reached_leaves, without_grad
+from recon.methods import Method
 
 
 class MicroBatches(EngineParts):
@@ -62,7 +63,7 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
         ValueError: As :meth:`MicroBatches.accumulate`.
         TypeError: As :meth:`MicroBatches.accumulate`.
     """
-    _check_accumulates(setting)
+    check_accumulates(setting.method, setting.at_representation, len(setting.tasks))
     brought = bring(evaluation, setting)
     if not setting.scaling.active and brought.losses:
         values = next(iter(brought.losses.values())).new_zeros(len(setting.tasks))
@@ -105,20 +106,25 @@ def _hold(brought: Brought, setting: Setting) -> None:
     held.add(brought.losses, brought.counts)
 
 
-def _check_accumulates(setting: Setting) -> None:
+def check_accumulates(method: Method, at_representation: bool, tasks: int) -> None:
     """Refuse micro-batches where a step cannot be made of them.
+
+    Args:
+        method: The multi-task optimizer.
+        at_representation: Whether it weights gradients at the representation.
+        tasks: Number of the tasks; one is trained plainly.
 
     Raises:
         ValueError: The method weights gradients at the representation.
         TypeError: The method evaluates the whole batch again.
     """
-    if setting.at_representation:
+    if at_representation and tasks > 1:
         raise ValueError(
             "at='representation' weights the gradients of a batch before its backward through the shared part, and so "
             "takes whole batches; use at='parameters' to accumulate"
         )
-    if not setting.method.accumulates and len(setting.tasks) > 1:
+    if not method.accumulates and tasks > 1:
         raise TypeError(
-            f"{type(setting.method).__name__} evaluates the losses of the whole batch again in its step, and the "
+            f"{type(method).__name__} evaluates the losses of the whole batch again in its step, and the "
             "micro-batches before the last are gone by then; give it whole batches, or take another method"
         )

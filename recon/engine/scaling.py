@@ -56,9 +56,9 @@ class LossScaling:
     def stepping(self, optimizer: Any) -> Any:
         """An optimizer whose ``step`` is the scaler's.
 
-        Wrappers, such as those of Lightning and Fabric, step by their own scaler.
+        The wrappers of Lightning and Fabric step by their own scaler.
         """
-        return _ScaledSteps(optimizer, self.scaler) if self.active and isinstance(optimizer, Optimizer) else optimizer
+        return optimizer if not self.active or _is_of_lightning(optimizer) else _ScaledSteps(optimizer, self.scaler)
 
     def check_needed(self, losses: list[Tensor]) -> None:
         """Refuse a scaler where nothing is computed in float16.
@@ -83,6 +83,12 @@ class LossScaling:
                 f"step {step}: a loss or gradient is not finite, and the loss scale is down to {factor:g}: this is no "
                 "overflow of float16; lower the learning rate, or look at the losses and data"
             )
+
+
+def _is_of_lightning(optimizer: Any) -> bool:
+    """Whether an optimizer wraps another one whose class it takes on, as Lightning's do."""
+    inner = getattr(optimizer, "optimizer", None)
+    return isinstance(inner, Optimizer) and isinstance(optimizer, type(inner))
 
 
 class _ScaledSteps:

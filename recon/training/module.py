@@ -1,39 +1,37 @@
 """Training of a multi-task network in Lightning."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from recon.conflict import ConflictAnalyzer
+from recon.engine.accumulation import check_accumulates
 from recon.engine.checks import At
-from recon.engine.engine import Engine
 from recon.engine.groups import Granularity, prepare_method
 from recon.engine.setting import UpdateScale
-from recon.engine.step_info import StepInfo
 from recon.methods import Method, create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import BranchOptions
 from recon.training.epochs import begin_data_again, seed_data, seed_training
 from recon.training.held_modules import task_modules
-from recon.training.lightning_callbacks import gathers_statistics, optimized_parameters
-from recon.training.network import MultiTaskNetwork
-from recon.training.refusals import check_norm, check_same_network, refuse_unsupported
+from recon.training.lightning_callbacks import optimized_parameters
+from recon.training.refusals import check_norm, check_one_norm, check_same_network, refuse_unsupported
 from recon.training.resuming import RUN, check_same_run, run_record
 from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
+from recon.training.stepping import SteppedNetwork
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
 
 
-class MultiTaskModule(MultiTaskNetwork):
+class MultiTaskModule(SteppedNetwork):
     """A shared backbone, a head per task and a multi-task optimizer, for Lightning's trainer.
 
     Each step computes one gradient per task, and the method combines them. Batches are
@@ -75,7 +73,7 @@ class MultiTaskModule(MultiTaskNetwork):
         update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the
             summed loss at one learning rate, as the paper's code does; see :class:`recon.Engine`.
         gradient_clip_val: Largest norm of the whole gradient, clipped after the method; ``None``
-            for no clipping.
+            leaves clipping to the trainer's settings.
         at: ``"representation"`` lets a Gramian method weight the gradients in the backbone's
             features instead of its parameters, with K backwards through the heads and one through
             the backbone; see :class:`recon.Engine`.
@@ -96,7 +94,6 @@ class MultiTaskModule(MultiTaskNetwork):
             network.
     """
 
-    analyzer: ConflictAnalyzer | None = None
     run_seed: int | None = None
     lr: float | None = None
 
@@ -142,6 +139,12 @@ class MultiTaskModule(MultiTaskNetwork):
         trainer = self._trainer
         if trainer is not None and trainer.training:
             refuse_unsupported(trainer)
+            check_one_norm(self.gradient_clip_val, trainer)
+            if trainer.accumulate_grad_batches > 1:
+                check_accumulates(self.method, self.at == "representation", len(self.tasks))
+            # Lightning's check comes next, which refuses to clip and accumulate where a module
+            # optimises by itself, as this one does from setup() on.
+            self.automatic_optimization = True
         return []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -155,6 +158,7 @@ class MultiTaskModule(MultiTaskNetwork):
         return scheduled(optimizer, self.scheduler_factory(optimizer), self.scheduler_interval, self.monitor)
 
     def setup(self, stage: str) -> None:
+        self.automatic_optimization = False
         if stage == "fit" and self.run_seed is None:
             self.run_seed = torch.initial_seed() % 2**32
             if self._seeds_method:
@@ -174,11 +178,11 @@ class MultiTaskModule(MultiTaskNetwork):
 
     def on_train_start(self) -> None:
         self.monitor.check(self.trainer)
-        self.engine = _engine_for(self)
-        self.engine.step_count = self.trainer.global_step
+        self.begin_steps()
         self._resumes = self.current_epoch > 0
 
     def on_train_epoch_start(self) -> None:
+        self.drop_window()
         assert self.run_seed is not None
         seed_data(self.run_seed, self.current_epoch)
         if self._resumes:
@@ -193,41 +197,11 @@ class MultiTaskModule(MultiTaskNetwork):
             assert self.run_seed is not None
             seed_training(self.run_seed, self.current_epoch)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """Take one step, if there is a label; Lightning's rate finder reads the summed loss."""
-        labelled = self.labelled(batch)
-        if not self.trainer.strategy.reduce_boolean_decision(bool(labelled.counts), all=False):
-            return None
-        if gathers_statistics(self.trainer):
-            with torch.no_grad():
-                return _sum(self.losses(labelled))
-        evaluate = self.evaluate if self.at == "parameters" else self.evaluate_with_features
-
-        def closure(other: Any = None) -> Any:
-            return evaluate(labelled if other is None else other)
-
-        # Lightning's wrapper is no Optimizer, and must be the one that steps: it counts and logs.
-        info = self.engine.step(closure, cast(Optimizer, self.optimizers()))
-        self._log_step(info)
-        if not self.monitor.of_validation:
-            self.monitor.renew()
-        step_schedules(self.trainer, "step", self.monitor)
-        return _sum(info.losses)
-
-    def _log_step(self, info: StepInfo) -> None:
-        self.log_dict({f"loss/{task}": loss for task, loss in info.losses.items()}, prog_bar=True)
-        if info.conflict_rate is not None:
-            self.log("conflict", info.conflict_rate, prog_bar=True)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self.gradient_clip_val is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.gradient_clip_val, gradient_clip_algorithm="norm")
-
     def on_train_epoch_end(self) -> None:
         self.engine.check_finite()  # before this epoch's checkpoint is written
         self.method.end_epoch()
         step_schedules(self.trainer, "epoch", self.monitor)
-        self.monitor.end_epoch()
+        self.monitor.forget()
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
@@ -235,14 +209,5 @@ class MultiTaskModule(MultiTaskNetwork):
             self.monitor.renew()
 
 
-def _engine_for(module: MultiTaskModule) -> Engine:
-    backbone, tasks, method, at = module.backbone, module.task_names, module.method, module.at
-    return Engine(backbone, tasks, method, module.analyzer, module.update_scale, at, granularity=module.granularity)
-
-
 def _fits(trainer: pl.Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-
-
-def _sum(losses: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()

@@ -3,6 +3,7 @@
 from collections.abc import Sized
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 
@@ -10,7 +11,7 @@ def refuse_unsupported(trainer: pl.Trainer) -> None:
     """Refuse a trainer's settings that manual optimisation of task gradients cannot honour.
 
     Raises:
-        ValueError: Several processes, float16, clipping, or accumulation by the trainer.
+        ValueError: Several processes, or another number of micro-batches in each epoch.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ValueError(
@@ -19,19 +20,11 @@ def refuse_unsupported(trainer: pl.Trainer) -> None:
         )
     if trainer.world_size > 1:
         raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")
-    if trainer.precision == "16-mixed":
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise ValueError(
-            "precision '16-mixed' scales losses, which recon does not support yet; use 'bf16-mixed' or '32-true'"
-        )
-    if trainer.gradient_clip_val:
-        raise ValueError(
-            f"Trainer(gradient_clip_val={trainer.gradient_clip_val:g}) cannot act on task gradients; "
-            "give gradient_clip_val to MultiTaskModule instead, it clips after the method"
-        )
-    if trainer.accumulate_grad_batches != 1:
-        raise ValueError(
-            f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) is not supported: methods see one "
-            "batch's task gradients; raise the batch size instead"
+            "GradientAccumulationScheduler works only where Lightning makes the steps; give one number for all epochs: "
+            "Trainer(accumulate_grad_batches=n)"
         )
 
 
@@ -39,6 +32,22 @@ def check_norm(norm: float | None) -> None:
     """Refuse a norm to clip the gradient to that is not positive."""
     if norm is not None and not norm > 0:
         raise ValueError(f"gradient_clip_val={norm} must be a positive norm, or None for no clipping")
+
+
+def check_one_norm(norm: float | None, trainer: pl.Trainer) -> None:
+    """Refuse a module's norm to clip to beside other clipping by the trainer."""
+    if norm is None:
+        return
+    if trainer.gradient_clip_val is not None:
+        raise ValueError(
+            f"gradient_clip_val is given twice: {norm:g} to MultiTaskModule, {trainer.gradient_clip_val:g} to the "
+            "Trainer; give it to one of them"
+        )
+    if trainer.gradient_clip_algorithm == "value":
+        raise ValueError(
+            "MultiTaskModule(gradient_clip_val=...) clips by the norm, and the Trainer has "
+            "gradient_clip_algorithm='value'; give gradient_clip_val to the Trainer too, and not to the module"
+        )
 
 
 def refuse_several_loaders(stage: str, batches_by_loader: Sized) -> None:

@@ -1,6 +1,6 @@
 """Learning-rate schedules under manual optimisation, which the module has to step itself."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
@@ -30,7 +30,7 @@ class Monitor:
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self._fresh = False  # whether it was logged in this epoch; an earlier value is no news
+        self._fresh = False  # whether it was logged since the last look; an earlier value is no news
         self._kept: float | None = None
 
     @property
@@ -50,8 +50,21 @@ class Monitor:
         """Note that the trainer has a new value of the metric."""
         self._fresh, self._kept = True, None
 
+    def hear(self, logged: Collection[str], among: Collection[str]) -> None:
+        """Note the values of a training step.
+
+        A step without labels of a task has no news of the task's loss. Metrics that others log in
+        training count as new after each step.
+
+        Args:
+            logged: Names of the values of this step.
+            among: Names of the values that steps may have.
+        """
+        if not self.of_validation and (self.name in logged or self.name not in among):
+            self.renew()
+
     def news(self, metrics: Mapping[str, Tensor]) -> float | None:
-        """The metric's value in this epoch; ``None`` without one.
+        """The metric's value since the last look; ``None`` without one.
 
         Raises:
             ValueError: There is no metric of that name.
@@ -68,8 +81,8 @@ class Monitor:
         """Take over the value of a checkpoint from between a validation and the epoch's end."""
         self._kept = value
 
-    def end_epoch(self) -> None:
-        """Forget the epoch's value."""
+    def forget(self) -> None:
+        """Forget the value, when a schedule has looked at it or the epoch ends."""
         self._fresh, self._kept = False, None
 
 
@@ -119,6 +132,7 @@ def step_schedules(trainer: pl.Trainer, interval: Interval, monitor: Monitor) ->
             value = monitor.news(trainer.callback_metrics)
             if value is not None:
                 config.scheduler.step(value)
+                monitor.forget()
         elif not _ended(config.scheduler, trainer):
             config.scheduler.step()
 

@@ -326,7 +326,14 @@ def test_a_severity_that_nobody_told_is_said_to_be_assumed(published: str, capsy
             ["--model.backbone.widht=3"],
             "model.backbone: recon.models.ResNet18: unknown option 'widht'; nearest: 'width'",
         ),
-        (["--trainer.gradient_clip_val=1"], "Trainer(gradient_clip_val=1) cannot act on task gradients; give"),
+        (
+            ["--trainer.gradient_clip_val=1", "--model.gradient_clip_val=2"],
+            "gradient_clip_val is given twice: 2 to MultiTaskModule, 1 to the Trainer; give",
+        ),
+        (
+            ["--trainer.accumulate_grad_batches=2", "--model.method=famo"],
+            "FAMO evaluates the losses of the whole batch again in its step",
+        ),
         (["--ckpt_path=nowhere.ckpt"], "--ckpt_path nowhere.ckpt: there is no such file; give"),
         (["--data.train_size=0"], "train_size is 0; it must be at least 1"),
         (["--model.branch.init=rest"], "model.branch.init: recon.training.BranchOptions: Expected a typing.Literal["),

@@ -39,7 +39,12 @@ def solved_weights(
 
 
 def loss_weights(step: Step, method: LossMethod) -> Tensor:
-    """Slopes (K',) of a method's objective in the losses; the method's parameters get theirs."""
+    """Slopes (K',) of a method's objective in the losses; the method's parameters get theirs.
+
+    They are NaN where a loss overflows float16, so that the step is skipped.
+    """
+    if step.loss_scale is not None and not step.losses.isfinite().all():
+        return torch.full_like(step.losses, float("nan"))
     leaves = step.losses.clone().requires_grad_()
     with step.asking():
         (method.objective(leaves) * step.scale).backward()
