@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from recon.conflict import read_map
 from recon.data.contract import tasks_of
+from recon.engine.accumulation import check_accumulates
 from recon.experiments.cost import flops_of_sample
 from recon.experiments.entry import MethodEntry
 from recon.experiments.fit import Fit
@@ -84,7 +85,18 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
             command.model.configure_optimizers()
             if number == 0:  # all runs have the same data
                 _check_loaders(command.trainer, command.datamodule)
+                _check_accumulation(plan.methods, command.trainer)
             flops_of_sample(command.model, command.datamodule)
+
+
+def _check_accumulation(entries: Sequence[MethodEntry], trainer: pl.Trainer) -> None:
+    """Refuse methods that need whole batches where the trainer divides them."""
+    if trainer.accumulate_grad_batches == 1:
+        return
+    for entry in entries:
+        if set(entry.variants) != {"single"}:
+            method = create_method(entry.method, **entry.options)
+            check_accumulates(method, entry.at == "representation", tasks=2)
 
 
 def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:

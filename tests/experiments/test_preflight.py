@@ -67,6 +67,14 @@ def test_methods_for_another_number_of_tasks_are_refused(tiny: PlanFactory) -> N
         prepare(tiny(methods=[{"method": "joint", "options": {"weights": [1, 1, 1]}, "variants": ["plain"]}]), None)
 
 
+def test_methods_that_need_whole_batches_are_refused_where_the_trainer_divides_them(tiny: PlanFactory) -> None:
+    divided = fit(trainer={"accumulate_grad_batches": 2, "gradient_clip_val": 1.0, "precision": "16-mixed"})
+    methods = [{"method": name, "variants": ["plain"]} for name in ("joint", "famo")]
+    prepare(tiny(fit=divided, methods=methods[:1]), None)
+    with pytest.raises(TypeError, match="FAMO evaluates the losses of the whole batch again in its step"):
+        prepare(tiny(fit=divided, methods=methods), None)
+
+
 def test_data_are_looked_at_before_pretrained_weights_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
