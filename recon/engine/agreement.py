@@ -5,14 +5,14 @@ any gradient is sent. So a process that refuses its batch, or runs with other ta
 methods, ends the step for all with an error, instead of a wait without end.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 from zlib import crc32
 
 import torch
 from torch import Tensor
 
+from recon.engine.alike import check_same_setting
 from recon.engine.checks import check_not_wrapped
 from recon.engine.setting import Setting
 from recon.gradients.layers import shared_layers
@@ -75,13 +75,13 @@ def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agre
         brought = bring()
     except Exception as error:
         refusal = error
-    _check_same_setting(setting, processes)
+    check_same_setting(setting, processes)
     messages = processes.gather(_message(setting, brought, refusal))
     rows: list[list[float]] = messages[:, :3].tolist()
     if any(refused for refused, _, _ in rows):
         _raise_refusal(refusal, [bool(refused) for refused, _, _ in rows], setting, processes)
     _check_same_step(rows, setting)
-    return brought, _agreed(messages[:, 3:].unflatten(1, (4, -1)), setting, brought)
+    return brought, _agreed(messages[:, 3:].unflatten(1, (4, -1)), setting)
 
 
 def _agreed_alone(setting: Setting, brought: Brought) -> Agreed:
@@ -124,7 +124,7 @@ def _layers(setting: Setting) -> int:
     return crc32(repr([(name, [p.numel() for p in own]) for name, own in layers.items()]).encode())
 
 
-def _agreed(messages: Tensor, setting: Setting, brought: Brought) -> Agreed:
+def _agreed(messages: Tensor, setting: Setting) -> Agreed:
     """What (R, 4, K) messages of each task's parameters, losses and counts say of the step."""
     own, here, counts = messages[:, :3].cpu().unbind(1)
     totals = counts.sum(0).tolist()
@@ -138,8 +138,6 @@ def _agreed(messages: Tensor, setting: Setting, brought: Brought) -> Agreed:
     if setting.synchronised:
         check_synchronised(here > 0, setting)
     losses = messages[:, 3].sum(0) / messages[:, 2].sum(0)
-    for loss in brought.losses.values():
-        setting.loss_dtype = loss.dtype  # remembered for steps in which this process has no loss
     means = losses[list(present)].to(setting.loss_dtype)
     evaluated = tuple(here.any(0).nonzero().flatten().tolist())
     return Agreed(present, {task: totals[task] for task in present}, means, evaluated)
@@ -169,40 +167,6 @@ def check_synchronised(here: Tensor, setting: Setting) -> None:
                 f"process {rank} lacks the labels of a task in step {setting.step_count}, and SyncBatchNorm in a "
                 "branched network needs those of all its tasks in every process; use norms without it"
             )
-
-
-def _check_same_setting(setting: Setting, processes: Processes) -> None:
-    """Refuse processes with different settings, at their first step."""
-    if setting.agreed_with == processes.number:
-        return
-    settings = processes.gather_objects(_description(setting))
-    for rank, other in enumerate(settings):
-        for what, value in other.items():
-            if value != settings[0].get(what):
-                raise ValueError(
-                    f"process {rank} has other {what} than process 0: {_difference(value, settings[0].get(what))}; "
-                    "make the engine alike in all processes"
-                )
-    setting.agreed_with = processes.number
-
-
-def _description(setting: Setting) -> dict[str, Any]:
-    layers = shared_layers(setting.shared.module)
-    return {
-        "tasks": list(setting.tasks),
-        "layers": {name: [tuple(p.shape) for p in own] for name, own in layers.items()},
-        "method": repr(setting.method),
-        "options": {"update_scale": setting.update_scale, "at": setting.at, "granularity": setting.granularity},
-        "steps before this one": setting.step_count,
-    }
-
-
-def _difference(value: Any, first: Any) -> str:
-    if isinstance(value, Mapping) and isinstance(first, Mapping):
-        for key in [*value, *first]:
-            if value.get(key) != first.get(key):
-                return f"{key!r} is {value.get(key, 'missing')}, not {first.get(key, 'missing')}"
-    return f"{value}, not {first}"
 
 
 def _check_same_step(rows: list[list[float]], setting: Setting) -> None:

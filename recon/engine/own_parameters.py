@@ -45,6 +45,10 @@ class OwnParameters:
         own = self._learned.setdefault(task, {})
         own.update(dict.fromkeys(leaf for leaf in leaves if leaf not in self._declared))
 
+    def learned(self, task: int) -> list[Tensor]:
+        """The parameters that a task's losses have reached, without those told of."""
+        return [*self._learned.get(task, {})]
+
     def of(self, tasks: Iterable[int]) -> list[Tensor]:
         """The parameters that the losses of tasks may reach, each once."""
         learned = [leaf for task in tasks for leaf in self._learned.get(task, {})]
