@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.engine.agreement import Agreed, Brought, agree
 from recon.engine.checks import (
@@ -40,9 +40,11 @@ def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | Non
         ValueError: As :meth:`recon.Engine.backward`.
         TypeError: The features are missing, or no tensor; or the method is of no known kind.
     """
-    brought, agreed = agree(setting, lambda: bring(evaluation, setting))
-    check_all_present(setting.method, agreed.present, setting.tasks, setting.step_count)
-    held, setting.held = setting.held, Held()
+    try:
+        brought, agreed = agree(setting, lambda: bring(evaluation, setting))
+        check_all_present(setting.method, agreed.present, setting.tasks, setting.step_count)
+    finally:  # a refused batch takes its micro-batches with it
+        held, setting.held = setting.held, Held()
     setting.present = agreed.present
     observed = analyzer is not None and analyzer.observes()
     before = MethodState(setting.method) if setting.scaling.active else None
@@ -61,6 +63,7 @@ def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | Non
         before.restore()
         if analyzer is not None:
             analyzer.retract()
+        setting.scaling.check_scale(step.loss_scale or 1, step.info.step)
     elif analyzer is not None and observed and step.info.layer_gramians is not None:
         analyzer.observe(step.info.layer_gramians)
     if step.processes.several:
@@ -78,8 +81,11 @@ def bring(evaluation: Evaluation, setting: Setting) -> Brought:
         if _misses_parts_left_out(setting):
             warn_of_parts_left_out(losses, setting.tasks, set(setting.shared.parameters))
     if setting.processes.several:
+        shared = setting.shared.trainable()
         for task, loss in losses.items():
-            setting.own.learn(task, [leaf for leaf in reached_leaves(loss) if leaf not in setting.shared.trainable()])
+            # Other leaves, such as inputs that a loss differentiates by, are this process's alone.
+            reached = [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter)]
+            setting.own.learn(task, [leaf for leaf in reached if leaf not in shared])
     return Brought(losses, counts, features)
 
 
@@ -93,9 +99,7 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
     }
     if processes.several and setting.synchronised:
         terms |= zero_terms(terms, agreed.evaluated)
-    loss_scale = setting.scaling.factor if setting.scaling.active else None
-    if loss_scale is not None:
-        setting.scaling.check_scale(loss_scale, setting.step_count)
+    loss_scale = setting.scaling.factor_on(agreed.losses.device) if setting.scaling.active else None
     return Step(
         info=StepInfo(setting.step_count, losses),
         tasks=setting.tasks,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from recon.engine.own_gradients import CollectedGradients
@@ -48,7 +49,8 @@ class Held:
         """Counts and sums of losses with those of one more micro-batch."""
         all_counts, all_sums = dict(self.counts), dict(self.sums)
         for task, loss in losses.items():
-            weighted = loss.detach() * counts[task]
+            value = loss.detach()
+            weighted = value.to(torch.promote_types(value.dtype, torch.float32)) * counts[task]
             all_sums[task] = all_sums[task] + weighted if task in all_sums else weighted
             all_counts[task] = all_counts.get(task, 0.0) + counts[task]
         return all_counts, all_sums

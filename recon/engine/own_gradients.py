@@ -74,10 +74,12 @@ def summed(totals: Mapping[Tensor, Tensor], leaves: Sequence[Tensor], processes:
         processes: The processes.
 
     Returns:
-        Leaf -> gradient; sparse where all gradients came sparse.
+        Leaf -> gradient; sparse where all gradients came sparse. Gradients in other leaves stay as
+        they are.
     """
     if not processes.several or not leaves:
         return dict(totals)
+    known = set(leaves)
     some, sparse = [leaf in totals for leaf in leaves], [leaf in totals and totals[leaf].is_sparse for leaf in leaves]
     reached = Reached(some, sparse).over(processes, leaves[0].device)
     sums = {}
@@ -86,7 +88,7 @@ def summed(totals: Mapping[Tensor, Tensor], leaves: Sequence[Tensor], processes:
         processes.sum(flat)
         for leaf, piece in zip(same, flat.split([leaf.numel() for leaf in same]), strict=True):
             sums[leaf] = piece.view(leaf.shape).to(leaf.dtype)
-    return {
+    return {leaf: gradient for leaf, gradient in totals.items() if leaf not in known} | {
         leaf: sums[leaf].to_sparse(1) if is_sparse else sums[leaf]
         for leaf, is_sparse in zip(leaves, reached.sparse, strict=True)
         if leaf in sums

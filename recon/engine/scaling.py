@@ -41,6 +41,10 @@ class LossScaling:
         """The present scale."""
         return float(self.scaler.get_scale()) if self.active else 1.0
 
+    def factor_on(self, device: torch.device) -> float:
+        """The present scale of a scaler, which is made ready for a step without losses too."""
+        return float(self.scaler.scale(torch.ones((), device=device)))
+
     def scaled(self, loss: Tensor) -> Tensor:
         """A loss times the scale, with its graph."""
         scaled: Tensor = self.scaler.scale(loss) if self.active else loss
@@ -73,10 +77,10 @@ class LossScaling:
             )
 
     def check_scale(self, factor: float, step: int) -> None:
-        """Refuse to go on skipping steps where a smaller scale does not help.
+        """Refuse to skip one more step where a smaller scale does not help.
 
         Raises:
-            ValueError: The scale has fallen below 1.
+            ValueError: The scale is below 1.
         """
         if factor < 1:
             raise ValueError(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from recon.engine.checks import At, check_at
@@ -59,7 +60,8 @@ class Setting:
     groups: LayerGroups | None = None
 
     def __post_init__(self) -> None:
-        self.loss_dtype = self.shared.parameters[0].dtype.to_real()
+        # The same in all processes, whatever dtype their losses have, if they have any.
+        self.loss_dtype = torch.promote_types(self.shared.parameters[0].dtype.to_real(), torch.float32)
         self.own = OwnParameters(self.shared.parameters)
         self.own.declare(self.shared.module.parameters(), complete=False)  # branches
         for module in self.heads:

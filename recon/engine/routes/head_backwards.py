@@ -36,8 +36,7 @@ class HeadBackwards:
         jacobian = head_gradients(step)
         weighted = _weighted(step, jacobian)
         if weighted is None:
-            spoil(step.shared_leaves)
-            put(step.own_totals())
+            spoil([*step.shared_leaves, *step.own_totals()])
         else:
             _shared_backward(step, weighted)
         return True

@@ -14,7 +14,7 @@ from recon.engine.checks import naming_step, told_of_wrapper
 from recon.engine.groups import LayerGroups
 from recon.engine.held import Held
 from recon.engine.nonfinite import StepWatches
-from recon.engine.own_gradients import CollectedGradients, all_finite, put, summed
+from recon.engine.own_gradients import CollectedGradients, all_finite, put, spoil, summed
 from recon.engine.own_parameters import OwnParameters
 from recon.engine.shared_part import SharedPart
 from recon.engine.step_info import StepInfo
@@ -134,8 +134,10 @@ class Step:
         totals = self.own_totals(also=shared)
         norms = [torch.linalg.vector_norm(totals[leaf].to_dense()) for leaf in shared if leaf in totals]
         norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else self.losses.new_zeros(())
-        if not self.overflows(norm, totals):
-            self.watches.sum.watch(self.info.step, norm.reshape(1))
+        if self.overflows(norm, totals):
+            spoil(totals)
+            return
+        self.watches.sum.watch(self.info.step, norm.reshape(1))
         put(totals)
 
     def add_held(self, weights: Mapping[int, Tensor]) -> None:

@@ -72,8 +72,7 @@ def _finish(step: Step, gradients: Gradients, weights: Tensor | None) -> None:
             jacobian.div_(scale)
         gramians = gradients.layer_gramians()
         if step.overflows(gramians, own):
-            spoil(gradients.parameters)
-            put(own)
+            spoil([*gradients.parameters, *own])
             return
         step.info.layer_gramians = step.in_all_tasks(gramians, axes=2)
         if weights is None:
