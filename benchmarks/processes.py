@@ -138,10 +138,10 @@ class Batch:
         )
 
 
-def batches(missing: bool) -> Iterator[Batch]:
+def batches(missing: bool, steps: int) -> Iterator[Batch]:
     """The batches of one training, the same everywhere."""
     draw = torch.Generator().manual_seed(1)
-    for step in range(STEPS):
+    for step in range(steps):
         size = BATCH if step % 4 < 3 else BATCH - 7
         # A task with few labels is often absent from a process, and at times from all.
         shares = [random.Random(f"{step} {task}").choice([0.0, 0.05, 0.2, 0.8, 1.0]) for task in TASKS]
@@ -154,7 +154,7 @@ def batches(missing: bool) -> Iterator[Batch]:
         )
 
 
-def train(method_name: str, setting: Setting, processes: Processes) -> dict[str, Any]:
+def train(method_name: str, setting: Setting, processes: Processes, steps: int = STEPS) -> dict[str, Any]:
     """Train in this process, with its part of every batch."""
     method = recon.create_method(method_name)
     network = Network(setting)
@@ -165,7 +165,7 @@ def train(method_name: str, setting: Setting, processes: Processes) -> dict[str,
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], lr=0.02, momentum=0.9)
     start = flat([*network.parameters(), *method.parameters()])
     before, losses = Traffic.bytes, []
-    for step, batch in enumerate(batches(setting.missing)):
+    for step, batch in enumerate(batches(setting.missing, steps)):
         own = [
             batch.part(processes.rank * setting.parts + i, processes.number * setting.parts)
             for i in range(setting.parts)
@@ -178,7 +178,7 @@ def train(method_name: str, setting: Setting, processes: Processes) -> dict[str,
             method.end_epoch()
     moved = flat([*network.parameters(), *method.parameters()]) - start
     scores = analyzer.conflict_map().scores(-0.1) if analyzer is not None else {}
-    return {"moved": moved, "losses": losses, "scores": scores, "sent": (Traffic.bytes - before) / STEPS}
+    return {"moved": moved, "losses": losses, "scores": scores, "sent": (Traffic.bytes - before) / steps}
 
 
 class Traffic(Processes):
