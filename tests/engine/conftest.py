@@ -7,7 +7,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))  # for two_heads and in_threads
 
-from in_threads import Threads  # noqa: E402
+from in_threads import Threads
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable
 import torch
 from torch import Tensor
 
-from recon.engine.own_gradients import put, spoil
+from recon.engine.own_gradients import spoil
 from recon.engine.precision import combining, full_precision
 from recon.engine.routes.route import Step
 from recon.engine.routes.weights import solved_weights
