@@ -10,6 +10,7 @@ Every method trains a small network in each of these settings, for 20 steps with
 * branched: a layer has one copy per task; labels are missing as before.
 * micro-batches: each batch comes in three parts; labels are missing as before.
 * representation: gradients are weighted in the features; labels are missing as before.
+* layers: each layer is weighed by itself, in batches of two parts; labels are missing as before.
 * synchronised: with a norm over the samples of all processes; labels are missing as before.
 
 The table shows the difference of all parameters after the last step, relative to the way that they
@@ -34,6 +35,7 @@ from torch.multiprocessing.spawn import spawn
 import recon
 from recon.engine import Evaluation, shared_part
 from recon.engine.checks import At
+from recon.engine.groups import Granularity
 from recon.gradients.processes import Processes, Work
 from recon.methods import GramianMethod
 
@@ -51,6 +53,7 @@ class Setting:
         branched: Whether a layer has one copy per task.
         parts: Number of micro-batches of a batch, in each process.
         at: Where the method takes the gradients.
+        granularity: The groups of layers that the method weighs each by itself.
         synchronised: Whether the network has a norm over all samples of a batch.
     """
 
@@ -59,6 +62,7 @@ class Setting:
     branched: bool = False
     parts: int = 1
     at: At = "parameters"
+    granularity: Granularity = "network"
     synchronised: bool = False
 
 
@@ -68,6 +72,7 @@ SETTINGS = {
     "branched": Setting(branched=True),
     "micro-batches": Setting(parts=3),
     "representation": Setting(at="representation"),
+    "layers": Setting(granularity="layer", parts=2),
     "synchronised": Setting(synchronised=True),
 }
 
@@ -160,7 +165,14 @@ def train(method_name: str, setting: Setting, processes: Processes, steps: int =
     network = Network(setting)
     analyzer = recon.ConflictAnalyzer(network.backbone, TASKS) if setting.observed else None
     engine = recon.Engine(
-        network.backbone, TASKS, method, analyzer, update_scale="sum", at=setting.at, heads=network.heads
+        network.backbone,
+        TASKS,
+        method,
+        analyzer,
+        update_scale="sum",
+        at=setting.at,
+        granularity=setting.granularity,
+        heads=network.heads,
     )
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], lr=0.02, momentum=0.9)
     start = flat([*network.parameters(), *method.parameters()])
@@ -215,7 +227,8 @@ def trainings(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The methods, each with the settings that it is made for."""
     for name in names:
         for label, setting in SETTINGS.items():
-            if setting.at == "parameters" or name in recon.list_methods(GramianMethod):
+            of_all = setting.at == "parameters" and setting.granularity == "network"
+            if of_all or name in recon.list_methods(GramianMethod):
                 yield name, label
 
 
