@@ -38,7 +38,7 @@ class LossObjective:
             return False
         with step.asking():
             objective = method.objective(torch.stack([*step.terms.values()]))
-            (objective * step.scale).backward()
+        (objective * step.scale).backward()
         step.watch_sum()
         return True
 
