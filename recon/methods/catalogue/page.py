@@ -6,7 +6,7 @@ python -m recon.methods.catalogue.page docs/methods.md
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import get_args
@@ -15,7 +15,7 @@ import torch
 
 from recon.files.atomic import write_atomically
 from recon.methods.base import registry
-from recon.methods.base.kinds import GramianMethod, LossMethod
+from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod
 from recon.methods.base.method import Method
 from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import create_method
@@ -62,6 +62,26 @@ scaled gradients. For methods with state or randomness, a promise is about the f
 cell is no promise.
 """
 
+_TRAINING = """\
+## Several processes, missing labels, accumulation
+
+Task gradients are summed over micro-batches and processes before the method sees them. So a method
+gives the same update however a batch is divided.
+
+* *Task gradients in several processes*: each process holds some columns of the Jacobian. `slices`:
+  this is enough, because the method needs inner products or works element by element. `whole rows`:
+  the rows are gathered in every process, as in one process. `none`: the method needs losses alone.
+* *Missing labels*: a step concerns the tasks that are there. The state of the others stands still,
+  and no optimizer moves what is learned of them. A single task that is there trains plainly.
+* *Accumulation*: `engine.accumulate`, or `accumulate_grad_batches` of Lightning's trainer.
+
+The exceptions are `refused`, with an error that names the method. `famo` looks at the losses of the
+batch again after the step, and several micro-batches have no such batch. `fmtl` evaluates each task
+at perturbed parameters of its own. These follow from the whole gradient of the whole batch, which
+no micro-batch and no process has. `torchjd` is refused some objects: those that draw random numbers
+in several processes, and those with state or numbers of each task where labels are missing.
+"""
+
 _WIDTH = 100
 
 
@@ -72,6 +92,7 @@ def page() -> str:
     for kind, cost in KINDS.items():
         members = {name: method for name, method in methods.items() if _kind(method) == kind}
         parts.append(f"## {kind}\n\n{fill(cost, _WIDTH)}\n\n{_overview(members.items())}")
+    parts.append(f"{_TRAINING}\n{_training(methods)}")
     parts.append(f"{_PROMISES}\n{_legend()}\n{_promises()}")
     parts.append("## One by one\n")
     parts += [_section(name, method) for name, method in methods.items()]
@@ -151,6 +172,29 @@ def _works_without_losses(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _training(methods: Mapping[str, Method]) -> str:
+    rows = [
+        [
+            f"`{name}`",
+            _task_gradients(method),
+            "refused" if method.needs_all_tasks else "yes",
+            "yes" if method.accumulates else "refused",
+        ]
+        for name, method in methods.items()
+    ]
+    return _table(["", "task gradients in several processes", "missing labels", "accumulation"], rows)
+
+
+def _task_gradients(method: Method) -> str:
+    """What a method needs of the task gradients in each of several processes."""
+    if method.needs_one_process:
+        return "refused"
+    if isinstance(method, LossMethod):
+        return "none"
+    slices = not isinstance(method, JacobianMethod) or method.elementwise
+    return "slices" if slices else "whole rows"
 
 
 def _legend() -> str:

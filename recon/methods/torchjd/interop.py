@@ -73,9 +73,19 @@ class TorchJD(Method):
     def extra_repr(self) -> str:
         return f"scale={self.scale!r}"  # the object is a module, and is shown as such
 
+    def _check_processes(self) -> None:
+        """Refuse several processes to an object that draws random numbers."""
+        distributed = torch.distributed
+        if self.needs_one_process and distributed.is_initialized() and distributed.get_world_size() > 1:
+            raise ValueError(
+                f"torchjd: {type(self.aggregator).__name__} draws from torch's global generator, which may differ "
+                "between processes; take a method of recon's own, or one process"
+            )
+
 
 class _TorchJDGramian(TorchJD, GramianMethod):
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
+        self._check_processes()
         with torch.no_grad():
             weighting = getattr(self.aggregator, "gramian_weighting", self.aggregator)
             return weighting(gramian.to(_dtype(weighting, otherwise=torch.float64)))
@@ -98,6 +108,7 @@ class _TorchJDGramian(TorchJD, GramianMethod):
 
 class _TorchJDJacobian(TorchJD, JacobianMethod):
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+        self._check_processes()
         with torch.no_grad():
             result = self.aggregator(jacobian.to(_dtype(self.aggregator, otherwise=jacobian.dtype))).to(jacobian)
             return result @ jacobian if isinstance(self.aggregator, _torchjd().Weighting) else result

@@ -284,3 +284,45 @@ def test_an_object_that_remembers_one_gramian_is_refused_for_groups_of_layers() 
     method = recon.create_method("torchjd", aggregator="GradVac")
     with pytest.raises(ValueError, match=r"torchjd: GradVac remembers one Gramian of all layers"):
         method.weights_of_groups(gramians)
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "refused"),
+    [
+        (theirs.UPGrad(), False),
+        (theirs.UPGrad(pref_vector=torch.tensor([1.0, 2.0, 3.0])), True),
+        (theirs.GradVac(), True),
+        (theirs.CRMOGMWeighting(theirs.MGDAWeighting()), True),
+        (theirs.PCGrad(), False),
+        (theirs.TrimmedMean(0), False),
+    ],
+)
+def test_an_object_that_keeps_something_of_tasks_needs_all_of_them(aggregator: nn.Module, refused: bool) -> None:
+    method = create_method("torchjd", aggregator=aggregator)
+    assert method.needs_all_tasks == refused
+    assert create_method("fmtl", method="torchjd", method_options={"aggregator": aggregator}).needs_all_tasks == refused
+    shared = nn.Linear(2, 3)
+    engine = recon.Engine(shared, ["a", "b", "c"], method)
+    losses = dict(zip("ab", shared(torch.ones(2)), strict=False))
+    if refused:
+        with pytest.raises(ValueError, match=r"there is no loss of \['c'\], and .*TorchJD.* needs all tasks"):
+            engine.backward(losses)
+    else:
+        engine.backward(losses)
+        assert shared.weight.grad is not None
+
+
+@pytest.mark.parametrize(("aggregator", "refused"), [("UPGrad", False), ("PCGrad", True), ("GradVac", True)])
+def test_an_object_that_draws_works_in_one_process_alone(
+    aggregator: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = create_method("torchjd", aggregator=aggregator)
+    assert method.needs_one_process == refused
+    assert method.combine(torch.eye(3)).shape == (3,)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    if refused:
+        with pytest.raises(ValueError, match=f"torchjd: {aggregator} draws from torch's global generator"):
+            method.combine(torch.eye(3))
+    else:
+        assert method.combine(torch.eye(3)).shape == (3,)
