@@ -28,11 +28,7 @@ def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]
     """
     leaves = []
     for node in _nodes(loss, short_of):
-        if _hides_leaves(node):
-            raise ValueError(
-                "the graph does not show the parameters that torch.utils.checkpoint holds with use_reentrant=True; "
-                "give it use_reentrant=False"
-            )
+        refuse_hidden_leaves(node)
         if hasattr(node, "variable"):
             leaves.append(node.variable)
     return leaves
@@ -85,8 +81,17 @@ def _nodes(loss: Tensor, short_of: Tensor | None = None) -> Iterator[Any]:
         waiting.extend(node.next_functions)
 
 
-def _hides_leaves(node: Any) -> bool:
-    return bool(node.name() == "CheckpointFunctionBackward")
+def refuse_hidden_leaves(node: Any) -> None:
+    """Refuse a node of a graph that differentiates parameters which the graph does not show.
+
+    Raises:
+        ValueError: It is a checkpoint with ``use_reentrant=True``.
+    """
+    if node.name() == "CheckpointFunctionBackward":
+        raise ValueError(
+            "the graph does not show the parameters that torch.utils.checkpoint holds with use_reentrant=True; "
+            "give it use_reentrant=False"
+        )
 
 
 def _is_compiled(node: Any) -> bool:
