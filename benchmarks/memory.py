@@ -3,20 +3,22 @@
     python benchmarks/memory.py                                          # ResNet-18, K = 2, 10, 40
     python benchmarks/memory.py --network vit_tiny --tasks '[2, 10]' --batch 4 --size 224
 
-Each kind of step runs in a process of its own: three steps, of which the peak counts. On the CPU it
-is the largest resident memory less that of a process which has loaded all libraries and trained a
-small network; on CUDA it is what PyTorch has allocated. One gradient is P numbers, as many as the
-shared part has. The last columns give the time of a step, as a ratio to one with the Jacobian.
+Each kind of step runs in a process of its own, three times, and the peak counts. On the CPU that is
+the largest resident memory, less that of a process which has loaded all libraries and trained a
+small network; on CUDA it is PyTorch's own count. A gradient is as large as the shared part. The
+last lines compare the time of a step in one process: that of the CPU on one thread, or of the
+device.
 """
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any, Literal
 
 import torch
 from jsonargparse import auto_cli
@@ -24,8 +26,6 @@ from torch import Tensor, nn
 
 import recon
 from recon.models import ResNet18
-
-NETWORKS = ("resnet18", "resnet50", "vit_tiny")
 
 
 @dataclass
@@ -151,8 +151,91 @@ KINDS: dict[str, Callable[[Network], Callable[[], None]]] = {
 }
 
 
-def peak(case: Case, kind: str) -> tuple[int, int]:
-    """Peak memory of a step and the size of one gradient, in bytes; runs in a fresh process."""
+@dataclass
+class Peak:
+    """Memory of a step.
+
+    Attributes:
+        bytes: Its peak.
+        gradient: Bytes of one gradient of the shared part.
+    """
+
+    bytes: int
+    gradient: int
+
+
+def main(
+    tasks: tuple[int, ...] = (2, 10, 40),
+    network: Literal["resnet18", "resnet50", "vit_tiny"] = "resnet18",
+    batch: int = 16,
+    size: int = 64,
+    device: str = "cpu",
+    rounds: int = 3,
+) -> None:
+    """Print peak memory and time of each kind of step.
+
+    Args:
+        tasks: Numbers of tasks.
+        network: The shared network.
+        batch: Images in a batch.
+        size: Height and width of the images.
+        device: Where to run.
+        rounds: Rounds of the comparison of times, after one that does not count; 0 for none.
+    """
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # freed tensors go back to the system at once
+    print(f"{network}, {batch} images of {size}x{size}, {device}, one thread, torch {torch.__version__}")
+    for count in tasks:
+        case = Case(network, count, batch, size, device)
+        least = None
+        for kind in KINDS:
+            found = in_own_process(peak, case, kind)
+            if isinstance(found, str):
+                print(f"K = {count:2}  {kind:22} {found}", flush=True)
+                continue
+            least = least or found.bytes
+            above = (found.bytes - least) / found.gradient
+            print(f"K = {count:2}  {kind:22} {found.bytes / 1e6:8.0f} MB   joint + {above:5.2f} gradients", flush=True)
+        if rounds:
+            ratio = in_own_process(gramian_to_jacobian, case, rounds)
+            print(f"K = {count:2}  time of a step, memory='gramian' / 'jacobian': {ratio}", flush=True)
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a fresh process, or the first line of its error."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except Exception as error:
+            return f"does not run: {str(error).strip().splitlines()[0][:100]}"
+
+
+def gramian_to_jacobian(case: Case, rounds: int) -> str:
+    """Median and range of the ratio of two times, taken one after the other in each round."""
+    torch.set_num_threads(1)
+    steps = [ours(Network(case), memory) for memory in ("gramian", "jacobian")]
+    ratios = []
+    for _ in range(rounds + 1):
+        gramian, jacobian = (seconds(step, case.device) for step in steps)
+        ratios.append(gramian / jacobian)
+    counted = sorted(ratios[1:])
+    return f"{median(counted):.2f}   ({counted[0]:.2f} to {counted[-1]:.2f})"
+
+
+def seconds(step: Callable[[], None], device: str) -> float:
+    """Time of a step: on the CPU its processor time, which other processes do not lengthen."""
+    if device == "cpu":
+        start = process_time()
+        step()
+        return process_time() - start
+    torch.cuda.synchronize()
+    start = perf_counter()
+    step()
+    torch.cuda.synchronize()
+    return perf_counter() - start
+
+
+def peak(case: Case, kind: str) -> Peak:
+    """The peak of three steps above a process that is warmed up."""
     torch.set_num_threads(1)
     small = Network(Case("resnet18", 2, 1, 36, case.device))
     KINDS["joint, plain PyTorch"](small)()
@@ -162,7 +245,7 @@ def peak(case: Case, kind: str) -> tuple[int, int]:
     step = KINDS[kind](net)
     for _ in range(3):
         step()
-    return _peak(case.device) - baseline, sum(p.nbytes for p in net.backbone.parameters())
+    return Peak(_peak(case.device) - baseline, sum(p.nbytes for p in net.backbone.parameters()))
 
 
 def _now(device: str) -> int:
@@ -177,3 +260,7 @@ def _peak(device: str) -> int:
     if device != "cpu":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    auto_cli(main)

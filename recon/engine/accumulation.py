@@ -8,6 +8,7 @@ from torch import Tensor
 from recon.engine.agreement import Brought, check_synchronised
 from recon.engine.dispatch import bring, zero_terms
 from recon.engine.evaluation import Evaluation
+from recon.engine.memory import check_whole_batch
 from recon.engine.parts import EngineParts
 from recon.engine.setting import Setting
 from recon.gradients.graph import drop_grad, reached_leaves, without_grad
@@ -31,7 +32,8 @@ class MicroBatches(EngineParts):
 
         Raises:
             ValueError: A loss is refused, as in :meth:`backward`, and the micro-batch does not
-                count; or the method weights gradients at the representation.
+                count; the method weights gradients at the representation; or task gradients are
+                not held.
             TypeError: The method evaluates the whole batch again in its step.
 
         Example:
@@ -64,6 +66,7 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
         TypeError: As :meth:`MicroBatches.accumulate`.
     """
     check_accumulates(setting.method, setting.at_representation, len(setting.tasks))
+    check_whole_batch(setting.memory)
     brought = bring(evaluation, setting)
     if not setting.scaling.active and brought.losses:
         values = next(iter(brought.losses.values())).new_zeros(len(setting.tasks))

@@ -120,6 +120,7 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
         processes=processes,
         loss_scale=loss_scale,
         groups=setting.groups,
+        memory=setting.memory,
     )
 
 

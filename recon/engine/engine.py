@@ -12,6 +12,7 @@ from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
 from recon.engine.evaluations import Evaluations
 from recon.engine.groups import Granularity, bind
+from recon.engine.memory import Memory
 from recon.engine.protocols import Analyzer
 from recon.engine.refusal import kept_if_refused
 from recon.engine.setting import UpdateScale, checked_setting
@@ -61,12 +62,18 @@ class Engine(MicroBatches):
             in each ``"layer"`` by itself, or in groups of layers, ``{name: [layers]}``. Layers that
             no group names form one more group, ``"others"``; branched layers are in none. Each
             group has a state of its own, and a random method draws for one after the other.
+        memory: ``"jacobian"`` holds the K task gradients: K x P numbers for P shared parameters.
+            ``"gramian"`` holds about P numbers whatever K is. It makes the inner products of the
+            task gradients piece by piece, and the update by one more backward of the weighted
+            losses: the same up to rounding, in 1.2 to 5 times the time (docs/results/memory.md).
+            For loss and Gramian methods, with whole batches in one process.
 
     Raises:
         ValueError: Tasks are repeated or missing, the analyzer belongs to other tasks or layers,
             nothing is shared, the method is unknown, or it or the network has no use for gradients
             at the representation; or groups of layers overlap, name an unknown layer, or come with
-            a method that has no weights for each.
+            a method that has no weights for each; or the method needs the gradients that
+            ``memory="gramian"`` does not hold.
         TypeError: The shared part is no module, or the method is none.
 
     Example:
@@ -95,9 +102,10 @@ class Engine(MicroBatches):
         process_group: Any = None,
         heads: Shared | None = None,
         granularity: Granularity = "network",
+        memory: Memory = "jacobian",
     ) -> None:
         super().__init__(
-            checked_setting(shared, tasks, method, update_scale, at, scaler, process_group, heads, granularity)
+            checked_setting(shared, tasks, method, update_scale, at, scaler, process_group, heads, granularity, memory)
         )
         self.analyzer = analyzer
         bind(self.method, len(self.tasks), self._setting.groups)

@@ -5,6 +5,7 @@ from torch import nn
 from recon.engine.checks import At
 from recon.engine.evaluations import Evaluations
 from recon.engine.groups import Granularity
+from recon.engine.memory import Memory
 from recon.engine.protocols import Analyzer
 from recon.engine.setting import UpdateScale
 from recon.methods import Method
@@ -35,6 +36,11 @@ class EngineParts(Evaluations):
     def at(self) -> At:
         """Where the method takes the task gradients."""
         return self._setting.at
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that task gradients may take."""
+        return self._setting.memory
 
     @property
     def granularity(self) -> Granularity:

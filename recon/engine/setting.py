@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recon.engine.checks import At, check_at
 from recon.engine.groups import Granularity, LayerGroups, checked_groups
 from recon.engine.held import Held
+from recon.engine.memory import Memory, check_memory
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_parameters import OwnParameters
 from recon.engine.scaling import LossScaling
@@ -41,6 +42,7 @@ class Setting:
         agreed_with: Number of processes whose settings were found to be alike.
         heads: The modules outside the shared part, as far as the engine was told.
         granularity: The groups of layers, as asked for.
+        memory: Whether the Jacobian of the shared part is held.
         groups: The groups that the method weighs each by itself; ``None`` for all layers together.
     """
 
@@ -57,6 +59,7 @@ class Setting:
     agreed_with: int = 1
     heads: tuple[nn.Module, ...] = ()
     granularity: Granularity = "network"
+    memory: Memory = "jacobian"
     groups: LayerGroups | None = None
 
     def __post_init__(self) -> None:
@@ -111,6 +114,7 @@ class Setting:
             *([f"analyzer: {self.shared.analyzer}"] if self.shared.analyzer is not None else []),
             *([f"update_scale: {self.update_scale}"] if self.update_scale != "method" else []),
             *([f"at: {self.at}"] if self.at != "parameters" else []),
+            *([f"memory: {self.memory}"] if self.memory != "jacobian" else []),
             *([f"granularity: {_shown(self.granularity)}"] if self.groups is not None else []),
         ]
         return "; ".join(parts)
@@ -126,13 +130,14 @@ def checked_setting(
     process_group: Any = None,
     heads: Shared | None = None,
     granularity: Granularity = "network",
+    memory: Memory = "jacobian",
 ) -> Setting:
     """The setting of an engine from the arguments of :class:`recon.Engine`.
 
     Raises:
         ValueError: Tasks are repeated or missing, nothing is shared, the method or the scale is
             unknown, method or network have no use for gradients at the representation, or the
-            granularity is refused.
+            granularity or the memory is refused.
         TypeError: The shared part is no module, or the method is none.
     """
     method = create_method(method) if isinstance(method, str) else method
@@ -145,6 +150,7 @@ def checked_setting(
         raise ValueError("there are no tasks; name at least one")
     module = as_one_module(shared)
     check_at(at, module, method, len(names))
+    check_memory(memory, method, at, granularity == "network", len(names))
     groups = checked_groups(granularity, module, method, len(names), at)
     watches = StepWatches(names, type(method).__name__)
     whole_rows = isinstance(method, JacobianMethod) and not method.elementwise
@@ -159,6 +165,7 @@ def checked_setting(
         LossScaling(scaler),
         heads=() if heads is None else (as_one_module(heads),),
         granularity=granularity,
+        memory=memory,
         groups=groups,
     )
 

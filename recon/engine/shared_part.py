@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from recon.engine.protocols import Analyzer
 from recon.gradients.layers import all_layers, shared_layers
+from recon.gradients.layout import Layout
 from recon.gradients.processes import Processes
 from recon.gradients.sharded import Gradients, gradients_for
 
@@ -34,6 +35,7 @@ class SharedPart:
             raise ValueError("the shared module has no trainable parameters; pass the part that the tasks share")
         self._tasks = tasks
         self._gradients: Gradients | None = None
+        self._layout: Layout | None = None
         self._group = process_group
         self._whole_rows = whole_rows
         self._processes = Processes(process_group)
@@ -70,6 +72,16 @@ class SharedPart:
                 self._analyzer.follow(self.module)
             self._gradients = gradients_for(layers, self._tasks, processes, self._whole_rows)
         return self._gradients
+
+    @property
+    def layout(self) -> Layout:
+        """The layout that task gradients would have in a buffer, as the layers are now."""
+        layers = shared_layers(self.module)
+        if self._layout is None or not self._layout.is_for(layers):
+            if self._analyzer is not None:
+                self._analyzer.follow(self.module)
+            self._layout = Layout(layers)
+        return self._layout
 
     def trains(self) -> bool:
         """Whether some of the shared part is not frozen."""

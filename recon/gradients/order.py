@@ -79,7 +79,7 @@ def backward_order(losses: Sequence[Tensor]) -> BackwardOrder:
     """
     roots = [(edge.node, edge.output_nr) for edge in map(get_gradient_edge, losses)]
     edges = {node: [edge for edge in node.next_functions if edge[0] is not None] for node in _nodes(roots)}
-    coming = {node: 0 for node in edges}
+    coming = dict.fromkeys(edges, 0)
     for node, _ in (edge for out in (roots, *edges.values()) for edge in out):
         coming[node] += 1
     return _Sweep(coming).along(roots, edges)
@@ -104,7 +104,8 @@ class _Sweep:
         self._cross(roots, 0)
         for position, node in enumerate(operations):
             if self._open.keys() == {node} and len(self._open[node]) == 1 and not self._partial:
-                bottlenecks.append(Bottleneck(position, GradientEdge(node, *self._open[node])))
+                (number,) = self._open[node]
+                bottlenecks.append(Bottleneck(position, GradientEdge(node, number)))
             del self._open[node]
             self._cross(edges[node], position)
         reaches = sorted(self._reaches.values(), key=lambda reach: reach.last)
@@ -127,8 +128,7 @@ def _nodes(roots: list[Any]) -> Iterator[Any]:
     finished = []
     waiting: list[tuple[Any, Iterator[Any]]] = [(None, iter(roots))]
     while waiting:
-        node, edges = waiting[-1]
-        following = next((n for n, _ in edges if n is not None and n not in seen), None)
+        following = next((n for n, _ in waiting[-1][1] if n is not None and n not in seen), None)
         if following is None:
             finished.append(waiting.pop()[0])
             continue

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recon.gradients.layout import as_real
 from recon.gradients.order import Bottleneck, Reach, backward_order
 from recon.gradients.precision import widest_dtype
 from recon.gradients.tiling import Stretch, Tiling
 
 # Memory for tiles, in gradients of the shared part. Joint training has room for a part of one when
 # its memory peaks, while most of the graph and the first gradients are there.
-_GRADIENTS = 1.0
+_GRADIENTS = 0.9
 # Numbers turned to float64 at a time, so that the copy stays small.
 _BLOCK = 1 << 16
 
@@ -84,7 +85,7 @@ class _Tiles:
     def __init__(
         self, losses: Sequence[Tensor], layers: Mapping[str, Sequence[nn.Parameter]], take_own: TakeOwn | None
     ) -> None:
-        self._layer_of = {p: index for index, own in enumerate(layers.values()) for p in own}
+        self._layer_of: dict[Tensor, int] = {p: index for index, own in enumerate(layers.values()) for p in own}
         self._take_own = take_own
         order = backward_order(losses)
         self._bottlenecks = order.bottlenecks
@@ -93,10 +94,8 @@ class _Tiles:
         self._tiling = Tiling(len(losses), int(_GRADIENTS * gradient))
         self._start = _Start(0, losses, [torch.ones_like(loss) for loss in losses])
         self._may_stop = True
-        device = next(iter(self._layer_of)).device
-        self._products = torch.zeros(
-            len(layers), len(losses), len(losses), dtype=widest_dtype(device), device=device
-        )
+        device = next(iter(self._layer_of), losses[0]).device
+        self._products = torch.zeros(len(layers), len(losses), len(losses), dtype=widest_dtype(device), device=device)
 
     def gramians(self) -> Tensor:
         while self._waiting:
@@ -120,39 +119,31 @@ class _Tiles:
         ahead = self._ahead(self._start.position) if self._may_stop else {}
         if stops := self._tiling.stops(stretch, list(ahead), self._start.size):
             end, stop = stops[0][0], ahead[stops[0][1]]
-            tiling = tiling.less(self._start.size)  # the next stop's are likely as large
+            tiling = tiling.less(self._start.size or self._tiling.budget // 4)  # the likely size of the next
         first = 0
         for last in tiling.groups(stretch.part(0, end)):
             group, self._waiting = self._waiting[: last - first], self._waiting[last - first :]
             self._take_group(group, tiling, stop if last == end else None)
             first = last
 
-    def _take_group(self, group: list[Reach], tiling: Tiling, stop: Bottleneck | None) -> None:
+    def _take_group(self, reaches: list[Reach], tiling: Tiling, stop: Bottleneck | None) -> None:
         """Multiply the task gradients in a group of leaves; at a stop keep those in its edge."""
-        shared = [reach.leaf for reach in group if reach.leaf in self._layer_of]
-        own = [reach.leaf for reach in group if reach.leaf not in self._layer_of]
-        size = sum(map(self._size, group))
-        held = [_rows(parameter, tiling.held(size)) for parameter in shared]
+        leaves = [reach.leaf for reach in reaches]
+        size = sum(map(self._size, reaches))
+        rows = {leaf: _rows(leaf, tiling.held(size)) for leaf in leaves if leaf in self._layer_of}
         kept: list[Tensor | None] = []
         for first in tiling.first_tasks(size):
             for task in range(first, tiling.tasks):
-                extra = [] if first else [*own, *([stop.edge] if stop else [])]
-                gradients = self._start.gradients_in([*shared, *extra], task)
+                inputs = [*rows] if first else [*leaves, *([stop.edge] if stop else [])]
+                gradients = self._start.gradients_in(inputs, task)
                 if stop and not first:
                     kept.append(gradients.pop())
                     if not self._keeps(stop, kept):
                         self._may_stop, stop, kept = False, None, []
-                self._hand_over(task, own, gradients[len(shared) :])
-                for parameter, rows, gradient in zip(shared, held, gradients, strict=False):
-                    self._multiply(self._products[self._layer_of[parameter]], rows, gradient, first, task)
-                gradient = gradients = None  # noqa
+                self._arrive(dict(zip(rows if first else leaves, gradients, strict=True)), rows, first, task)
+                del gradients  # before the next ones are there
         if stop:
             self._start = _Start(stop.position, [stop.edge] * tiling.tasks, kept)
-
-    def _hand_over(self, task: int, own: list[Tensor], gradients: list[Tensor | None]) -> None:
-        for leaf, gradient in zip(own, gradients, strict=False):
-            if gradient is not None and self._take_own is not None:
-                self._take_own(task, leaf, gradient)
 
     def _keeps(self, stop: Bottleneck, gradients: list[Tensor | None]) -> bool:
         """Whether backwards start again from a stop, after each gradient that arrived there."""
@@ -166,13 +157,22 @@ class _Tiles:
         anew = self._tiling.cost_with_stops(self._stretch(stop.position), ahead, size)
         return anew < onward and not _is_changed_by_hooks(stop, gradient)
 
+    def _arrive(
+        self, gradients: dict[Tensor, Tensor | None], rows: dict[Tensor, Tensor], first: int, task: int
+    ) -> None:
+        """Multiply a task's gradients with those that a tile holds; hold them where it has room."""
+        for leaf, gradient in gradients.items():
+            if leaf in rows:
+                self._multiply(self._products[self._layer_of[leaf]], rows[leaf], gradient, first, task)
+            elif gradient is not None and self._take_own is not None:
+                self._take_own(task, leaf, gradient)
+
     def _multiply(self, products: Tensor, rows: Tensor, gradient: Tensor | None, first: int, task: int) -> None:
-        """Add a gradient's products with those of earlier tasks, and hold it if its tile does."""
         row = task - first
         if gradient is None:
             rows[row : row + 1] = 0
             return
-        numbers = _real_numbers(gradient)
+        numbers = as_real(gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1)
         if not first:
             products[task, task] += _inner_products(numbers[None], numbers)[0]
         if filled := min(row, len(rows)):
@@ -181,15 +181,8 @@ class _Tiles:
 
 
 def _rows(parameter: Tensor, count: int) -> Tensor:
-    numbers = parameter.numel() * (2 if parameter.is_complex() else 1)
-    return parameter.new_empty(count, numbers, dtype=parameter.dtype.to_real(), requires_grad=False)
-
-
-def _real_numbers(gradient: Tensor) -> Tensor:
-    """A gradient as a vector of real numbers, with the inner product Re <g, h>."""
-    if gradient.is_sparse:
-        gradient = gradient.to_dense()
-    return (torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient).reshape(-1)
+    numbers = as_real(parameter.detach())
+    return numbers.new_empty(count, numbers.numel())
 
 
 def _inner_products(rows: Tensor, vector: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class Tiling:
         >>> tiling.held(numbers=100), list(tiling.first_tasks(numbers=100))
         (3, [0, 3, 6])
         >>> quarters = Stretch(sizes=[40, 40, 40, 40], ends=[1, 2, 3, 4], start=0)
-        >>> Tiling(tasks=2, budget=160).groups(quarters), Tiling(tasks=2, budget=320).groups(quarters)
-        ([2, 4], [4])
+        >>> [Tiling(2, budget).groups(quarters) for budget in (160, 320)]
+        [[2, 4], [4]]
     """
 
     tasks: int
@@ -85,7 +85,7 @@ class Tiling:
         return self._cost(stretch, self.groups(stretch)) if stretch.sizes else 0.0
 
     def _cost(self, stretch: Stretch, ends: Sequence[int]) -> float:
-        """Half of an operation is for the gradient of its input, half for that of its parameters."""
+        """Half of an operation is for the gradient of its input, half for its parameters."""
         cost, above = 0.0, stretch.start
         for first, end in pairwise([0, *ends]):
             last = stretch.ends[end - 1]

@@ -4,6 +4,7 @@
 it belongs to. A new way through a step is one more object in this list.
 """
 
+from recon.engine.routes.gramian_backwards import GramianBackwards
 from recon.engine.routes.head_backwards import HeadBackwards
 from recon.engine.routes.one_backward import FrozenSharedPart, KnownWeights, LossObjective, SingleTask
 from recon.engine.routes.route import Route, Step
@@ -16,6 +17,7 @@ ROUTES: tuple[Route, ...] = (
     FrozenSharedPart(),
     KnownWeights(),
     SummedBackward(),
+    GramianBackwards(),
     ObservedLosses(),
     HeadBackwards(),
     TaskBackwards(),

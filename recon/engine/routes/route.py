@@ -13,6 +13,7 @@ from torch import Tensor
 from recon.engine.checks import naming_step, told_of_wrapper
 from recon.engine.groups import LayerGroups
 from recon.engine.held import Held
+from recon.engine.memory import Memory
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_gradients import CollectedGradients, all_finite, put, spoil, summed
 from recon.engine.own_parameters import OwnParameters
@@ -50,6 +51,7 @@ class Step:
         loss_scale: Scale of the losses in float16; ``None`` without a scaler.
         groups: The groups of layers that the method weighs each by itself; ``None`` for all layers
             together.
+        memory: Whether the Jacobian of the shared part is held.
         failure: An error of this process that is to be raised once the other processes know of it.
     """
 
@@ -72,6 +74,7 @@ class Step:
     processes: Processes
     loss_scale: float | None
     groups: LayerGroups | None = None
+    memory: Memory = "jacobian"
     failure: Exception | None = None
 
     def backward_of(self, task: int) -> None:

@@ -29,13 +29,30 @@ def solved_weights(
     Raises:
         ValueError: A gradient is not finite, or the method refuses the Gramian or the losses.
     """
-    parts, losses = to_host(gramians, step.losses)
-    gramian = parts.sum(0)
-    step.watches.gradients.watch(step.info.step, step.in_all_tasks(gramian.diagonal()))
+    gramian, losses = _watched(step, gramians)
     if jacobian.dtype == torch.float32 and nearly_dependent(gramian.numpy()):
         gramian = summed(gramian_of(jacobian)).cpu()
     with step.asking():
         return (method.weights(gramian, losses) * step.scale).to(jacobian)
+
+
+def weights_of_exact(step: Step, method: GramianMethod, gramians: Tensor) -> Tensor:
+    """As :func:`solved_weights`, from products that need no higher precision.
+
+    Args:
+        step: The step.
+        method: Its method.
+        gramians: (N, K', K'), whose products were summed in float64 where the device has it.
+
+    Returns:
+        (K',), in float64 on the host.
+
+    Raises:
+        ValueError: As :func:`solved_weights`.
+    """
+    gramian, losses = _watched(step, gramians)
+    with step.asking():
+        return method.weights(gramian, losses) * step.scale
 
 
 def loss_weights(step: Step, method: LossMethod) -> Tensor:
@@ -57,3 +74,11 @@ def to_host(gramians: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
     tasks = len(losses)
     packed = torch.cat([gramians.flatten(), losses]).cpu().double()
     return packed[:-tasks].view(-1, tasks, tasks), packed[-tasks:]
+
+
+def _watched(step: Step, gramians: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed Gramian (K', K'), whose diagonal is noted, and the losses (K',), on the host."""
+    parts, losses = to_host(gramians, step.losses)
+    gramian = parts.sum(0)
+    step.watches.gradients.watch(step.info.step, step.in_all_tasks(gramian.diagonal()))
+    return gramian, losses
