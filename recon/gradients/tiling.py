@@ -120,9 +120,12 @@ class Tiling:
         return [*stops, candidate] if candidate is not None else stops
 
     def cost_with_stops(self, stretch: Stretch, bottlenecks: Sequence[int], kept: int) -> float:
-        """Operations of all backwards if they start again at the bottlenecks."""
+        """Operations of all backwards if they start again at the bottlenecks.
+
+        Infinite if the gradients kept there leave no room for the largest parameter, twice.
+        """
         within = self.less(2 * kept)
-        if within.budget <= 0:
+        if 2 * kept > self.budget // 8 and 2 * max(stretch.sizes, default=0) > within.budget:
             return inf
         cost, first, start = 0.0, 0, stretch.start
         for count, position in [*self.stops(stretch, bottlenecks, kept), (len(stretch.sizes), 0)]:
