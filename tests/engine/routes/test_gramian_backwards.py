@@ -222,6 +222,8 @@ def test_steps_that_need_held_gradients_are_refused() -> None:
         recon.Engine(shared, ["a", "b"], "mgda", at="representation", memory="gramian")
     with pytest.raises(ValueError, match=r"unknown memory 'gram' in recon.Engine; nearest: 'gramian'"):
         recon.Engine(shared, ["a", "b"], "mgda", memory="gram")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the same weights in all layers"):
+        recon.Engine(shared, ["a", "b"], "mgda", granularity="layer", memory="gramian")
     engine = recon.Engine(shared, ["a", "b"], "mgda", memory="gramian")
     with pytest.raises(ValueError, match="takes whole batches"):
         engine.accumulate({"a": shared(torch.ones(1, 2)).sum()})
