@@ -81,10 +81,19 @@ class OneTask:
 
     Args:
         parts: The task's parts.
+
+    Attributes:
+        dataset: The data set of the task's loader. With its samplers, it says which samples are
+            those of this process.
+        sampler: The loader's sampler.
+        batch_sampler: The loader's sampler of batches.
     """
 
     def __init__(self, parts: TaskParts) -> None:
         self.parts = parts
+        self.dataset: Any = getattr(parts.loader, "dataset", None)
+        self.sampler: Any = getattr(parts.loader, "sampler", None)
+        self.batch_sampler: Any = getattr(parts.loader, "batch_sampler", None)
 
     def __len__(self) -> int:
         return len(self.parts)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from recon.configuration import build_object
 from recon.data import Glyphs, PerTask
+from recon.data.batches import FixedBatches
 from recon.data.contract import dataset_name_of, input_shape_of, reads_files, tasks_of
 from recon.tasks.per_image import classification
 
@@ -108,6 +109,8 @@ def test_predictions_are_of_the_test_sets_one_after_the_other() -> None:
     data = PerTask({"digit": glyphs(), "letter": glyphs(test_size=3)})
     loaders = data.predict_dataloader()
     assert [len(loader) for loader in loaders] == [2, 1]
+    assert all(isinstance(loader.sampler, FixedBatches) for loader in loaders)
+    assert [len(loader.dataset) for loader in loaders] == [6, 3]
     assert [[*batch] for loader in loaders for batch in loader] == [["digit"], ["digit"], ["letter"]]
 
 
