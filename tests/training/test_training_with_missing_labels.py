@@ -100,6 +100,19 @@ def test_training_is_a_plain_loop_over_the_tasks_that_are_there(
         assert parameter.isfinite().all()
 
 
+@pytest.mark.parametrize("method", ["joint", "mgda", "pcgrad"])
+@pytest.mark.parametrize("branch", [None, BranchOptions(layers=["2"])], ids=["plain", "branched"])
+def test_micro_batches_weigh_by_their_labels(method: str, branch: Any, trainer: TrainerFactory) -> None:
+    whole = module(method=recon.create_method(method), branch=branch)
+    parts = copy.deepcopy(whole)
+    trainer(limit_val_batches=0).fit(whole, DataLoader(Sparse(), batch_size=6))
+    fit = trainer(limit_val_batches=0, accumulate_grad_batches=3)
+    fit.fit(parts, DataLoader(Sparse(), batch_size=2))
+    assert fit.global_step == 4
+    for name, parameter in parts.named_parameters():
+        torch.testing.assert_close(parameter, whole.get_parameter(name), msg=lambda m, name=name: f"{name}: {m}")
+
+
 def test_heads_of_absent_tasks_and_their_state_stand_still(trainer: TrainerFactory) -> None:
     network = module(method="uw")
     before = copy.deepcopy(network)
