@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recon.engine.alike import check_same_setting
-from recon.engine.checks import check_not_wrapped
+from recon.engine.parallel_wrappers import check_not_wrapped
 from recon.engine.setting import Setting
 from recon.gradients.layers import shared_layers
 from recon.gradients.precision import widest_dtype

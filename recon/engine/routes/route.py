@@ -10,13 +10,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from recon.engine.checks import naming_step, told_of_wrapper
+from recon.engine.checks import naming_step
 from recon.engine.groups import LayerGroups
 from recon.engine.held import Held
 from recon.engine.memory import Memory
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_gradients import CollectedGradients, all_finite, put, spoil, summed
 from recon.engine.own_parameters import OwnParameters
+from recon.engine.parallel_wrappers import told_of_wrapper
 from recon.engine.shared_part import SharedPart
 from recon.engine.step_info import StepInfo
 from recon.gradients.graph import accumulate, reached_leaves
