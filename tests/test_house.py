@@ -14,7 +14,7 @@ TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
     {"version", "errors", "files", "moved", "plugins", "progress"},
-    {"configuration", "gradients", "tasks"},
+    {"configuration", "gradients", "launching", "tasks"},
     {"methods", "conflict", "branching"},
     {"engine", "models", "data"},
     {"training"},

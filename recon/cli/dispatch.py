@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if "RECON_TRACEBACK" in os.environ:
             raise
+        if "LOCAL_RANK" in os.environ:  # this is one of several processes, as torchrun starts them
+            from recon.launching.ends import let_another_tell
+
+            let_another_tell(error)
         sys.exit(f"recon: {_worded(error)}\n(RECON_TRACEBACK=1 shows where)")
 
 

@@ -1,10 +1,19 @@
 """The commands about single runs: fit, search, validate, test and predict."""
 
 import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from recon.cli.imports import imported
+from recon.plugins import import_by_name
 
 
 def train(arguments: list[str]) -> None:
-    """Run a command of Lightning's command line; ``arguments`` begins with its name."""
+    """Run a command of Lightning's command line; ``arguments`` begins with its name.
+
+    Where the trainer asks for several devices, the command runs again in a process for each.
+    """
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from recon.training.command import TrainingCLI
@@ -22,6 +31,20 @@ def train(arguments: list[str]) -> None:
         print(short_help(arguments[0], str(getattr(Trainer, arguments[0]).__doc__).splitlines()[0]), end="")
         return
     try:
-        TrainingCLI(args=["--help" if word == FULL_HELP else word for word in arguments])
+        words = ["--help" if word == FULL_HELP else word for word in arguments]
+        TrainingCLI(args=words, together=partial(_together, words))
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
+
+
+def _together(arguments: list[str], count: int, more: list[str]) -> None:
+    from recon.launching.group import train_together
+
+    train_together(count, partial(_take_part, list(imported), [*arguments, *more]))
+
+
+def _take_part(imports: Sequence[str], arguments: list[str], tell: Callable[[Any], None]) -> None:
+    """Run a command in one of the processes that share it."""
+    for name in imports:
+        import_by_name(name)
+    train(arguments)

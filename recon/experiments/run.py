@@ -5,10 +5,12 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
@@ -19,11 +21,15 @@ from recon.experiments.job import Job
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
 from recon.files.atomic import write_atomically
+from recon.launching.group import train_together
 from recon.moved import with_new_names
+from recon.plugins import import_by_name
 from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.branch_options import network_for
 from recon.training.checkpoints import WholeCheckpoints
+from recon.training.command import TrainingCLI
 from recon.training.run_folder import LastEpochCheckpoint
+from recon.training.strategy import in_processes_of_others, starts_processes
 
 OnEpoch = Callable[[int], None]
 """Called with the number of a run's finished epochs, those before a resume included."""
@@ -59,13 +65,32 @@ def execute(job: Job, on_epoch: OnEpoch) -> dict[str, Any]:
     directory = job.folder.run(job.run.id)
     write_atomically(directory / "config.yaml", yaml.safe_dump(with_new_names(fit.configuration), sort_keys=False))
     with quiet_lightning():
-        result = _train_and_test(job, fit, directory, on_epoch)
+        command = fit.command()
+        if starts_processes(command.trainer):
+            result = _together(job, command.trainer.num_devices, on_epoch)
+        else:
+            result = _train_and_test(job, fit, command, on_epoch)
     job.folder.keep(result)
     return result
 
 
-def _train_and_test(job: Job, fit: Fit, directory: Path, on_epoch: OnEpoch) -> dict[str, Any]:
-    command = fit.command()
+def _together(job: Job, count: int, on_epoch: OnEpoch) -> dict[str, Any]:
+    """Carry out a run in processes of its own, one for each device."""
+    threads = max(1, torch.get_num_threads() // count)
+    result: dict[str, Any] = train_together(count, partial(_take_part, job), threads, on_epoch)
+    return result
+
+
+def _take_part(job: Job, tell: OnEpoch) -> dict[str, Any]:
+    for name in job.plan.imports:
+        import_by_name(name)
+    fit = job.own_fit()
+    with quiet_lightning():
+        return _train_and_test(job, fit, fit.command(), tell)
+
+
+def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch) -> dict[str, Any]:
+    directory = job.folder.run(job.run.id)
     module, data = command.model, command.datamodule
     timer, conflict = Timer(), None
     callbacks: list[pl.Callback] = [timer, _EpochReport(on_epoch), LastEpochCheckpoint(str(directory))]
@@ -78,7 +103,8 @@ def _train_and_test(job: Job, fit: Fit, directory: Path, on_epoch: OnEpoch) -> d
     if trainer.global_step == 0:  # Lightning skips a loader without batches
         raise ValueError("no step was taken: the data gave no batch to train on")
     metrics = trainer.test(module, datamodule=data, verbose=False)[0]
-    _draw_predictions(module, data, directory)
+    if trainer.is_global_zero:
+        _draw_predictions(module, data, directory)
     by_layer = _conflict_by_layer(conflict)
     return {
         "id": job.run.id,
@@ -112,6 +138,7 @@ def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Cal
             "devices": 1,
             "limit_val_batches": 0,  # nothing is selected: the test after the last epoch counts
             **options,
+            "strategy": in_processes_of_others(options.get("strategy", "auto")),
             "default_root_dir": str(directory),
             "logger": CSVLogger(directory, name="logs"),
             "callbacks": callbacks,

@@ -20,7 +20,8 @@ class ConflictCallback(pl.Callback):
     The module is a :class:`recon.MultiTaskModule`, or any LightningModule with a
     :class:`recon.Engine` among its attributes that calls its ``backward`` or ``step``. Every
     checkpoint holds the statistics, so a resumed run neither loses nor repeats a step. The map is
-    written, atomically, after each epoch from the first observed step on.
+    written, atomically, after each epoch from the first observed step on; in several processes it
+    is of all their data, and the first process writes it.
 
     >>> callback = ConflictCallback(every=10, path="glyphs.json")
     >>> trainer = pl.Trainer(callbacks=[callback], max_epochs=40, logger=False)
@@ -75,14 +76,15 @@ class ConflictCallback(pl.Callback):
             self.analyzer.load_state_dict(state_dict)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.analyzer is not None and self._has_observed():
+        # All processes have the same counts, and the first writes the map.
+        if self.analyzer is not None and self._has_observed() and trainer.is_global_zero:
             self.analyzer.conflict_map(
                 dataset=dataset_name_of(getattr(trainer, "datamodule", None)),
                 seed=getattr(pl_module, "run_seed", None),
             ).save(self.map_path(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._has_observed():
+        if not self._has_observed() and trainer.is_global_zero:
             warnings.warn(
                 f"no step was observed, and {self.map_path(trainer)} is not written: the shared part was frozen, or "
                 "the engine was not called",

@@ -17,6 +17,8 @@ from recon.files.atomic import atomic_path
 from recon.files.reading import open_regular
 
 _CURE = "give another checkpoint; if the run was to go on from this one, remove it, and the run begins anew"
+_HANDED_BACK = ".temp.ckpt"
+"""Lightning's name for the weights that spawned or forked processes hand back; no more is in it."""
 _NEEDED = {"state_dict", "epoch", "global_step"}
 
 
@@ -35,7 +37,9 @@ class WholeCheckpoints(CheckpointIO):
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         """The content of a checkpoint. Whatever ``weights_only`` says, only data are unpickled."""
-        return read_checkpoint(path, map_location)
+        return (
+            _read_data(path, map_location) if Path(path).name == _HANDED_BACK else read_checkpoint(path, map_location)
+        )
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
@@ -52,6 +56,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         ValueError: There is no such file, or it is empty, truncated, damaged or no checkpoint, or
             it needs code to be run.
     """
+    content = _read_data(path, map_location)
+    if not isinstance(content, dict) or not content.keys() >= _NEEDED:
+        raise ValueError(f"{path} is no checkpoint of a run: it lacks one of {', '.join(sorted(_NEEDED))}; {_CURE}")
+    return content
+
+
+def _read_data(path: str | Path, map_location: Any) -> Any:
+    """The data in a file of torch, of which nothing is executed."""
     try:
         opened = open_regular(path)
     except OSError as error:
@@ -70,8 +82,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             raise ValueError(f"{path} holds more than data, which is not loaded ({_reason(error)}); {_CURE}") from error
         except Exception as error:  # torch raises whatever a strange archive leads it to
             raise ValueError(f"{path} is no checkpoint ({type(error).__name__}: {_reason(error)}); {_CURE}") from error
-    if not isinstance(content, dict) or not content.keys() >= _NEEDED:
-        raise ValueError(f"{path} is no checkpoint of a run: it lacks one of {', '.join(sorted(_NEEDED))}; {_CURE}")
     return content
 
 

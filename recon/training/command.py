@@ -1,19 +1,25 @@
 """The LightningCLI behind ``recon fit``, ``search``, ``validate``, ``test`` and ``predict``."""
 
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 from recon.configuration import Parser
 from recon.data.contract import tasks_of
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
 from recon.training.progress import EpochLines, without_terminal
+from recon.training.refusals import refuse_unsupported
+from recon.training.resuming import checkpoints_since, how_to_go_on
 from recon.training.run_folder import LastEpochCheckpoint, RunConfiguration
+from recon.training.strategy import starts_processes
 from recon.training.trainer import Trainer
 
 COMMANDS = ("fit", "search", "validate", "test", "predict")
@@ -31,9 +37,17 @@ class TrainingCLI(LightningCLI):
     Args:
         args: Command line, or a configuration as a dictionary.
         run: Whether to run the subcommand; otherwise model, data and trainer are only built.
+        together: Runs the command in so many new processes, where the trainer asks for several; it
+            is given their number, and words to add to the command.
     """
 
-    def __init__(self, args: list[str] | dict[str, Any] | None = None, run: bool = True) -> None:
+    def __init__(
+        self,
+        args: list[str] | dict[str, Any] | None = None,
+        run: bool = True,
+        together: Callable[[int, list[str]], None] | None = None,
+    ) -> None:
+        self._together = together
         super().__init__(
             MultiTaskModule,
             pl.LightningDataModule,
@@ -65,6 +79,22 @@ class TrainingCLI(LightningCLI):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run a subcommand, here or in the processes that the trainer asks for."""
+        if self._together is None or not starts_processes(self.trainer):
+            super()._run_subcommand(subcommand)
+            return
+        if subcommand in ("fit", "search"):
+            refuse_unsupported(self.trainer)
+        if self.trainer.num_nodes > 1:
+            raise ValueError(f"num_nodes={self.trainer.num_nodes}: start a run on several machines with torchrun")
+        began = time.time()
+        try:
+            spawns = isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher)
+            self._together(self.trainer.num_devices, ["--trainer.strategy", "ddp"] if spawns else [])
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(how_to_go_on(checkpoints_since(self.trainer, began))) from None
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would merge a checkpoint's class paths into the configuration."""

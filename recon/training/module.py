@@ -18,10 +18,10 @@ from recon.engine.setting import UpdateScale
 from recon.methods import Method, create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import BranchOptions
-from recon.training.epochs import begin_data_again, seed_data, seed_training
+from recon.training.epochs import begin_data_again, data_rank, seed_data, seed_training
 from recon.training.held_modules import task_modules
 from recon.training.lightning_callbacks import optimized_parameters
-from recon.training.refusals import check_norm, check_one_norm, check_same_network, refuse_unsupported
+from recon.training.refusals import callbacks_for, check_norm, check_one_norm, check_same_network
 from recon.training.resuming import RUN, check_same_run, run_record
 from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
 from recon.training.stepping import SteppedNetwork
@@ -135,17 +135,18 @@ class MultiTaskModule(SteppedNetwork):
         self.task_modules = task_modules(self.tasks, known=self)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Refuse an unsupported trainer in the first hook that sees it; adds no callbacks."""
+        """Refuse an unsupported trainer in the first hook that sees it; keep DDP from wrapping."""
         trainer = self._trainer
-        if trainer is not None and trainer.training:
-            refuse_unsupported(trainer)
-            check_one_norm(self.gradient_clip_val, trainer)
-            if trainer.accumulate_grad_batches > 1:
-                check_accumulates(self.method, self.at == "representation", len(self.tasks))
-            # Lightning's check comes next, which refuses to clip and accumulate where a module
-            # optimises by itself, as this one does from setup() on.
-            self.automatic_optimization = True
-        return []
+        if trainer is None or not trainer.training:
+            return []
+        callbacks = callbacks_for(trainer)
+        check_one_norm(self.gradient_clip_val, trainer)
+        if trainer.accumulate_grad_batches > 1:
+            check_accumulates(self.method, self.at == "representation", len(self.tasks))
+        # Lightning's check comes next, which refuses to clip and accumulate where a module
+        # optimises by itself, as this one does from setup() on.
+        self.automatic_optimization = True
+        return callbacks
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all parameters, of method and losses too, and the scheduler."""
@@ -160,7 +161,7 @@ class MultiTaskModule(SteppedNetwork):
     def setup(self, stage: str) -> None:
         self.automatic_optimization = False
         if stage == "fit" and self.run_seed is None:
-            self.run_seed = torch.initial_seed() % 2**32
+            self.run_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**32)
             if self._seeds_method:
                 self.method.reseed(self.run_seed)
 
@@ -184,7 +185,7 @@ class MultiTaskModule(SteppedNetwork):
     def on_train_epoch_start(self) -> None:
         self.drop_window()
         assert self.run_seed is not None
-        seed_data(self.run_seed, self.current_epoch)
+        seed_data(self.run_seed, self.current_epoch, data_rank(self.trainer))
         if self._resumes:
             begin_data_again(self.trainer)
         self._resumes = False
@@ -195,7 +196,7 @@ class MultiTaskModule(SteppedNetwork):
         # draws a number, before or after that.
         if batch_idx == 0:
             assert self.run_seed is not None
-            seed_training(self.run_seed, self.current_epoch)
+            seed_training(self.run_seed, self.current_epoch, self.global_rank)
 
     def on_train_epoch_end(self) -> None:
         self.engine.check_finite()  # before this epoch's checkpoint is written

@@ -87,6 +87,8 @@ class MultiTaskNetwork(TaskPaths):
                 "at='representation' needs the features that all heads take, and with data of each task's own there "
                 "are none; use at='parameters'"
             )
+        if not labelled.counts:
+            return Evaluation({}, counts={})
         features = self._features(labelled.inputs)
         losses = self._losses(labelled, self._predictions(features, labelled.counts))
         return Evaluation(losses, features, labelled.counts)
@@ -100,6 +102,8 @@ class MultiTaskNetwork(TaskPaths):
         return batch if isinstance(batch, LabelledBatch) else labelled_batch(batch, self.tasks, self.known_tasks)
 
     def _labelled_predictions(self, labelled: LabelledBatch) -> dict[str, Tensor]:
+        if not labelled.counts:  # such as the empty batch of a process without a share
+            return {}
         if labelled.per_task:
             return {task: self.run(task, labelled.inputs[task]) for task in labelled.counts}
         return self._predictions(self._features(labelled.inputs), labelled.counts)

@@ -1,14 +1,18 @@
 """Predictions as files."""
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 
+from recon.data.batches import FixedBatches
+from recon.data.shares import own_share
 from recon.files.atomic import atomic_path
 
 
@@ -17,7 +21,7 @@ class PredictionFiles(pl.Callback):
 
     ``OUT/TASK.npy`` holds numbers or vectors per sample: ``(N,)`` or ``(N, C)``. For a task with a
     value per pixel, ``OUT/TASK/0.npy``, ``1.npy``, ... hold one sample each, as prepared data sets
-    do; labels are int16 there.
+    do; labels are int16 there. Several processes write one result.
 
     Args:
         out: Folder of the files; new or empty.
@@ -29,10 +33,14 @@ class PredictionFiles(pl.Callback):
     def __init__(self, out: Path) -> None:
         self.out = out
         self.samples: Counter[str] = Counter()
-        self._gathered: dict[str, list[Tensor]] = {}
+        self._parts: list[_Part] = []
+        self._gathered: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.samples, self._gathered = Counter(), {}
+        combined = trainer.predict_loop._combined_loader
+        assert combined is not None
+        self._parts = [_part(loader, trainer) for loader in combined.flattened]
 
     def on_predict_batch_end(
         self,
@@ -46,21 +54,61 @@ class PredictionFiles(pl.Callback):
         for task, estimates in outputs.items():
             values = estimates.detach().cpu()
             values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+            numbers = self._parts[dataloader_idx].numbers(self.samples[task], len(values))
             if values.dim() <= 2:
-                self._gathered.setdefault(task, []).append(values)
+                self._gathered.setdefault(task, []).append((numbers, values))
             else:
-                self._write(task, values)
+                self._write(task, numbers, values)
             self.samples[task] += len(values)
 
-    def _write(self, task: str, values: Tensor) -> None:
-        for index, value in enumerate(values, self.samples[task]):
+    def _write(self, task: str, numbers: Tensor, values: Tensor) -> None:
+        for number, value in zip(numbers.tolist(), values, strict=True):
             whole = value if value.is_floating_point() else value.to(torch.int16)
-            _save(self.out / task / f"{index}.npy", whole)
+            _save(self.out / task / f"{number}.npy", whole)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for task, batches in self._gathered.items():
-            _save(self.out / f"{task}.npy", torch.cat(batches))
+        everything = _of_all_processes((self.samples, self._gathered), trainer)
+        self.samples = sum((samples for samples, _ in everything), Counter())
+        if trainer.is_global_zero:
+            for task in self._gathered:
+                pairs = [pair for _, gathered in everything for pair in gathered[task]]
+                numbers, values = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+                _save(self.out / f"{task}.npy", values[numbers.argsort()])
         self._gathered = {}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The numbers, in the data, of the samples that one process predicts."""
+
+    first: int = 0
+    step: int = 1
+
+    def numbers(self, done: int, count: int) -> Tensor:
+        """The numbers of the next samples, when so many are done."""
+        return self.first + self.step * torch.arange(done, done + count)
+
+
+def _part(loader: Any, trainer: pl.Trainer) -> _Part:
+    if trainer.world_size == 1:
+        return _Part()
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, UnrepeatedDistributedSampler):  # Lightning's, for loaders of the user's own
+        return _Part(trainer.global_rank, trainer.world_size)
+    if isinstance(sampler, FixedBatches):
+        return _Part(int(own_share().of(torch.arange(len(loader.dataset)))[0]))
+    raise ValueError(
+        f"{trainer.world_size} processes cannot tell which samples of {type(loader).__name__} they predict; predict "
+        "with devices=1"
+    )
+
+
+def _of_all_processes(own: Any, trainer: pl.Trainer) -> list[Any]:
+    everything = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        distributed: Any = torch.distributed
+        distributed.all_gather_object(everything, own)
+    return everything
 
 
 def check_new(out: Path) -> None:

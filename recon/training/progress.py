@@ -4,11 +4,13 @@ import sys
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 
 
 class EpochLines(pl.Callback):
     """Print the losses of the last step and the metrics at the end of each training epoch."""
 
+    @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items())
         last = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"

@@ -1,31 +1,38 @@
 """Settings that a MultiTaskModule refuses before any work, in one line that names the cure."""
 
 from collections.abc import Sized
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
-from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+
+from recon.training.strategy import Unwrapped, refuse_strategy
 
 
 def refuse_unsupported(trainer: pl.Trainer) -> None:
     """Refuse a trainer's settings that manual optimisation of task gradients cannot honour.
 
     Raises:
-        ValueError: Several processes, or another number of micro-batches in each epoch.
+        ValueError: A strategy other than DDP for several devices, or another number of
+            micro-batches in each epoch.
     """
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise ValueError(
-            "a strategy that starts processes of its own (ddp_spawn, ddp_fork, ddp_notebook) leaves what training "
-            "learned in them; recon trains in one process for now: use strategy='auto' and devices=1"
-        )
-    if trainer.world_size > 1:
-        raise ValueError(f"recon trains in one process for now, the trainer has {trainer.world_size}; set devices=1")
+    refuse_strategy(trainer.strategy)
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise ValueError(
             "GradientAccumulationScheduler works only where Lightning makes the steps; give one number for all epochs: "
             "Trainer(accumulate_grad_batches=n)"
         )
+
+
+def callbacks_for(trainer: Any) -> list[pl.Callback]:
+    """The callback that a module's training needs in a trainer, unless it has one.
+
+    Args:
+        trainer: The trainer; one with unsupported settings is refused.
+    """
+    refuse_unsupported(trainer)
+    return [] if any(isinstance(callback, Unwrapped) for callback in trainer.callbacks) else [Unwrapped()]
 
 
 def check_norm(norm: float | None) -> None:

@@ -6,6 +6,7 @@ benchmark resume in :mod:`recon.experiments.run`, from the checkpoint of their o
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,44 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path:
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise ValueError("--ckpt_path last: with fast_dev_run there is no folder of runs to look in; give the file")
-    runs = run_folder(trainer).parent
-    named = {Path(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath}
-    found = [*runs.glob(f"*/{CHECKPOINT}"), *(path for folder in named for path in folder.glob("last*.ckpt"))]
+    runs, named = run_folder(trainer).parent, _named_folders(trainer)
+    found = _last_checkpoints(runs, named)
     if not found:
         places = ", ".join(str(short(folder)) for folder in (runs, *sorted(named)))
         raise ValueError(
             f"--ckpt_path last: there is no {CHECKPOINT} of a run in {places}; begin without it, or give the file"
         )
     newest = max(found, key=lambda path: path.stat().st_mtime_ns)
-    print(f"last checkpoint: {short(newest)}")
+    if trainer.is_global_zero:
+        print(f"last checkpoint: {short(newest)}")
     return newest
+
+
+def checkpoints_since(trainer: pl.Trainer, began: float) -> list[Path]:
+    """The ``last.ckpt`` files that runs have written since a time, the newest last.
+
+    Args:
+        trainer: A trainer with the settings of the runs.
+        began: The time, as ``time.time`` gives it.
+    """
+    found = [
+        (path.stat().st_mtime, path) for path in _last_checkpoints(run_folder(trainer).parent, _named_folders(trainer))
+    ]
+    return [path for written, path in sorted(found) if written >= began]
+
+
+def how_to_go_on(saved: Sequence[str | Path]) -> str:
+    """How an interrupted training resumes, from the checkpoints that it has written."""
+    return f"--ckpt_path {short(Path(saved[-1]))} goes on from the last finished epoch" if saved else ""
+
+
+def _named_folders(trainer: pl.Trainer) -> set[Path]:
+    """The folders that the trainer's checkpoints have by name."""
+    return {Path(c.dirpath) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.dirpath}
+
+
+def _last_checkpoints(runs: Path, named: set[Path]) -> list[Path]:
+    return [*runs.glob(f"*/{CHECKPOINT}"), *(path for folder in named for path in folder.glob("last*.ckpt"))]
 
 
 def refuse_search(path: str) -> None:

@@ -46,7 +46,7 @@ class LastEpochCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self.dirpath is None:
             self.dirpath = str(run_folder(trainer))
-        if stage == "fit":
+        if stage == "fit" and trainer.is_global_zero:
             remove_leftovers(Path(self.dirpath).parent, "*/")
         super().setup(trainer, pl_module, stage)
 
@@ -67,7 +67,7 @@ class RunConfiguration(SaveConfigCallback):
             self._write(run_folder(trainer))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.logger is None:
+        if trainer.logger is None and trainer.is_global_zero:
             for checkpoint in trainer.checkpoint_callbacks:
                 if isinstance(checkpoint, LastEpochCheckpoint) and checkpoint.dirpath is not None:
                     self._write(Path(checkpoint.dirpath))
@@ -80,7 +80,9 @@ class RunConfiguration(SaveConfigCallback):
 
 
 def tell(trainer: pl.Trainer) -> None:
-    """Print the metrics that a training ended with, and where its files are."""
+    """Print the metrics that a training ended with, and where its files are, in one process."""
+    if not trainer.is_global_zero:
+        return
     for name, value in trainer.callback_metrics.items():
         print(f"{name:<32} {value:.4g}")
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # which keeps nothing

@@ -14,8 +14,8 @@ from recon.files.atomic import check_writable, remove_leftovers
 from recon.training.callbacks import ConflictCallback
 from recon.training.predictions import PredictionFiles, check_new
 from recon.training.refusals import refuse_unsupported
-from recon.training.resuming import checkpoint_file, refuse_search
-from recon.training.run_folder import short, tell
+from recon.training.resuming import checkpoint_file, how_to_go_on, refuse_search
+from recon.training.run_folder import tell
 
 
 class Trainer(pl.Trainer):
@@ -72,7 +72,8 @@ class Trainer(pl.Trainer):
             remove_leftovers(Path(map_path).parent)
         self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        print(f"conflict map: {map_path}")
+        if self.is_global_zero:
+            print(f"conflict map: {map_path}")
 
     def validate(  # type: ignore[override]
         self,
@@ -132,6 +133,8 @@ class Trainer(pl.Trainer):
             super().predict(
                 model, datamodule=datamodule, return_predictions=False, ckpt_path=checkpoint, weights_only=True
             )
+        if not self.is_global_zero:
+            return
         numbers = " and ".join(map(str, dict.fromkeys(files.samples.values()))) or "0"
         print(f"predictions of {numbers} samples: {folder}")
 
@@ -153,8 +156,7 @@ class Trainer(pl.Trainer):
             if not self.interrupted:
                 raise
             saved = [c.best_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint) and c.best_model_path]
-            how = f"--ckpt_path {short(Path(saved[-1]))} goes on from the last finished epoch" if saved else ""
-            raise KeyboardInterrupt(how) from None
+            raise KeyboardInterrupt(how_to_go_on(saved)) from None
 
 
 def _test_set(data: pl.LightningDataModule) -> Any:

@@ -2,9 +2,12 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
@@ -89,10 +92,13 @@ def test_what_is_of_every_pixel_gets_a_file_a_sample(tmp_path: Path) -> None:
         },
         {"seg": torch.arange(12).reshape(1, 3, 4) + 24, "depth": torch.rand(1, 1, 3, 4), "age": torch.zeros(1)},
     ]
-    files.on_predict_start(None, None)  # type: ignore[arg-type]
+    trainer: Any = SimpleNamespace(world_size=1, is_global_zero=True, predict_loop=SimpleNamespace())
+    trainer.predict_loop._combined_loader = SimpleNamespace(flattened=[None])
+    module = pl.LightningModule()
+    files.on_predict_start(trainer, module)
     for index, outputs in enumerate(batches):
-        files.on_predict_batch_end(None, None, outputs, None, index)  # type: ignore[arg-type]
-    files.on_predict_end(None, None)  # type: ignore[arg-type]
+        files.on_predict_batch_end(trainer, module, outputs, None, index)
+    files.on_predict_end(trainer, module)
     seg = np.stack([np.load(tmp_path / "seg" / f"{index}.npy") for index in range(3)])
     assert seg.dtype == np.int16
     assert np.array_equal(seg.ravel(), np.arange(36))

@@ -8,11 +8,10 @@ the others too.
 import faulthandler
 import multiprocessing
 import os
-import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
@@ -23,6 +22,8 @@ from recon.experiments.executors.executor import Died, Epochs, Failed, Finished,
 from recon.experiments.job import Job
 from recon.experiments.run import execute
 from recon.files.atomic import write_atomically
+from recon.launching.ends import ProcessDied, how_it_ended
+from recon.launching.group import without_interrupts
 from recon.plugins import import_by_name, safe_path
 
 MAX_DEFAULT_JOBS = 4
@@ -95,8 +96,7 @@ class LocalExecutor:
             message = worker.receive()
             if not isinstance(message, Epochs):
                 self._busy.remove(worker)
-                if not isinstance(message, Died):
-                    self._idle.append(worker)
+                self._idle.append(worker)
             yield worker.job, message
 
 
@@ -112,7 +112,7 @@ class _Worker:
         with safe_path():  # the tracker and the process inherit it
             # A process would start the tracker too, and let Ctrl-C through again.
             resource_tracker.ensure_running()
-            with _without_interrupts():
+            with without_interrupts():
                 self.process.start()
         theirs.close()
 
@@ -139,11 +139,7 @@ class _Worker:
         self.process.kill()  # if it only closed its pipe
         self.process.join()
         self.connection.close()
-        code = self.process.exitcode or 0
-        if code >= 0:
-            return f"it ended with status {code}"
-        reason = ", as when memory runs out" if code == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{reason}"
+        return how_it_ended(self.process.exitcode or 0)
 
 
 def _cores() -> int:
@@ -155,16 +151,6 @@ def _cores() -> int:
 def _threads(jobs: int) -> int:
     """Threads of a job: its share of the cores, or fewer if OMP_NUM_THREADS limits torch."""
     return max(1, min(_cores() // jobs, torch.get_num_threads()))
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C, which reaches every process of the group; the parent ends the workers."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # In the process -----------------------------------------------------------------------------------
@@ -193,6 +179,8 @@ def _carry_out(job: Job, connection: "Connection[Any, Any]") -> Message:
     trace.unlink(missing_ok=True)
     try:
         return Finished(execute(job, lambda epoch: connection.send(Epochs(epoch))))
+    except ProcessDied as death:
+        return Died(death.how)
     except Exception as error:
         write_atomically(trace, traceback.format_exc())
         # Not the error itself: not every one can be sent to another process.

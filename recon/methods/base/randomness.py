@@ -1,5 +1,7 @@
 """Methods that draw random numbers, from a generator of their own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -40,6 +42,15 @@ class RandomMethod(Method):
         """Return a fresh generator on a device, seeded by the method's own generator."""
         seed = torch.randint(2**63 - 1, (), generator=self.generator).item()
         return torch.Generator(device).manual_seed(int(seed))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch cannot send a generator to a process that it spawns.
+        return {**self.__dict__, "generator": self.generator.get_state().numpy().tobytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        generator = torch.Generator()
+        generator.set_state(torch.frombuffer(bytearray(state["generator"]), dtype=torch.uint8))
+        super().__setstate__({**state, "generator": generator})
 
     def get_extra_state(self) -> Tensor:
         """State of the generator, for ``state_dict``."""
