@@ -138,13 +138,24 @@ class TaskGradients(Layout):
         """A sum over the columns held here, as the sum over all columns."""
         return products
 
-    def norm(self, update: Tensor) -> Tensor:
-        """Length of an update of the columns held here, as that over all columns."""
-        return torch.linalg.vector_norm(update)
+    def combination(self, weights: Tensor) -> list[Tensor]:
+        """Sum of the rows, by weights (K',), of the columns held here; in parts on a CPU."""
+        if self.device.type != "cpu":
+            return [weights @ self.jacobian]
+        return [weights @ self.jacobian[:, columns] for columns in self.columns_at_once]
 
-    def add_to_grad(self, update: Tensor) -> None:
-        """Add an update (P,) to ``.grad`` of the parameters that a task reached."""
-        self.add_where(Reached.union(self._reached[: self._kept], len(self.parameters)), update)
+    def norm(self, *update: Tensor) -> Tensor:
+        """Length of an update of the columns held here, as that over all columns."""
+        lengths = [torch.linalg.vector_norm(part) for part in update]
+        return lengths[0] if len(lengths) == 1 else torch.linalg.vector_norm(torch.stack(lengths))
+
+    def add_to_grad(self, *update: Tensor) -> None:
+        """Add an update (P,) to ``.grad`` of the parameters that a task reached.
+
+        Args:
+            *update: The update, whole or in the parts of :meth:`combination`.
+        """
+        self.add_where(Reached.union(self._reached[: self._kept], len(self.parameters)), *update)
 
     def reached_by(self, row: int) -> Reached:
         """The parameters that a row reaches."""

@@ -2,13 +2,15 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 import torch
 from torch import Tensor, nn
 
 from recon.gradients.graph import add_to_grad
 from recon.gradients.reached import Reached
+
+_NUMBERS_AT_ONCE = 1 << 22  # 16 MB in float32; glibc maps and unmaps 32 MB and more each time
 
 
 class Layout:
@@ -27,6 +29,8 @@ class Layout:
         parameters: Their parameters.
         slices: Layer name -> its columns.
         size: P.
+        columns_at_once: The columns in parts of whole parameters. A tensor for each takes memory
+            that the allocator of a CPU keeps, where one for all takes pages of the system's anew.
         dtype: The dtype of rows: that of the parameters, but float32 at least.
         precision: The dtype of the coarsest parameters; gradients in finer rows are no finer.
         device: The device of the parameters.
@@ -53,6 +57,9 @@ class Layout:
         ends = torch.tensor([0, *counts]).cumsum(0).tolist()
         self.slices = dict(zip(self.layers, (slice(a, b) for a, b in pairwise(ends)), strict=True))
         self.size: int = ends[-1]
+        self._numbers_at_once = _in_parts([*map(_numbers, self.parameters)])
+        ends = [0, *accumulate(map(sum, self._numbers_at_once))]
+        self.columns_at_once = [slice(a, b) for a, b in pairwise(ends)]
         self.dtype = _row_dtype(self.parameters)
         self.precision = _coarsest_dtype(self.parameters)
         self.device = self.parameters[0].device if self.parameters else torch.get_default_device()
@@ -69,26 +76,36 @@ class Layout:
             self.precision,
         )
 
-    def like_parameters(self, flat: Tensor) -> list[Tensor]:
+    def like_parameters(self, *flat: Tensor) -> list[Tensor]:
         """Views of a flat (P,) tensor in the shapes of the parameters, for complex ones copies.
 
         Where a parameter is dense in memory, its view has its strides.
+
+        Args:
+            *flat: The tensor, or its parts of ``columns_at_once``.
         """
-        views = zip(self.real_views(flat), self.parameters, strict=True)
+        views = zip(self.real_views(*flat), self.parameters, strict=True)
         return [torch.view_as_complex(view.clone()) if p.is_complex() else view for view, p in views]
 
-    def add_where(self, reached: Reached, update: Tensor) -> None:
-        """Add an update (P,) to ``.grad`` of reached parameters, sparse where all came sparse."""
-        pieces = zip(self.parameters, self.like_parameters(update), reached.some, reached.sparse, strict=True)
+    def add_where(self, reached: Reached, *update: Tensor) -> None:
+        """Add an update (P,) to ``.grad`` of reached parameters, sparse where all came sparse.
+
+        Args:
+            reached: The parameters that tasks reach.
+            *update: The update, or its parts of ``columns_at_once``.
+        """
+        pieces = zip(self.parameters, self.like_parameters(*update), reached.some, reached.sparse, strict=True)
         for parameter, piece, some, sparse in pieces:
             if some:
                 gradient = piece.to(parameter.dtype)
                 add_to_grad(parameter, gradient.to_sparse(1) if sparse else gradient)
 
-    def real_views(self, flat: Tensor) -> list[Tensor]:
+    def real_views(self, *flat: Tensor) -> list[Tensor]:
         """Views as of :meth:`like_parameters`; complex parameters have a last dimension of 2."""
         views = []
-        for piece, parameter in zip(flat.split([_numbers(p) for p in self.parameters]), self.parameters, strict=True):
+        numbers = [[*map(_numbers, self.parameters)]] if len(flat) == 1 else self._numbers_at_once
+        pieces = chain.from_iterable(map(Tensor.split, flat, numbers))
+        for piece, parameter in zip(pieces, self.parameters, strict=True):
             p = as_real(parameter)  # for its shape and strides alone
             dense = p.is_contiguous() or torch.empty_like(p, device="meta").stride() == p.stride()
             views.append(piece.as_strided(p.shape, p.stride()) if dense else piece.view(p.shape))
@@ -107,6 +124,16 @@ def as_real(tensor: Tensor) -> Tensor:
 
 def _numbers(parameter: nn.Parameter) -> int:
     return parameter.numel() * (2 if parameter.is_complex() else 1)
+
+
+def _in_parts(numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers of parameters, in parts whose sums are below 4 million where that can be."""
+    parts: list[list[int]] = [[]]
+    for number in numbers:
+        if parts[-1] and sum(parts[-1]) + number > _NUMBERS_AT_ONCE:
+            parts.append([])
+        parts[-1].append(number)
+    return parts
 
 
 def _row_dtype(parameters: Sequence[nn.Parameter]) -> torch.dtype:

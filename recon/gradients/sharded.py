@@ -95,6 +95,10 @@ class ShardedGradients(Layout):
         """A sum over the columns held here, as the sum over all columns."""
         return self._processes.sum(products)
 
+    def combination(self, weights: Tensor) -> list[Tensor]:
+        """Sum of the rows, by weights (K',), of the columns held here, as one part."""
+        return [weights @ self.jacobian]
+
     def norm(self, update: Tensor) -> Tensor:
         """Length of an update of the columns held here, as that over all columns."""
         square = torch.linalg.vector_norm(update, dtype=widest_dtype(update.device)).square()
@@ -154,9 +158,9 @@ class SummedGradients(TaskGradients):
         super().complete(present)
         self._all_reached = reached.over(self._processes, self.device)
 
-    def add_to_grad(self, update: Tensor) -> None:
+    def add_to_grad(self, *update: Tensor) -> None:
         """Add an update (P,) to ``.grad`` of the parameters that a task reached in some process."""
-        self.add_where(self._all_reached, update)
+        self.add_where(self._all_reached, *update)
 
 
 Gradients = TaskGradients | ShardedGradients

@@ -298,3 +298,25 @@ def test_gramians_of_long_rows_do_not_add_up_rounding(columns: int) -> None:
     most = 1e-6 if columns >= 64 * 4096 else 1e-4
     assert (long - exact).abs().max() <= most * exact.diagonal().min()
     torch.testing.assert_close(long, long.T, rtol=0, atol=most * float(exact.diagonal().max()))
+
+
+def test_an_update_in_parts_is_the_whole_one() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(1500, 2000), nn.Linear(2000, 3), nn.Linear(3, 2), nn.Linear(2, 2100000))
+    gradients = TaskGradients(shared_layers(net), tasks=2)
+    assert [columns.stop for columns in gradients.columns_at_once] == [3008011, 7208011, 9308011]
+    gradients.jacobian.normal_()
+    for row in range(2):
+        for parameter, view in zip(
+            gradients.parameters, gradients.like_parameters(gradients.jacobian[row]), strict=True
+        ):
+            parameter.grad = view.clone()
+        gradients.fill_row(row)
+    weights = torch.tensor([0.5, -2.0])
+    parts, whole = gradients.combination(weights), weights @ gradients.jacobian
+    torch.testing.assert_close(torch.cat(parts), whole)
+    torch.testing.assert_close(gradients.norm(*parts), whole.double().norm().float(), rtol=1e-3, atol=0)
+    gradients.add_to_grad(*parts)
+    gradients.add_to_grad(whole)
+    for parameter, piece in zip(gradients.parameters, gradients.like_parameters(whole), strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * piece)

@@ -76,34 +76,35 @@ def _finish(step: Step, gradients: Gradients, weights: Tensor | None) -> None:
             return
         step.info.layer_gramians = step.in_all_tasks(gramians, axes=2)
         if weights is None:
-            update = jacobian.new_full(jacobian.shape[1:], math.nan)
+            update: list[Tensor] = []
             with step.failing_for_all():
                 update = _combined(step, gradients, gramians)
+            update = update or [jacobian.new_full(jacobian.shape[1:], math.nan)]
         else:
             step.watches.watch_gradients(step.info.step, step.info.layer_gramians)
             step.info.weights = step.in_all_tasks(weights)
-            update = weights.to(jacobian) @ jacobian
-        step.watches.update.watch(step.info.step, gradients.norm(update).reshape(1))
-        gradients.add_to_grad(update if scale is None else update * scale)
+            update = gradients.combination(weights.to(jacobian))
+        step.watches.update.watch(step.info.step, gradients.norm(*update).reshape(1))
+        gradients.add_to_grad(*(update if scale is None else [part * scale for part in update]))
     put(own)
 
 
-def _combined(step: Step, gradients: Gradients, gramians: Tensor) -> Tensor:
-    """The method's update of the columns held here; the step's record notes the weights."""
+def _combined(step: Step, gradients: Gradients, gramians: Tensor) -> list[Tensor]:
+    """The method's update of the columns held here, in parts; the step's record notes weights."""
     method, jacobian = step.method, gradients.jacobian
     if len(step.present) == 1:
         step.watches.watch_gradients(step.info.step, step.in_all_tasks(gramians, axes=2))
-        return jacobian[0].clone()
+        return gradients.combination(jacobian.new_ones(1))
     if isinstance(method, GramianMethod) and step.groups is not None:
-        return grouped_update(step, method, step.groups, gradients, gramians)
+        return [grouped_update(step, method, step.groups, gradients, gramians)]
     if isinstance(method, GramianMethod):
         weights = solved_weights(step, method, gramians, jacobian, gradients.sum_over_columns)
         step.info.weights = step.in_all_tasks(weights)
-        return weights @ jacobian
+        return gradients.combination(weights)
     if isinstance(method, JacobianMethod):
         step.watches.watch_gradients(step.info.step, step.in_all_tasks(gramians, axes=2))
         with step.asking():
-            return method.combine_columns(jacobian, gradients.columns, gradients.size, step.losses) * step.scale
+            return [method.combine_columns(jacobian, gradients.columns, gradients.size, step.losses) * step.scale]
     raise TypeError(
         f"{type(method).__name__} is neither a loss, a Gramian nor a Jacobian method; derive it from one of those"
     )
