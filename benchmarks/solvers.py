@@ -166,7 +166,7 @@ def measure_groups(
     names = [name for name in ROWS if not (name == "krum" and tasks < 3)]
     together, alone = ({name: ROWS[name].ours() for name in names} for _ in range(2))
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
-    differences = dict.fromkeys(names, 0.0)
+    differences = {name: float("nan") if isinstance(together[name], StatefulMethod) else 0.0 for name in names}
     for count in range(rounds + 1):
         gramians = torch.stack([jacobian @ jacobian.T for jacobian in (draw(tasks, generator) for _ in range(groups))])
         for name in names:
@@ -177,9 +177,8 @@ def measure_groups(
                 weights.append(solver(gramians))
                 if count > 0:
                     seconds[name][side].append(perf_counter() - start)
-            if not isinstance(together[name], StatefulMethod):
-                relative = (weights[0] - weights[1]).abs() / weights[1].abs().amax(dim=1, keepdim=True)
-                differences[name] = max(differences[name], relative.max().item())
+            relative = (weights[0] - weights[1]).abs() / weights[1].abs().amax(dim=1, keepdim=True)
+            differences[name] = max(differences[name], relative.max().item())  # stays NaN for methods with state
     return {name: (*(1e3 * median(side) for side in seconds[name]), differences[name]) for name in names}
 
 
@@ -249,7 +248,7 @@ def main(
 def _print_groups(groups: int, tasks: int, figures: dict[str, tuple[float, float, float]]) -> None:
     print(f"K = {tasks}, {groups} groups{'one call':>22}{'one by one':>14}{'difference':>12}")
     for name, (together, alone, difference) in figures.items():
-        print(f"{name:20}{together:>14.2f} ms{alone:>11.2f} ms{difference:>12.0e}")
+        print(f"{name:20}{together:>14.2f} ms{alone:>11.2f} ms{_shown(difference, '.0e'):>12}")
 
 
 def _shown(value: float, form: str, unit: str = "") -> str:

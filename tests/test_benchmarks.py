@@ -72,4 +72,6 @@ def test_solvers_prints_times_for_groups_of_layers(capsys: pytest.CaptureFixture
     runpy.run_path(str(BENCHMARKS / "solvers.py"))["main"](tasks=(2,), rounds=1, groups=5)
     rows = capsys.readouterr().out.splitlines()[1:]
     assert {"mgda", "cagrad", "gradvac"} <= {row.split()[0] for row in rows}
-    assert all(float(row.split()[-1]) < 1e-12 for row in rows)
+    differences = [float(row.split()[-1]) for row in rows if not row.endswith(" ")]
+    assert len(differences) > 8
+    assert max(differences) < 1e-12

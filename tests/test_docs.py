@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
@@ -86,6 +87,16 @@ class TwoTasks(nn.Module):
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         return {task: prediction.square().mean() for task, prediction in self(x).items()}
+
+
+def test_a_group_of_layers_has_weights_of_its_own() -> None:
+    backbone = nn.Sequential(OrderedDict(conv1=nn.Linear(2, 3), bn1=nn.BatchNorm1d(3), fc=nn.Linear(3, 1)))
+    engine = import_module("my_groups").engine(backbone, ["a", "b"])
+    loss = backbone(torch.randn(3, 2)).square().sum()
+    info = engine.backward({"a": loss, "b": (loss - 1).square()})
+    assert engine.groups == ("stem", "others")
+    assert info.weights is not None
+    assert info.weights.shape == (2, 2)
 
 
 def test_a_step_takes_the_tasks_that_have_labels() -> None:
