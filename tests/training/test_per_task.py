@@ -30,10 +30,10 @@ def plain_sgd(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1)
 
 
-def sets(**options: Any) -> PerTask:
+def sets(batch_size: int = 16, **options: Any) -> PerTask:
     """Digits in three batches, letters of other images in two."""
-    digits = Glyphs(train_size=40, test_size=27, batch_size=16, eval_batch_size=10)
-    letters = Glyphs(train_size=20, test_size=12, batch_size=10, eval_batch_size=10, seed=1)
+    digits = Glyphs(train_size=40, test_size=27, batch_size=batch_size, eval_batch_size=10)
+    letters = Glyphs(train_size=20, test_size=12, batch_size=batch_size, eval_batch_size=10, seed=1)
     return PerTask({"digit": digits, "letter": letters}, **options)
 
 
@@ -62,6 +62,25 @@ def test_training_is_a_plain_loop_over_both_loaders(branch: Any, trainer: Traine
     assert steps == 6
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(parameter, expected.get_parameter(name), msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("mode", ["max_size_cycle", "max_size", "sequential"])
+def test_two_processes_train_and_evaluate_as_one(mode: Any, trainer: TrainerFactory) -> None:
+    def run(**options: Any) -> dict[str, Tensor]:
+        pl.seed_everything(0, verbose=False)
+        data = sets(batch_size=16 // options.get("devices", 1), mode=mode)
+        module = MultiTaskModule(
+            LeNet(), data.tasks, method="pcgrad", optimizer=plain_sgd, branch=BranchOptions(layers=["fc"])
+        )
+        fit = trainer(max_epochs=2, **options)
+        fit.fit(module, datamodule=data)
+        values = {name: torch.as_tensor(float(value)) for name, value in fit.callback_metrics.items()}
+        return {**dict(module.named_parameters()), **{n: v for n, v in values.items() if n.startswith("val/")}}
+
+    alone, together = run(), run(devices=2, strategy="ddp_fork")
+    assert alone.keys() == together.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, msg=lambda m, name=name: f"{name}: {m}")
 
 
 class Network(nn.Module):
