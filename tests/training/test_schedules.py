@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.tuner import Tuner
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
 from recon.data import Glyphs
 from recon.models import LeNet
@@ -152,6 +153,68 @@ def test_a_plateau_of_the_training_loss_needs_no_validation(glyphs: Glyphs, trai
     )
     trainer(max_epochs=3, callbacks=[rates], limit_val_batches=0).fit(module, datamodule=glyphs)
     assert rates.of_steps[::3] == pytest.approx([0.1, 0.1, 0.01])
+
+
+class Looks:
+    """What a schedule on a plateau is shown."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def __call__(self, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
+        values = self.values
+
+        class Shown(ReduceLROnPlateau):
+            def step(self, metrics: Any, epoch: Any = None) -> None:
+                values.append(float(metrics))
+                super().step(metrics)
+
+        return Shown(optimizer)
+
+
+def without_letters(loader: Any, first: int) -> DataLoader[Any]:
+    """A loader of the same batches, without letters from a batch on."""
+    batches = list(loader)
+    for _, targets in batches[first:]:
+        del targets["letter"]
+    return DataLoader(batches, batch_size=None)
+
+
+class SometimesUnlabelled(Glyphs):
+    """Three batches an epoch, of which the last two have no letters."""
+
+    def train_dataloader(self) -> Any:
+        return without_letters(super().train_dataloader(), 1)
+
+
+@pytest.mark.parametrize(("monitor", "news"), [("loss/digit", 6), ("loss/letter", 2), ("loss/all", 6)])
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_plateau_is_looked_for_where_there_is_news(
+    interval: str, monitor: str, news: int, trainer: TrainerFactory
+) -> None:
+    class WithSum(MultiTaskModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("loss/all", 1.0)
+            return super().training_step(batch, batch_idx)
+
+    data, looks, seen = SometimesUnlabelled(train_size=40, test_size=8, batch_size=16), Looks(), Rates()
+    torch.manual_seed(0)
+    module = WithSum(LeNet(), data.tasks, scheduler=looks, scheduler_interval=interval, monitor=monitor)
+    trainer(max_epochs=2, callbacks=[seen], limit_val_batches=0).fit(module, datamodule=data)
+    assert len(looks.values) == (news if interval == "step" else 2)
+    assert len(set(looks.values)) == (1 if monitor == "loss/all" else len(looks.values))
+
+
+def test_an_epoch_without_labels_of_the_monitored_task_is_no_news(trainer: TrainerFactory) -> None:
+    class FirstEpochOnly(Glyphs):
+        def train_dataloader(self) -> Any:
+            return without_letters(super().train_dataloader(), 0 if self.trainer.current_epoch else 2)  # type: ignore[union-attr]
+
+    data, looks = FirstEpochOnly(train_size=32, test_size=8, batch_size=16), Looks()
+    torch.manual_seed(0)
+    module = MultiTaskModule(LeNet(), data.tasks, scheduler=looks, monitor="loss/letter")
+    trainer(max_epochs=3, reload_dataloaders_every_n_epochs=1, limit_val_batches=0).fit(module, datamodule=data)
+    assert len(looks.values) == 1
 
 
 def test_schedules_and_metrics_that_do_not_fit_are_refused(glyphs: Glyphs, trainer: TrainerFactory) -> None:

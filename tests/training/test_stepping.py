@@ -289,6 +289,8 @@ def test_clipping_is_asked_of_module_or_trainer(trainer: TrainerFactory) -> None
 
 # Float16 ------------------------------------------------------------------------------------------
 
+WHOLE_BATCHES = ("famo", "fmtl", "modo")
+
 
 def half(scale: float = 2.0**10) -> MixedPrecision:
     """Lightning's precision of a GPU, on the CPU; ``precision="16-mixed"`` there means bfloat16."""
@@ -312,13 +314,15 @@ def plain_glyphs() -> Iterator[Glyphs]:
         ("graddrop", {"update_scale": "mean"}),
         ("pcgrad", {}),
         ("mgda", {"at": "representation"}),
+        ("fmtl", {"method_options": {"method": "mgda", "rho": 1.0}}),
+        ("modo", {}),
     ],
 )
 def test_float16_steps_as_float32_does(
     method: str, options: Any, number: int, plain_glyphs: Glyphs, trainer: TrainerFactory
 ) -> None:
-    if number > 1 and (method == "famo" or "at" in options):
-        return
+    if number > 1 and (method in WHOLE_BATCHES or "at" in options):
+        pytest.skip("it takes whole batches")
     moved = []
     for plugins in (None, [half()]):
         torch.manual_seed(0)
@@ -383,16 +387,17 @@ def equal(first: Any, second: Any) -> bool:
         ("graddrop", None),
         ("nash_mtl", None),
         ("psmgd", {"method": "mgda", "every": 3}),
+        ("fmtl", {"method": "moco", "rho": 0.1}),
     ],
 )
 def test_an_overflow_changes_nothing_but_the_scale(
     method: str, options: Any, number: int, plain_glyphs: Glyphs, trainer: TrainerFactory
 ) -> None:
-    if number > 1 and method == "famo":
-        return
+    if number > 1 and method in WHOLE_BATCHES:
+        pytest.skip("it takes whole batches")
     torch.manual_seed(0)
     digit, letter = plain_glyphs.tasks
-    overflow = ForcedOverflow(at=2 if method == "famo" else number)  # in the second step
+    overflow = ForcedOverflow(at={"famo": 2, "fmtl": 3}.get(method, number))  # in the second step
     overflowing = Task("letter", overflow, letter.metrics, letter.outputs, letter.estimate)
     module = MultiTaskModule(
         LeNet(),
@@ -415,3 +420,41 @@ def test_an_overflow_changes_nothing_but_the_scale(
     if number == 1:
         assert not equal(seen.after[2], seen.after[1])
     assert fit.global_step == 4 / number
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_resumed_run_goes_on_with_the_scale(
+    number: int, plain_glyphs: Glyphs, trainer: TrainerFactory, tmp_path: Path
+) -> None:
+    def fit(folder: Path, epochs: int) -> tuple[Tensor, Any]:
+        pl.seed_everything(2, verbose=False)
+        precision = MixedPrecision(
+            "16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**30, growth_interval=3)
+        )
+        module = MultiTaskModule(LeNet(), plain_glyphs.tasks, method="pcgrad", optimizer=plain_sgd)
+        last = folder / "last.ckpt"
+        trainer(
+            max_epochs=epochs,
+            accumulate_grad_batches=number,
+            plugins=[precision],
+            limit_val_batches=0,
+            enable_checkpointing=True,
+            callbacks=[LastEpochCheckpoint(str(folder))],
+        ).fit(module, datamodule=plain_glyphs, ckpt_path=str(last) if last.exists() else None)
+        assert precision.scaler is not None
+        return weights(module), precision.scaler.state_dict()
+
+    expected, scaler = fit(tmp_path / "whole", 6)
+    assert scaler["scale"] < 2.0**30
+    fit(tmp_path / "parts", 3)
+    resumed, after = fit(tmp_path / "parts", 6)
+    assert after == scaler
+    assert torch.equal(resumed, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU")
+def test_lightning_makes_it_bfloat16_on_the_cpu(plain_glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    fit = trainer(precision="16-mixed")
+    assert fit.precision == "bf16-mixed"
+    fit.fit(MultiTaskModule(LeNet(), plain_glyphs.tasks, method="mgda"), datamodule=plain_glyphs)
+    assert fit.global_step == 4
