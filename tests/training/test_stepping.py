@@ -43,10 +43,14 @@ def tasks() -> list[Task]:
     return [Task(name, nn.MSELoss(), dict, 1) for name in ("a", "b", "c")]
 
 
-def samples(number: int = 22) -> Samples:
+def samples(number: int, gaps: bool) -> Samples:
+    """Samples of three tasks; with gaps, some lack a label, and windows of 6 lack a task."""
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(number, 6, generator=generator, dtype=torch.float64)
     targets = torch.randn(3, number, 1, generator=generator, dtype=torch.float64)
+    if gaps:
+        for task, unlabelled in enumerate(([1, 9, 10, 11], range(2, 5), [*range(6, 12), 13])):
+            targets[task, [*unlabelled, 20, 21]] = torch.nan
     return [(x, dict(zip("abc", values, strict=True))) for x, values in zip(inputs, targets.unbind(1), strict=True)]
 
 
@@ -57,8 +61,8 @@ def module_of(**options: Any) -> MultiTaskModule:
     return made
 
 
-def loader(size: int, number: int = 22) -> DataLoader[Any]:
-    return DataLoader(samples(number), batch_size=size)
+def loader(size: int, gaps: bool = False) -> DataLoader[Any]:
+    return DataLoader(samples(22, gaps), batch_size=size)
 
 
 def weights(module: nn.Module) -> Tensor:
@@ -79,15 +83,16 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("gaps", [False, True], ids=["all labels", "missing labels"])
 @pytest.mark.parametrize("method", METHODS)
-def test_micro_batches_together_are_the_whole_batch(method: str, trainer: TrainerFactory) -> None:
+def test_micro_batches_together_are_the_whole_batch(method: str, gaps: bool, trainer: TrainerFactory) -> None:
     """22 samples: three windows of 6, and a last one of 4, which is two micro-batches of 2."""
     trained = {}
     for size, number in ((6, 1), (2, 3)):
         module = module_of(method=method, method_options=METHODS[method])
         fit = trainer(max_epochs=2, accumulate_grad_batches=number)
         pl.seed_everything(0, verbose=False)
-        fit.fit(module, loader(size))
+        fit.fit(module, loader(size, gaps))
         assert fit.global_step == module.engine.step_count == 8
         trained[number] = weights(module)
     torch.testing.assert_close(trained[3], trained[1], rtol=1e-9, atol=1e-12)
