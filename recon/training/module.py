@@ -166,6 +166,7 @@ class MultiTaskModule(SteppedNetwork):
                 self.method.reseed(self.run_seed)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["run_seed"] = self.run_seed
         checkpoint[RUN] = run_record(self.task_names, self.method)
         checkpoint["monitored"] = self.monitor.news(self.trainer.callback_metrics) if _fits(self.trainer) else None

@@ -66,6 +66,10 @@ class SteppedNetwork(MultiTaskNetwork):
         if self.window.batches:
             self.begin_steps()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "window" in self.__dict__:
+            self.window.rewind(checkpoint)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """Take one step of the method and the optimizer, or keep gradients for the next step.
 

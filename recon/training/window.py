@@ -26,6 +26,7 @@ class Window:
         self.labelled = False
         self._trainer = trainer
         self._withheld: list[Any] = []
+        self._loaders: list[dict[str, Any]] = []  # states after the last window, of loaders that have one
 
     def ends(self) -> bool:
         """Whether the batch at hand ends the window: the n-th, or the last of the epoch."""
@@ -56,3 +57,20 @@ class Window:
         for value in self._withheld:
             value.has_reset = False
         self._withheld = []
+        combined = self._trainer.fit_loop._combined_loader
+        if self._trainer.accumulate_grad_batches > 1 and combined is not None:
+            self._loaders = combined._state_dicts()
+
+    def rewind(self, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint from within the window begin with the window's first batch.
+
+        The gradients of its batches are not in the checkpoint.
+        """
+        if not self.batches:
+            return
+        loop = checkpoint["loops"]["fit_loop"]
+        progress = loop["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, counts["ready"] - self.batches))
+        if self._loaders:
+            loop["state_dict"]["combined_loader"] = self._loaders

@@ -193,6 +193,59 @@ def test_a_run_killed_within_a_window_resumes_as_if_it_had_not_been(
     assert torch.equal(fit(tmp_path / "parts"), expected)
 
 
+class Resumable:
+    """The batches in order, from where its state says."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in list(loader(2))[self.next :]:
+            self.next += 1
+            yield batch
+        self.next = 0
+
+    def __len__(self) -> int:
+        return 11
+
+    def state_dict(self) -> dict[str, int]:
+        return {"next": self.next}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.next = state["next"]
+
+
+class SaveWithin(pl.Callback):
+    """Saves a checkpoint after a batch, as a validation in the middle of an epoch may do."""
+
+    def __init__(self, batch: int, path: Path) -> None:
+        self.batch, self.path = batch, path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.batch:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("batch", [3, 4, 5])
+def test_a_checkpoint_from_within_a_window_repeats_the_window(
+    batch: int, trainer: TrainerFactory, tmp_path: Path
+) -> None:
+    def fit(*callbacks: pl.Callback, checkpoint: Path | None = None) -> tuple[pl.Trainer, Tensor]:
+        module = module_of(method="pcgrad")
+        pl.seed_everything(4, verbose=False)
+        run = trainer(accumulate_grad_batches=3, callbacks=[*callbacks])
+        run.fit(module, Resumable(), ckpt_path=checkpoint)
+        return run, weights(module)
+
+    path = tmp_path / "within.ckpt"
+    _, expected = fit(SaveWithin(batch, path))
+    progress = torch.load(path)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    assert progress["ready"] == (6 if batch == 5 else 3)
+    run, resumed = fit(checkpoint=path)
+    assert run.global_step == 4
+    assert torch.equal(resumed, expected)
+
+
 class Skipping(MultiTaskModule):
     """Skips the rest of the first epoch, within a window."""
 
