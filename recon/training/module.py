@@ -21,6 +21,7 @@ from recon.training.branch_options import BranchOptions
 from recon.training.epochs import begin_data_again, data_rank, seed_data, seed_training
 from recon.training.held_modules import task_modules
 from recon.training.lightning_callbacks import optimized_parameters
+from recon.training.older_checkpoints import split_learned_numbers
 from recon.training.refusals import callbacks_for, check_norm, check_one_norm, check_same_network
 from recon.training.resuming import RUN, check_same_run, run_record
 from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
@@ -175,6 +176,7 @@ class MultiTaskModule(SteppedNetwork):
         if self._trainer is not None and self._trainer.training:
             check_same_run(checkpoint, run_record(self.task_names, self.method))
         check_same_network(list(checkpoint["state_dict"]), list(self.state_dict()))
+        split_learned_numbers(checkpoint, self)
         self.run_seed = checkpoint["run_seed"]
         self.monitor.keep(checkpoint.get("monitored"))
 
