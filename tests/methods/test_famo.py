@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torchjd.scalarization
@@ -90,3 +92,41 @@ def test_under_autocast_the_second_losses_are_those_of_the_stepped_network() -> 
     with torch.autocast("cpu", torch.bfloat16):
         engine.step(closure, torch.optim.SGD(net.parameters(), lr=0.3))
     torch.testing.assert_close(evaluated[1], net(x).square().mean(0).detach(), rtol=0.05, atol=0.01)
+
+
+def test_a_step_with_some_tasks_looks_at_these_again_and_one_task_trains_plainly() -> None:
+    torch.manual_seed(0)
+    net, x, evaluated = nn.Linear(3, 3), torch.randn(8, 3), []
+
+    def evaluate(present: str) -> dict[str, Tensor]:
+        evaluated.append(present)
+        return {task: net(x).square().mean(0)["abc".index(task)] for task in present}
+
+    method = FAMO()
+    engine = recon.Engine(net, ["a", "b", "c"], method)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
+    for present in ("abc", "ac", "b", "ac"):
+        engine.step(partial(evaluate, present), optimizer)
+    assert evaluated == ["abc", "abc", "ac", "ac", "b", "ac", "ac"]
+    assert method.simplex.steps.tolist() == [3, 1, 3]
+
+
+def test_an_overflow_ends_the_step_before_the_second_look() -> None:
+    class Overflowing:
+        tasks, gradients = ("a", "b"), None
+
+        def backward(self, losses: dict[str, Tensor]) -> recon.StepInfo:
+            return recon.StepInfo(0, losses, overflow=True)
+
+    evaluated: list[int] = []
+
+    def closure(batch: object = None) -> dict[str, Tensor]:
+        evaluated.append(1)
+        return {"a": torch.tensor(1.0), "b": torch.tensor(2.0)}
+
+    method = FAMO()
+    method.bind(2)
+    info = method.step(Overflowing(), closure, torch.optim.SGD([torch.zeros(1)], lr=0.1))  # type: ignore[arg-type, type-var]
+    assert info.overflow
+    assert evaluated == [1]
+    assert not method.simplex.steps.any()

@@ -17,6 +17,7 @@ from recon.methods import (
     PSMGD,
     ExcessMTL,
     GradNorm,
+    GramianMethod,
     JacobianMethod,
     Krum,
     LogSTCH,
@@ -330,6 +331,29 @@ def test_losses_that_are_all_at_their_bound_give_no_update(kind: type[Method], o
     method = kind(**options)
     assert not method.combine(batch(0)[0][:4], _bounds(method)).any()
     assert [None if number.grad is None else number.grad for number in method.parameters()] in ([], [None] * 4)
+
+
+@pytest.mark.parametrize("tasks", [2, 4])
+@pytest.mark.parametrize(("kind", "options"), DIVIDING[-5:-3] + DIVIDING[-2:])
+def test_groups_of_layers_leave_the_task_out_too(kind: type[Method], options: dict[str, Any], tasks: int) -> None:
+    zero, absent = kind(**options), kind(**options)
+    assert isinstance(zero, GramianMethod)
+    assert isinstance(absent, GramianMethod)
+    for method in (zero, absent):
+        method.bind(tasks)
+        method.bind_groups(3)
+    rows = [task for task in range(tasks) if task != 1]
+    for seed in range(4):
+        jacobian = torch.stack([batch(10 * seed + group)[0][:tasks] for group in range(3)])
+        gramians, losses = jacobian @ jacobian.mT, batch(seed)[1][:tasks]
+        losses[1] = 0
+        with absent.among(rows):
+            expected = absent.weights_of_groups(gramians[:, rows][:, :, rows], losses[rows])
+        weights = zero.weights_of_groups(gramians, losses)
+        torch.testing.assert_close(weights[:, rows], expected)
+        assert not weights[:, 1].any()
+    for name, value in zero.state_dict().items():
+        torch.testing.assert_close(value, absent.state_dict()[name])
 
 
 @pytest.mark.parametrize("kind", [FAMO, GLS, LogSum, LogSTCH])
