@@ -11,6 +11,7 @@ from two_heads import TwoHeads, losses_and_features
 
 import recon
 from recon.engine.checks import At
+from recon.engine.groups import Granularity
 from recon.methods import GramianMethod
 
 TASKS = ("a", "b", "c", "d")
@@ -29,6 +30,7 @@ def gradients_of_steps(
     monkeypatch: pytest.MonkeyPatch,
     at: At = "parameters",
     analyzed: bool = False,
+    granularity: Granularity = "network",
 ) -> list[Tensor]:
     """Gradients of a network after three steps, on the host; and the map's cosines, if analyzed."""
     net = TwoHeads(TASKS, torch.float32)
@@ -37,7 +39,7 @@ def gradients_of_steps(
             put(net)
             x = OnDevice(x)
         analyzer = recon.ConflictAnalyzer(net.backbone, TASKS) if analyzed else None
-        engine = recon.Engine(net.backbone, TASKS, name, analyzer, at=at)
+        engine = recon.Engine(net.backbone, TASKS, name, analyzer, at=at, granularity=granularity)
         optimizer = torch.optim.SGD([*net.parameters(), *engine.method.parameters()], lr=0.01)
         evaluate = net.losses if at == "parameters" else partial(losses_and_features, net)
         for _ in range(3):
@@ -65,6 +67,14 @@ def test_conflicts_are_observed_without_float64(name: str, x: Tensor, monkeypatc
 def test_gradients_at_the_representation_without_float64(name: str, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     at: At = "representation"
     expected, found = (gradients_of_steps(name, x, where, monkeypatch, at) for where in (False, True))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted({*recon.list_methods(GramianMethod)} - {"torchjd"}))
+def test_layers_are_weighed_by_themselves_without_float64(
+    name: str, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, found = (gradients_of_steps(name, x, where, monkeypatch, granularity="layer") for where in (False, True))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
