@@ -179,6 +179,19 @@ def check_single_evaluation(method: Method, tasks: int) -> None:
         )
 
 
+def check_one_process(method: Method, tasks: int, processes: int) -> None:
+    """Refuse several processes to a method that works in one.
+
+    Raises:
+        TypeError: There are several, and several tasks.
+    """
+    if processes > 1 and tasks > 1 and method.needs_one_process:
+        raise TypeError(
+            f"{type(method).__name__} works in one process only, and this run has {processes}; take another method "
+            "(docs/methods.md says which work in several), or one process"
+        )
+
+
 def check_all_present(method: Method, present: Sequence[int], tasks: Sequence[str], step: int) -> None:
     """Refuse a step that lacks a task to a method that needs all of them.
 

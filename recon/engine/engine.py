@@ -154,6 +154,7 @@ class Engine(MicroBatches):
             >>> info.step, list(info.losses)
             (0, ['a', 'b'])
         """
+        self._setting.check_processes()
         if self.step_count == 0:
             warn_of_forgotten_parameters(self.method, optimizer)
         if self._setting.processes.several:
@@ -211,5 +212,6 @@ class Engine(MicroBatches):
             (torch.Size([2]), 1.0)
         """
         check_single_evaluation(self.method, len(self.tasks))
+        self._setting.check_processes()
         with kept_if_refused(self.method):
             return super().backward(losses, representation, counts)

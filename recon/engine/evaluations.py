@@ -60,11 +60,6 @@ class Evaluations(StepEngine[StepInfo]):
         return [p for p in reached_leaves(loss) if isinstance(p, nn.Parameter) and p not in shared]
 
     def own_gradients(self, losses: Mapping[str, Tensor]) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
-        if self._setting.processes.several:
-            raise TypeError(
-                f"{type(self._setting.method).__name__} evaluates each task at parameters of its own, which recon does "
-                "in one process only; take another method, or one process"
-            )
         known = check_losses(losses, self.tasks, self._setting.step_count)
         return [self._own_gradients(loss) for loss in known.values()]
 
@@ -79,13 +74,18 @@ class Evaluations(StepEngine[StepInfo]):
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
         gradients, scaling = self.gradients, self._setting.scaling
-        assert isinstance(gradients, TaskGradients)  # several processes were refused by own_gradients
-        known = check_losses(losses, self.tasks, self._latest_step)
+        assert isinstance(gradients, TaskGradients)  # such methods need one process
+        known, index = check_losses(losses, self.tasks, self._latest_step), self.tasks.index(task)
+        if index not in known:
+            raise ValueError(
+                f"step {self._latest_step}: the batch had a loss of task {task!r} and has none when it is evaluated "
+                "again; let the closure return the same tasks at each call"
+            )
         with without_grad(gradients.parameters):
-            scaling.scaled(known[self.tasks.index(task)]).backward()
+            scaling.scaled(known[index]).backward()
             if scaling.active:
                 scaling.unscale(gradients.parameters)
-            gradients.fill_row_with_change([self.tasks[index] for index in known].index(task))
+            gradients.fill_row_with_change(self._setting.present.index(index))
 
     def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
         evaluation = Evaluation.given(losses, None, None)

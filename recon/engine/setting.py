@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from recon.engine.checks import At, check_at
+from recon.engine.checks import At, check_at, check_one_process
 from recon.engine.groups import Granularity, LayerGroups, checked_groups
 from recon.engine.held import Held
 from recon.engine.memory import Memory, check_memory
@@ -97,6 +97,10 @@ class Setting:
         whole = values.new_zeros(len(self.tasks))
         whole[list(self.present)] = values
         return whole
+
+    def check_processes(self) -> None:
+        """Refuse several processes to a method that works in one."""
+        check_one_process(self.method, len(self.tasks), self.processes.number)
 
     def scale_for(self, tasks: int) -> float:
         """The factor that brings the method's update for some tasks to the scale asked for."""
