@@ -163,10 +163,15 @@ class Engine(MicroBatches):
         def evaluate(*args: Any, **kwargs: Any) -> Evaluation:
             return Evaluation.returned(closure(*args, **kwargs), self.at, counts)
 
-        with kept_if_refused(self.method):
+        with kept_if_refused(self.method) as before:
             if needs_closure(optimizer):
                 return step_by_optimizer(optimizer, evaluate, self._setting)
-            return self.method.step(Evaluations(self._setting), evaluate, self._setting.scaling.stepping(optimizer))
+            evaluations = Evaluations(self._setting)
+            info = self.method.step(evaluations, evaluate, self._setting.scaling.stepping(optimizer))
+            if evaluations.overflowed:
+                info.overflow = True
+                before.restore()
+            return info
 
     def backward(
         self,

@@ -26,10 +26,14 @@ class Evaluations(StepEngine[StepInfo]):
 
     Args:
         setting: The choices and the state of the engine.
+
+    Attributes:
+        overflowed: Whether a value overflowed float16 in an evaluation after the first.
     """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
+        self.overflowed = False
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -81,9 +85,11 @@ class Evaluations(StepEngine[StepInfo]):
                 f"step {self._latest_step}: the batch had a loss of task {task!r} and has none when it is evaluated "
                 "again; let the closure return the same tasks at each call"
             )
+        own = self.own_parameters(known[index]) if scaling.active else []
         with without_grad(gradients.parameters):
             scaling.scaled(known[index]).backward()
             if scaling.active:
+                self.overflowed |= not all_finite(p.grad for p in own if p.grad is not None)
                 scaling.unscale(gradients.parameters)
             gradients.fill_row_with_change(self._setting.present.index(index))
 
@@ -106,7 +112,8 @@ class Evaluations(StepEngine[StepInfo]):
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
         gradients, watches, scaling = self.gradients, self._setting.watches, self._setting.scaling
-        if scaling.active and not all_finite([gradients.jacobian]):
+        if scaling.active and (self.overflowed or not all_finite([gradients.jacobian])):
+            self.overflowed = True
             spoil(gradients.parameters)
             return
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)

@@ -15,10 +15,11 @@ _LARGEST_COPY = 1 << 16
 
 
 @contextmanager
-def kept_if_refused(method: Method) -> Iterator[None]:
+def kept_if_refused(method: Method) -> Iterator["MethodState"]:
     """Undo the changes to a method in a ``with`` block that ends with an error.
 
-    Attributes, buffers, randomness and ``.grad`` of its parameters are then as before.
+    Attributes, buffers, randomness and ``.grad`` of its parameters are then as before. The block
+    gets the state to come back to.
 
     Example:
         >>> from recon.methods import create_method
@@ -35,7 +36,7 @@ def kept_if_refused(method: Method) -> Iterator[None]:
     """
     before = MethodState(method)
     try:
-        yield
+        yield before
     except Exception:
         before.restore()
         raise

@@ -480,6 +480,28 @@ def test_an_overflow_changes_nothing_but_the_scale(
     assert fit.global_step == 4 / number
 
 
+@pytest.mark.parametrize("call", [4, 5], ids=["unused", "used"])
+def test_an_overflow_at_perturbed_parameters_skips_the_step_too(
+    call: int, plain_glyphs: Glyphs, trainer: TrainerFactory
+) -> None:
+    """Calls 3, 4 and 5 are of the second step; of those at perturbed parameters, each task has one."""
+    torch.manual_seed(0)
+    digit, letter = plain_glyphs.tasks
+    overflowing = Task("letter", ForcedOverflow(call), letter.metrics, letter.outputs)
+    module = MultiTaskModule(
+        LeNet(), [digit, overflowing], method="fmtl", method_options={"method": "moco"}, optimizer=plain_sgd
+    )
+    states: list[dict[str, Any]] = []
+
+    class Kept(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+            states.append(copy.deepcopy(pl_module.state_dict()))
+
+    fit = trainer(max_steps=2, plugins=[half()], callbacks=[Kept()], limit_val_batches=0)
+    fit.fit(module, datamodule=plain_glyphs)
+    assert equal(states[0], states[1]) == (call == 5)
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_resumed_run_goes_on_with_the_scale(
     number: int, plain_glyphs: Glyphs, trainer: TrainerFactory, tmp_path: Path
