@@ -23,7 +23,7 @@ def plan(tiny: Callable[..., Plan]) -> Callable[..., Plan]:
         fit = copy.deepcopy(tiny().fit)
         fit["model"]["backbone"] = LENET
         fit["data"]["init_args"].update(train_size=50, test_size=31, batch_size=batch_size)
-        fit["trainer"].update(devices=devices, precision="64-true", **trainer)
+        fit["trainer"].update(devices=devices, **trainer)
         methods = ({"method": "joint", "variants": ["plain", "recon"]}, {"method": "pcgrad", "variants": ["plain"]})
         return tiny(fit=fit, methods=list(methods), top=1, single=False)
 
