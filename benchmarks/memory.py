@@ -3,7 +3,7 @@
     python benchmarks/memory.py                                          # ResNet-18, K = 2, 10, 40
     python benchmarks/memory.py --network vit_tiny --tasks '[2, 10]' --batch 4 --size 224
 
-Each kind of step runs in a process of its own, three times, and the peak counts. On the CPU that is
+Each kind of step runs in a process of its own, twice, and the peak counts. On the CPU that is
 the largest resident memory, less that of a process which has loaded all libraries and trained a
 small network; on CUDA it is PyTorch's own count. A gradient is as large as the shared part. The
 last lines compare the time of a step in one process: that of the CPU on one thread, or of the
@@ -235,7 +235,7 @@ def seconds(step: Callable[[], None], device: str) -> float:
 
 
 def peak(case: Case, kind: str) -> Peak:
-    """The peak of three steps above a process that is warmed up."""
+    """The peak of two steps above a process that is warmed up."""
     torch.set_num_threads(1)
     small = Network(Case("resnet18", 2, 1, 36, case.device))
     KINDS["joint, plain PyTorch"](small)()
@@ -243,7 +243,7 @@ def peak(case: Case, kind: str) -> Peak:
     baseline = _now(case.device)
     net = Network(case)
     step = KINDS[kind](net)
-    for _ in range(3):
+    for _ in range(2):
         step()
     return Peak(_peak(case.device) - baseline, sum(p.nbytes for p in net.backbone.parameters()))
 
