@@ -66,7 +66,7 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
         TypeError: As :meth:`MicroBatches.accumulate`.
     """
     check_accumulates(setting.method, setting.at_representation, len(setting.tasks))
-    check_whole_batch(setting.memory)
+    check_whole_batch(setting.memory, len(setting.tasks))
     brought = bring(evaluation, setting)
     if not setting.scaling.active and brought.losses:
         values = next(iter(brought.losses.values())).new_zeros(len(setting.tasks))

@@ -65,7 +65,7 @@ class Engine(MicroBatches):
         memory: ``"jacobian"`` holds the K task gradients: K x P numbers for P shared parameters.
             ``"gramian"`` holds about P numbers whatever K is. It makes the inner products of the
             task gradients piece by piece, and the update by one more backward of the weighted
-            losses: the same up to rounding, in 1.2 to 5 times the time (docs/results/memory.md).
+            losses: the same up to rounding, in 1.3 to 5 times the time (docs/results/memory.md).
             For loss and Gramian methods, with whole batches in one process.
 
     Raises:

@@ -59,13 +59,13 @@ def check_one_process(several: bool) -> None:
         )
 
 
-def check_whole_batch(memory: Memory) -> None:
-    """Refuse micro-batches.
+def check_whole_batch(memory: Memory, tasks: int) -> None:
+    """Refuse micro-batches of several tasks.
 
     Raises:
         ValueError: Task gradients are not held.
     """
-    if memory == "gramian":
+    if memory == "gramian" and tasks > 1:
         raise ValueError(
             "memory='gramian' takes whole batches: task gradients of micro-batches have to be summed before their "
             "inner products, and they are never held whole; use memory='jacobian' to accumulate"

@@ -12,7 +12,7 @@ Ways that we tried, and left:
 
 * One batched backward of all tasks makes activation gradients K times as large: with ten tasks,
   TorchJD's engine of this kind adds 6.6 gradients to ResNet-18 (16 images of 64x64) and 22 to
-  ViT-tiny (4 of 224x224), where tiles add 0.5 and 1.2. Some operations also have no batched form;
+  ViT-tiny (4 of 224x224), where tiles add 0.5 and 1.3. Some operations also have no batched form;
   ours stopped in ResNet-18 at ``aten::add_``.
 * Holding the whole gradient of one task after the other takes about K² / 2 backwards of the whole
   network: 54 instead of 10, 819 instead of 40.

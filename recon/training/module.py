@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from recon.engine.accumulation import check_accumulates
 from recon.engine.checks import At
 from recon.engine.groups import Granularity, prepare_method
+from recon.engine.memory import Memory, check_memory, check_whole_batch
 from recon.engine.setting import UpdateScale
 from recon.methods import Method, create_method
 from recon.tasks.task import Task
@@ -79,6 +80,8 @@ class MultiTaskModule(SteppedNetwork):
             features instead of its parameters, with K backwards through the heads and one through
             the backbone; see :class:`recon.Engine`.
         granularity: Groups of layers that a Gramian method weighs by themselves; see there.
+        memory: ``"gramian"`` trains in the memory of about one task gradient, in more time; see
+            there.
 
     Raises:
         ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm
@@ -115,6 +118,7 @@ class MultiTaskModule(SteppedNetwork):
         gradient_clip_val: float | None = None,
         at: At = "parameters",
         granularity: Granularity = "network",
+        memory: Memory = "jacobian",
     ) -> None:
         check_norm(gradient_clip_val)
         check_interval(scheduler_interval)
@@ -125,8 +129,10 @@ class MultiTaskModule(SteppedNetwork):
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
         # Before optimizer and checkpoint ask for the method's parameters and state.
         prepare_method(self.method, self.backbone, len(self.tasks), at, granularity)
+        check_memory(memory, self.method, at, granularity == "network", len(self.tasks))
         self.at: At = at
         self.granularity: Granularity = granularity
+        self.memory: Memory = memory
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.scheduler_interval: Interval = scheduler_interval
@@ -144,6 +150,7 @@ class MultiTaskModule(SteppedNetwork):
         check_one_norm(self.gradient_clip_val, trainer)
         if trainer.accumulate_grad_batches > 1:
             check_accumulates(self.method, self.at == "representation", len(self.tasks))
+            check_whole_batch(self.memory, len(self.tasks))
         # Lightning's check comes next, which refuses to clip and accumulate where a module
         # optimises by itself, as this one does from setup() on.
         self.automatic_optimization = True

@@ -17,6 +17,7 @@ from recon.engine.checks import At
 from recon.engine.engine import Engine
 from recon.engine.evaluation import Evaluation
 from recon.engine.groups import Granularity
+from recon.engine.memory import Memory
 from recon.engine.setting import UpdateScale
 from recon.engine.step_info import StepInfo
 from recon.methods import Method
@@ -39,6 +40,7 @@ class SteppedNetwork(MultiTaskNetwork):
     at: At
     update_scale: UpdateScale
     granularity: Granularity
+    memory: Memory
     gradient_clip_val: float | None
     monitor: Monitor
     analyzer: ConflictAnalyzer | None = None
@@ -55,6 +57,7 @@ class SteppedNetwork(MultiTaskNetwork):
             self.update_scale,
             self.at,
             granularity=self.granularity,
+            memory=self.memory,
             scaler=getattr(self.trainer.precision_plugin, "scaler", None),
             heads=[self.heads, self.task_modules],
         )

@@ -248,6 +248,20 @@ def test_at_the_representation_training_is_a_plain_loop_over_the_features_gradie
         torch.testing.assert_close(parameter, expected.get_parameter(name), rtol=1e-4, atol=1e-6)
 
 
+def test_in_the_memory_of_one_gradient_training_is_the_same(glyphs: Glyphs, trainer: TrainerFactory) -> None:
+    module = module_for(glyphs, method="mgda", memory="gramian", optimizer=plain_sgd)
+    expected = module_for(glyphs, method="mgda", optimizer=plain_sgd)
+    expected.load_state_dict(module.state_dict())
+    for each in (module, expected):
+        trainer(limit_val_batches=0).fit(each, datamodule=glyphs)
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter, expected.get_parameter(name), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="takes whole batches"):
+        trainer(accumulate_grad_batches=2).fit(module, datamodule=glyphs)
+    with pytest.raises(ValueError, match="GradDrop combines the task gradients themselves"):
+        module_for(glyphs, method="graddrop", memory="gramian")
+
+
 def test_with_a_group_for_each_layer_training_is_a_plain_loop_over_the_layers(
     glyphs: Glyphs, trainer: TrainerFactory
 ) -> None:
