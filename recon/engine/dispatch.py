@@ -12,6 +12,7 @@ from recon.engine.checks import (
     check_representation,
     warn_of_parts_left_out,
 )
+from recon.engine.compiled import telling_of_plain_backwards
 from recon.engine.evaluation import Evaluation
 from recon.engine.held import Held
 from recon.engine.own_gradients import CollectedGradients
@@ -21,7 +22,8 @@ from recon.engine.routes import ROUTES, Step
 from recon.engine.routes.head_backwards import check_heads
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
-from recon.gradients.graph import reached_leaves
+from recon.gradients.graph import reached_leaves, without_grad
+from recon.gradients.wrappers import branches_of
 from recon.methods import LossMethod
 
 
@@ -135,9 +137,13 @@ def zero_terms(terms: dict[int, Tensor], evaluated: Iterable[int]) -> dict[int, 
 
 def _take_route(step: Step) -> None:
     """Let the first route that the step belongs to fill ``.grad``."""
-    for route in ROUTES:
-        if route.backward(step):
-            break
+    absent = [task for index, task in enumerate(step.tasks) if index not in step.present]
+    # A compiled branched network gives the branches of absent tasks zeros, by which momentum and
+    # weight decay would move them.
+    with without_grad(branches_of(step.shared.module, absent)), telling_of_plain_backwards():
+        for route in ROUTES:
+            if route.backward(step):
+                break
     if step.failure is not None:
         raise step.failure
 

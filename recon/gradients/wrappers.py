@@ -5,7 +5,7 @@ A wrapper runs another module and prefixes the names of everything in it (``modu
 depend on how the network was run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from torch import nn
 
@@ -50,6 +50,17 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
     return None
 
 
+def is_compiled(network: nn.Module) -> bool:
+    """Whether ``torch.compile`` has compiled the network or a part of it.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 1))
+        >>> is_compiled(network)
+        False
+    """
+    return any(module._compiled_call_impl is not None or "_orig_mod" in module._modules for module in network.modules())
+
+
 def is_partly_shared(network: nn.Module) -> bool:
     """Whether tasks have layers of their own somewhere in the network."""
     return any(isinstance(module, PartlyShared) for module in network.modules())
@@ -68,6 +79,13 @@ def unshared_layers(network: nn.Module) -> list[str]:
         else:
             waiting.extend((prefix + name, child) for name, child in module._modules.items() if child is not None)
     return found
+
+
+def branches_of(network: nn.Module, tasks: Collection[str]) -> list[nn.Parameter]:
+    """The parameters of some tasks' own parts of a network."""
+    modules: Iterable[object] = network.modules() if tasks else ()
+    partly = [module for module in modules if isinstance(module, PartlyShared)]
+    return [p for module in partly for task in tasks if task in module.tasks for p in module.branch_parameters(task)]
 
 
 def shared_part(module: nn.Module) -> nn.Module:

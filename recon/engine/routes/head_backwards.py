@@ -124,7 +124,7 @@ def _shared_backward(step: Step, weighted: Tensor) -> None:
     features = step.features
     if step.collected is None:
         assert features is not None
-        features.backward(like_representation(weighted, features))
+        features.backward(like_representation(weighted, features), retain_graph=step.keeps_graph)
         step.watch_sum()
         return
     if features is not None:

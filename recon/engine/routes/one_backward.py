@@ -22,7 +22,7 @@ class SingleTask:
         if step.collected is not None or len(step.present) > 1:
             return False
         (loss,) = step.terms.values()
-        loss.backward()
+        loss.backward(retain_graph=step.keeps_graph)
         step.watch_sum()
         return True
 
@@ -38,7 +38,7 @@ class LossObjective:
             return False
         with step.asking():
             objective = method.objective(torch.stack([*step.terms.values()]))
-        (objective * step.scale).backward()
+        (objective * step.scale).backward(retain_graph=step.keeps_graph)
         step.watch_sum()
         return True
 
@@ -71,7 +71,8 @@ class KnownWeights:
         weights = weights.to(terms[0])
         step.info.weights = step.in_all_tasks(weights)
         if together := shared.keys() & set(chain(*reached)):
-            (weights * torch.stack(terms)).sum().backward(inputs=list(together))
+            weighted = (weights * torch.stack(terms)).sum()
+            weighted.backward(inputs=list(together), retain_graph=step.keeps_graph)
         step.watch_sum()
         return True
 

@@ -22,6 +22,7 @@ from recon.engine.shared_part import SharedPart
 from recon.engine.step_info import StepInfo
 from recon.gradients.graph import accumulate, reached_leaves
 from recon.gradients.processes import Processes
+from recon.gradients.wrappers import is_compiled
 from recon.methods import Method
 
 
@@ -83,7 +84,7 @@ class Step:
         term = self.terms.get(task)
         if term is None:
             return
-        retain = task != max(self.terms)
+        retain = task != max(self.terms) or self.keeps_graph
         if self.collected is None:
             term.backward(retain_graph=retain)
             return
@@ -106,6 +107,14 @@ class Step:
     def own_leaves(self, term: Tensor) -> list[Tensor]:
         """The leaves outside the shared part that a term reaches."""
         return [leaf for leaf in reached_leaves(term) if leaf not in self.shared_leaves]
+
+    @cached_property
+    def keeps_graph(self) -> bool:
+        """Whether the last backward keeps the graph, which compiled code asks for.
+
+        What torch compiles for a backward that frees the graph is of no use to several tasks.
+        """
+        return len(self.tasks) > 1 and is_compiled(self.shared.module)
 
     @cached_property
     def shared_leaves(self) -> dict[Tensor, None]:

@@ -53,7 +53,7 @@ def _collect(step: Step, weights: Tensor) -> None:
         return
     leaves = dict.fromkeys(leaf for term in step.terms.values() for leaf in reached_leaves(term))
     with step.failing_for_all(), step.collected.collecting(_TOGETHER, [*leaves]):
-        torch.stack(terms).sum().backward()
+        torch.stack(terms).sum().backward(retain_graph=step.keeps_graph)
 
 
 def _collect_own_unweighted(step: Step, weights: Tensor) -> None:
@@ -73,4 +73,4 @@ def _collect_own_unweighted(step: Step, weights: Tensor) -> None:
                 term.backward(retain_graph=True, inputs=own)
     if together:
         with step.failing_for_all(), step.collected.collecting(_TOGETHER, [*together]):
-            torch.stack(weighted).sum().backward(inputs=[*together])
+            torch.stack(weighted).sum().backward(inputs=[*together], retain_graph=step.keeps_graph)
