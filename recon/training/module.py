@@ -70,8 +70,8 @@ class MultiTaskModule(SteppedNetwork):
             ``"step"`` of the optimizer, as ``OneCycleLR`` and warm-ups need it.
         monitor: Name of the metric that steers ``ReduceLROnPlateau``, as it is logged
             (``"val/digit/accuracy"``, ``"loss/digit"``). Take a metric of validation data of your
-            own: the built-in data sets give their test split as validation. Epochs without
-            validation do not count.
+            own: the built-in data sets give their test split as validation. Epochs or steps without
+            a new value do not count, as those without labels of the task.
         update_scale: ``"sum"`` multiplies mean-scaled methods by K, so that all methods match the
             summed loss at one learning rate, as the paper's code does; see :class:`recon.Engine`.
         gradient_clip_val: Largest norm of the whole gradient, clipped after the method; ``None``

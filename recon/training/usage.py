@@ -32,7 +32,8 @@ usage: recon {command} --config FILE [--KEY VALUE ...]
   --config FILE                     YAML of the keys below, such as configs/glyphs/fit.yaml; flags win over it
 {own}\
   --seed_everything N               of weights, order of the data, methods [0]
-  --trainer.max_epochs N            and .accelerator cpu|gpu, .precision bf16-mixed, .logger CLASS, ...
+  --trainer.max_epochs N            and .accelerator cpu|gpu, .precision 16-mixed|bf16-mixed, .logger CLASS, ...
+  --trainer.accumulate_grad_batches N   batches of one step; .gradient_clip_val NORM
   --model.method NAME               and .method_options.NAME VALUE
   --model.backbone CLASS            and .NAME VALUE for its arguments, as in --model.backbone.width 16
   --model.branch.map FILE           and .top N: branch the worst layers of a conflict map; .layers [NAME,...]: these

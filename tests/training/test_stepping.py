@@ -99,6 +99,19 @@ def test_micro_batches_together_are_the_whole_batch(method: str, gaps: bool, tra
     assert (trained[1] - weights(module_of(method=method))).abs().max() > 1e-3
 
 
+def test_a_window_without_any_label_makes_no_step(trainer: TrainerFactory) -> None:
+    given = samples(18, gaps=False)
+    for _, targets in given[6:12]:
+        for target in targets.values():
+            target.fill_(torch.nan)
+    module, expected = module_of(method="mgda"), module_of(method="mgda")
+    fit = trainer(accumulate_grad_batches=3)
+    fit.fit(module, DataLoader(given, batch_size=2))
+    assert fit.global_step == 2
+    trainer().fit(expected, DataLoader([*given[:6], *given[12:]], batch_size=6))
+    torch.testing.assert_close(weights(module), weights(expected), rtol=1e-9, atol=1e-12)
+
+
 class Recorded(pl.Callback):
     """The values of each batch as callbacks see them, and the learning rate after it."""
 
