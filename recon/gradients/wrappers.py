@@ -20,10 +20,16 @@ class PartlyShared:
     Attributes:
         shared: The part that all tasks share; its layers have their names in the network.
         layers: Names of the layers of which each task has its own.
+        tasks: The tasks.
     """
 
     shared: nn.Module
     layers: tuple[str, ...] = ()
+    tasks: tuple[str, ...]
+
+    def branch_parameters(self, task: str) -> list[nn.Parameter]:
+        """The parameters of one task's own part."""
+        raise NotImplementedError
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
