@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,5 +17,9 @@ def x() -> Tensor:
 
 
 @pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
-    return Threads(monkeypatch)
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    yield Threads(monkeypatch)
+    for backend, precision in zip(backends, before, strict=True):  # a thread restores what another one has set
+        backend.fp32_precision = precision

@@ -84,9 +84,6 @@ class Threads:
         monkeypatch.setattr(
             "recon.engine.shared_part.Processes", lambda group=None: getattr(self._own, "processes", alone)
         )
-        for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
-            # Threads set it in turns; each would restore what another one has set.
-            monkeypatch.setattr(backend, "fp32_precision", "ieee")
 
     def run(self, number: int, function: Callable[[ThreadProcesses], Any]) -> list[Any]:
         """The result of each thread, or its error."""
