@@ -155,8 +155,10 @@ class SummedGradients(TaskGradients):
                 work.wait()
         self._sending.clear()
         reached = Reached.union((self.reached_by(row) for row in present), len(self.parameters))
-        super().complete(present)
         self._all_reached = reached.over(self._processes, self.device)
+        for row in present:  # it holds gradients of other processes too
+            self._reached[row] = self._all_reached.copy()
+        super().complete(present)
 
     def add_to_grad(self, *update: Tensor) -> None:
         """Add an update (P,) to ``.grad`` of the parameters that a task reached in some process."""
