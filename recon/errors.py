@@ -1,5 +1,6 @@
-"""Errors for unknown names, which suggest the nearest name."""
+"""Errors for unknown names, which suggest the nearest name; and any error in one line."""
 
+from argparse import ArgumentError
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,3 +31,20 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     else:
         cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
     return ValueError(f"unknown {kind} {name!r}{place}; {cure}")
+
+
+def in_one_line(error: BaseException) -> str:
+    """Word an error; one that no check of Recon raised also says its type.
+
+    Args:
+        error: The error.
+
+    Example:
+        >>> in_one_line(ValueError("top must be at least 1")), in_one_line(KeyError("seg"))
+        ('top must be at least 1', "KeyError: 'seg'")
+    """
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ArgumentError | ValueError | TypeError | RuntimeError | OSError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

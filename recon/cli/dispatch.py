@@ -2,7 +2,6 @@
 
 import os
 import sys
-from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
 
@@ -12,7 +11,7 @@ from recon.cli.startup import listen_to_interrupts
 from recon.cli.train import train
 from recon.cli.working_folder import append_working_folder_for
 from recon.configuration import CommandParser
-from recon.errors import unknown_name
+from recon.errors import in_one_line, unknown_name
 
 _HELP = ("-h", "--help", "help")
 
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from recon.launching.ends import let_another_tell
 
             let_another_tell(error)
-        sys.exit(f"recon: {_worded(error)}\n(RECON_TRACEBACK=1 shows where)")
+        sys.exit(f"recon: {in_one_line(error)}\n(RECON_TRACEBACK=1 shows where)")
 
 
 def _how_to_go_on(words: list[str], how: str) -> str:
@@ -43,15 +42,6 @@ def _how_to_go_on(words: list[str], how: str) -> str:
     resumes = any(words[: len(command)] == command for command in (["benchmark"], ["demo"], ["data", "prepare"]))
     how = how or ("the same command goes on from what is finished" if resumes else "")
     return f"; {how}" if how else ""
-
-
-def _worded(error: Exception) -> str:
-    """An error in one line; an error that no check of Recon raised also says its type."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ArgumentError | ValueError | TypeError | RuntimeError | OSError) and str(error):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
 
 
 def _run(arguments: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recon.errors import in_one_line
 from recon.launching.ends import tells_of_another
 
 
@@ -76,7 +77,7 @@ def take_part(connection: "Connection[Any, Any]", rank: int, target: Target) -> 
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     except BaseException as error:
-        outcome = Failed(_worded(error), traceback.format_exc(), tells_of_another(error))
+        outcome = Failed(in_one_line(error), traceback.format_exc(), tells_of_another(error))
     connection.send(outcome)
 
 
@@ -85,10 +86,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _worded(error: BaseException) -> str:
-    """An error in one line; an error that no check of Recon raised also says its type."""
-    if isinstance(error, ValueError | TypeError | RuntimeError | OSError) and str(error):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
