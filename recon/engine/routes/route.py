@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -176,7 +176,9 @@ class Step:
 
         What it adds to ``.grad`` of its own parameters is scaled as the losses are.
         """
-        with naming_step(self.info.step, tuple(self.info.losses)), self.method.among(self.present):
+        all_present = len(self.present) == len(self.tasks)
+        among = nullcontext() if all_present else self.method.among(self.present)
+        with naming_step(self.info.step, tuple(self.info.losses)), among:
             if self.loss_scale is None:
                 yield self.method
                 return
