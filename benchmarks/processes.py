@@ -263,9 +263,11 @@ def in_processes(number: int, names: Sequence[str], precision: str) -> list[dict
 
 def difference(one: dict[str, Any], several: Sequence[dict[str, Any]]) -> float | str:
     """The largest difference of the parameters, relative to their way, or the common error."""
-    errors = {result.get("error") for result in (one, *several)}
+    errors = {result.get("error") for result in several}
     if errors != {None}:
         return next(iter(errors)) or "" if len(errors) == 1 else " | ".join(sorted(map(str, errors)))
+    if "error" in one:
+        return f"one process alone: {one['error']}"
     if any(result["scores"] != one["scores"] for result in several):
         return "other conflict scores"
     if any(

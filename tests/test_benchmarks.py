@@ -4,6 +4,8 @@ import json
 import math
 import random
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,32 @@ def test_solvers_prints_times_for_groups_of_layers(capsys: pytest.CaptureFixture
     differences = [float(row.split()[-1]) for row in rows if not row.endswith(" ")]
     assert len(differences) > 8
     assert max(differences) < 1e-12
+
+
+def test_two_processes_train_as_one_does() -> None:
+    check_processes("--ranks=[2]", "--methods=[joint,mgda,graddrop,moco]", precision="float64")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_several_processes_train_as_one_does_by_every_method(precision: str) -> None:
+    check_processes(precision=precision)
+
+
+def check_processes(*options: str, precision: str) -> None:
+    """Run the benchmark in a process of its own, and read its table."""
+    command = [sys.executable, str(BENCHMARKS / "processes.py"), *options, f"--precision={precision}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=True)
+    rows = [line.split() for line in done.stdout.splitlines() if " processes, " not in line]
+    assert len(rows) > 10
+    largest = {"float64": 1e-6, "float32": 1e-4}[precision]
+    for method, setting, value, *_ in rows:
+        if method == "sdmgrad" or (method, setting, value) in REFUSED:
+            continue
+        assert float(value) < largest, (method, setting, value)
+
+
+REFUSED = {("famo", "micro-batches", "TypeError:")} | {
+    ("fmtl", setting, "TypeError:") for setting in ("plain", "labels", "branched", "micro-batches", "synchronised")
+}
+"""One process or whole batches alone: see docs/methods.md. SDMGrad does not settle at its published step size."""
