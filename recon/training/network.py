@@ -102,11 +102,15 @@ class MultiTaskNetwork(TaskPaths):
         return batch if isinstance(batch, LabelledBatch) else labelled_batch(batch, self.tasks, self.known_tasks)
 
     def _labelled_predictions(self, labelled: LabelledBatch) -> dict[str, Tensor]:
-        if not labelled.counts:  # such as the empty batch of a process without a share
-            return {}
         if labelled.per_task:
             return {task: self.run(task, labelled.inputs[task]) for task in labelled.counts}
+        if not labelled.counts and not self._norms_over_processes():  # as of an empty share
+            return {}
         return self._predictions(self._features(labelled.inputs), labelled.counts)
+
+    def _norms_over_processes(self) -> bool:
+        """Whether other processes wait for the forward of this one."""
+        return self.training and any(isinstance(module, nn.SyncBatchNorm) for module in self.backbone.modules())
 
     def _losses(self, labelled: LabelledBatch, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         losses = {}

@@ -61,6 +61,25 @@ branched = pytest.mark.parametrize("branch", [False, True], ids=["plain", "branc
 # Losses -------------------------------------------------------------------------------------------
 
 
+class Waiting(nn.SyncBatchNorm):
+    """A norm over all processes, as far as the CPU has one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+@pytest.mark.parametrize(("norm", "forwards"), [(nn.BatchNorm1d, 0), (Waiting, 1)])
+def test_without_labels_the_network_runs_only_if_norms_of_other_processes_wait_for_it(
+    norm: type[nn.Module], forwards: int
+) -> None:
+    network = module()
+    network.backbone.append(norm(5))
+    seen: list[Any] = []
+    network.backbone[0].register_forward_hook(lambda *call: seen.append(call))
+    assert not network.evaluate((torch.zeros(2, 3), {}))
+    assert len(seen) == forwards
+
+
 @branched
 def test_losses_are_means_over_the_labelled_samples_and_counts_say_how_many(branch: bool) -> None:
     network, (x, targets) = module(branch), samples(7)
