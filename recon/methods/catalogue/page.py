@@ -80,6 +80,10 @@ batch again after the step, and several micro-batches have no such batch. `fmtl`
 at perturbed parameters of its own. These follow from the whole gradient of the whole batch, which
 no micro-batch and no process has. `torchjd` is refused some objects: those that draw random numbers
 in several processes, and those with state or numbers of each task where labels are missing.
+
+Sums in another order differ by rounding, which two methods may magnify: `sdmgrad` at its published
+step size, at which its descent does not settle, and `krum` where two tasks are nearly as near to the
+others ([several processes](results/processes.md)).
 """
 
 _WIDTH = 100
