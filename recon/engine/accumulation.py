@@ -5,13 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from recon.engine.agreement import Brought, check_synchronised
+from recon.engine.agreement import Brought, check_synchronised, raise_refusal
+from recon.engine.compiled import telling_of_plain_backwards
 from recon.engine.dispatch import bring, zero_terms
 from recon.engine.evaluation import Evaluation
 from recon.engine.memory import check_whole_batch
 from recon.engine.parts import EngineParts
 from recon.engine.setting import Setting
 from recon.gradients.graph import drop_grad, reached_leaves, without_grad
+from recon.gradients.wrappers import is_compiled
 from recon.methods import Method
 
 
@@ -67,39 +69,58 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
     """
     check_accumulates(setting.method, setting.at_representation, len(setting.tasks))
     check_whole_batch(setting.memory, len(setting.tasks))
+    if not (setting.processes.several and setting.synchronised):
+        _hold(_bring_finite(evaluation, setting), {}, setting)
+        return
+    brought, refusal = Brought(), None
+    try:
+        brought = _bring_finite(evaluation, setting)
+    except Exception as error:
+        refusal = error
+    _hold(brought, _others_tasks(brought, refusal, setting), setting)
+
+
+def _bring_finite(evaluation: Evaluation, setting: Setting) -> Brought:
+    """The checked losses of this process; without a scaler they have to be finite."""
     brought = bring(evaluation, setting)
     if not setting.scaling.active and brought.losses:
         values = next(iter(brought.losses.values())).new_zeros(len(setting.tasks))
         for task, loss in brought.losses.items():
             values[task] = loss.detach()
         setting.watches.losses.watch(setting.step_count, values)
-    _hold(brought, setting)
+    return brought
 
 
-def _others_tasks(brought: Brought, setting: Setting) -> dict[int, Tensor]:
-    """Zero losses of tasks that only others have, where norms wait for their backwards."""
-    processes = setting.processes
-    if not (processes.several and setting.synchronised):
-        return {}
-    own = torch.tensor([task in brought.losses for task in range(len(setting.tasks))], dtype=torch.float32)
-    here = processes.gather(own.to(setting.shared.parameters[0].device)).cpu() > 0
+def _others_tasks(brought: Brought, refusal: Exception | None, setting: Setting) -> dict[int, Tensor]:
+    """Zero losses of tasks that only others have, where norms wait for their backwards.
+
+    Raises:
+        ValueError: A process refuses its micro-batch, or lacks the labels that such norms need.
+    """
+    own = [refusal is not None, *(task in brought.losses for task in range(len(setting.tasks)))]
+    flags = torch.tensor(own, dtype=torch.float32, device=setting.shared.parameters[0].device)
+    gathered = setting.processes.gather(flags).cpu() > 0
+    if gathered[:, 0].any():
+        raise_refusal(refusal, gathered[:, 0].tolist(), setting)
+    here = gathered[:, 1:]
     check_synchronised(here, setting)
     return zero_terms(brought.losses, here.any(0).nonzero().flatten().tolist())
 
 
-def _hold(brought: Brought, setting: Setting) -> None:
+def _hold(brought: Brought, others: dict[int, Tensor], setting: Setting) -> None:
     held, gradients = setting.held, setting.shared.gradients
     held.check_rows(gradients)
     held.rows = gradients
     gradients.hold_rows()
-    losses = brought.losses | _others_tasks(brought, setting)
+    losses = brought.losses | others
     shared = setting.shared.trainable()
-    with without_grad(gradients.parameters):
+    keeps_graph = len(setting.tasks) > 1 and is_compiled(setting.shared.module)
+    with without_grad(gradients.parameters), telling_of_plain_backwards():
         for task in sorted(losses):
             term = setting.scaling.scaled(losses[task] * held.factor(task, brought.counts.get(task, 1.0)))
             own = [leaf for leaf in reached_leaves(term) if leaf not in shared]
             with held.own.collecting(task, own):
-                term.backward(retain_graph=task != max(losses))
+                term.backward(retain_graph=keeps_graph or task != max(losses))
             if task not in brought.losses:
                 drop_grad(gradients.parameters)
             elif task in held.counts:
@@ -107,6 +128,7 @@ def _hold(brought: Brought, setting: Setting) -> None:
             else:
                 gradients.fill_row(task)
     held.add(brought.losses, brought.counts)
+    held.counted = held.counted if brought.counted is None else brought.counted
 
 
 def check_accumulates(method: Method, at_representation: bool, tasks: int) -> None:

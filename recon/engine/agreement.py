@@ -17,7 +17,6 @@ from recon.engine.parallel_wrappers import check_not_wrapped
 from recon.engine.setting import Setting
 from recon.gradients.layers import shared_layers
 from recon.gradients.precision import widest_dtype
-from recon.gradients.processes import Processes
 from recon.gradients.wrappers import is_partly_shared
 
 
@@ -29,11 +28,13 @@ class Brought:
         losses: Task index -> scalar loss with a graph, for the tasks that it has labels of.
         counts: Task index -> the number of labelled items that the loss is the mean of.
         features: The representation at which the method weights gradients, or ``None``.
+        counted: Whether counts were given for the losses; ``None`` without losses.
     """
 
     losses: dict[int, Tensor] = field(default_factory=dict)
     counts: dict[int, float] = field(default_factory=dict)
     features: Tensor | None = None
+    counted: bool | None = None
 
 
 @dataclass
@@ -45,12 +46,14 @@ class Agreed:
         totals: Task index -> the sum of the counts.
         losses: (K',) means of their losses, weighted by the counts, detached.
         evaluated: Indices of the tasks that some process has a loss of in this evaluation.
+        accumulated: Whether micro-batches of some process belong to the step.
     """
 
     present: tuple[int, ...]
     totals: dict[int, float]
     losses: Tensor
     evaluated: tuple[int, ...]
+    accumulated: bool
 
 
 def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agreed]:
@@ -77,11 +80,15 @@ def agree(setting: Setting, bring: Callable[[], Brought]) -> tuple[Brought, Agre
         refusal = error
     check_same_setting(setting, processes)
     messages = processes.gather(_message(setting, brought, refusal))
-    rows: list[list[float]] = messages[:, :3].tolist()
-    if any(refused for refused, _, _ in rows):
-        _raise_refusal(refusal, [bool(refused) for refused, _, _ in rows], setting, processes)
+    rows: list[list[float]] = messages[:, :4].tolist()
+    counted = messages[:, 4].tolist()
+    if any(refused for refused, *_ in rows):
+        raise_refusal(refusal, [bool(refused) for refused, *_ in rows], setting)
     _check_same_step(rows, setting)
-    return brought, _agreed(messages[:, 3:].unflatten(1, (4, -1)), setting)
+    if len(set(counted) - {0.0}) > 1:
+        raise mixed_counts(setting.step_count, "processes")
+    accumulated = any(held for *_, held in rows)
+    return brought, _agreed(messages[:, 5:].unflatten(1, (4, -1)), accumulated, setting)
 
 
 def _agreed_alone(setting: Setting, brought: Brought) -> Agreed:
@@ -89,11 +96,11 @@ def _agreed_alone(setting: Setting, brought: Brought) -> Agreed:
     if not held.counts:  # no micro-batch came before: the losses are what they are
         present = tuple(brought.losses)
         losses = [loss.detach() for loss in brought.losses.values()]
-        return Agreed(present, dict(brought.counts), _stacked(losses, setting), present)
+        return Agreed(present, dict(brought.counts), _stacked(losses, setting), present, accumulated=False)
     counts, sums = held.with_losses(brought.losses, brought.counts)
     present = tuple(sorted(counts))
     losses = [sums[task] / counts[task] for task in present]
-    return Agreed(present, counts, _stacked(losses, setting), tuple(brought.losses))
+    return Agreed(present, counts, _stacked(losses, setting), tuple(brought.losses), accumulated=True)
 
 
 def _stacked(losses: list[Tensor], setting: Setting) -> Tensor:
@@ -106,11 +113,13 @@ def _stacked(losses: list[Tensor], setting: Setting) -> Tensor:
 
 
 def _message(setting: Setting, brought: Brought, refusal: Exception | None) -> Tensor:
-    """Refused?, step, layers; for each task its own parameters, loss?, count, sum of losses."""
+    """Refused?, step, layers, micro-batches?, counts?; then four numbers a task."""
     counts, sums = setting.held.with_losses(brought.losses, brought.counts)
     tasks = range(len(setting.tasks))
     device = setting.shared.parameters[0].device
     numbers = [float(refusal is not None), float(setting.step_count), float(_layers(setting))]
+    counted = setting.held.counted if brought.counted is None else brought.counted
+    numbers += [float(bool(setting.held.counts)), 0.0 if counted is None else 1.0 + counted]
     numbers += [float(setting.own.fingerprint(task)) for task in tasks]
     numbers += [float(task in brought.losses) for task in tasks]
     numbers += [counts.get(task, 0.0) for task in tasks]
@@ -119,12 +128,20 @@ def _message(setting: Setting, brought: Brought, refusal: Exception | None) -> T
     return torch.cat([known, torch.stack(values)])
 
 
+def mixed_counts(step: int, parts: str) -> ValueError:
+    """An error for counts that only some parts of a batch have."""
+    return ValueError(
+        f"step {step}: counts are given for some {parts} and not for others, which weighs them by different units; "
+        "give counts with all losses, or with none"
+    )
+
+
 def _layers(setting: Setting) -> int:
     layers = shared_layers(setting.shared.module)
     return crc32(repr([(name, [p.numel() for p in own]) for name, own in layers.items()]).encode())
 
 
-def _agreed(messages: Tensor, setting: Setting) -> Agreed:
+def _agreed(messages: Tensor, accumulated: bool, setting: Setting) -> Agreed:
     """What (R, 4, K) messages of each task's parameters, losses and counts say of the step."""
     own, here, counts = messages[:, :3].cpu().unbind(1)
     totals = counts.sum(0).tolist()
@@ -140,7 +157,7 @@ def _agreed(messages: Tensor, setting: Setting) -> Agreed:
     losses = messages[:, 3].sum(0) / messages[:, 2].sum(0)
     means = losses[list(present)].to(setting.loss_dtype)
     evaluated = tuple(here.any(0).nonzero().flatten().tolist())
-    return Agreed(present, {task: totals[task] for task in present}, means, evaluated)
+    return Agreed(present, {task: totals[task] for task in present}, means, evaluated, accumulated)
 
 
 def check_synchronised(here: Tensor, setting: Setting) -> None:
@@ -170,7 +187,7 @@ def check_synchronised(here: Tensor, setting: Setting) -> None:
 
 
 def _check_same_step(rows: list[list[float]], setting: Setting) -> None:
-    for rank, (_, step, layers) in enumerate(rows):
+    for rank, (_, step, layers, _) in enumerate(rows):
         if step != rows[0][1]:
             raise ValueError(
                 f"process {rank} is at step {step:.0f}, process 0 at step {rows[0][1]:.0f}: one of them has left out a "
@@ -200,9 +217,15 @@ def _check_same_own(known: list[float], counts: list[float], task: str) -> None:
     )
 
 
-def _raise_refusal(own: Exception | None, refused: list[bool], setting: Setting, processes: Processes) -> None:
-    """Raise this process's own error, or one that tells of another's."""
-    texts = processes.gather_objects("" if own is None else str(own))
+def raise_refusal(own: Exception | None, refused: list[bool], setting: Setting) -> None:
+    """Raise this process's own error, or one that tells of another's.
+
+    Args:
+        own: The error of this process, if it has one.
+        refused: For each process whether it has an error.
+        setting: The setting of the engine.
+    """
+    texts = setting.processes.gather_objects("" if own is None else str(own))
     if own is not None:
         raise own
     rank = refused.index(True)

@@ -47,6 +47,8 @@ def _description(setting: Setting) -> dict[str, Any]:
         "layers": {name: [tuple(p.shape) for p in own] for name, own in layers.items()},
         "method": repr(setting.method),
         "options": {"update_scale": setting.update_scale, "at": setting.at, "granularity": setting.granularity},
+        "analyzer": repr(setting.shared.analyzer),
+        "loss scaling": setting.scaling.active,
         "steps before this one": setting.step_count,
     }
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -90,19 +91,33 @@ def check_counts(
     """
     if counts is None:
         return dict.fromkeys(losses, 1.0)
+    if not isinstance(counts, Mapping):
+        raise TypeError(f"counts must be a mapping of tasks to numbers, as losses are, got {type(counts).__name__}")
     names = [tasks[index] for index in losses]
     if set(counts) != set(names):
         raise ValueError(
             f"step {step}: counts are given for {list(counts)}, losses for {names}; give each loss its count"
         )
-    known = {index: float(counts[tasks[index]]) for index in losses}
+    known = {index: _number(counts[tasks[index]], tasks[index]) for index in losses}
     for index, count in known.items():
-        if not 0 < count < float("inf"):
+        if count != count or abs(count) == float("inf"):
+            raise ValueError(f"step {step}: the count of task {tasks[index]!r} is {count:g}; give a finite number")
+        if count <= 0:
             raise ValueError(
                 f"step {step}: the count of task {tasks[index]!r} is {count:g}; leave out the loss of a task without "
                 "labels"
             )
     return known
+
+
+def _number(count: Any, task: str) -> float:
+    if isinstance(count, Tensor) and count.numel() == 1:
+        return float(count)
+    if isinstance(count, bool) or not isinstance(count, Real):
+        raise TypeError(
+            f"the count of task {task!r} is {count!r}; give one number, of how many items the loss is the mean"
+        )
+    return float(count)
 
 
 def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:

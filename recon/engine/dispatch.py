@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from recon.engine.agreement import Agreed, Brought, agree
+from recon.engine.agreement import Agreed, Brought, agree, mixed_counts
 from recon.engine.checks import (
     check_all_present,
     check_counts,
@@ -88,7 +88,10 @@ def bring(evaluation: Evaluation, setting: Setting) -> Brought:
             # Other leaves, such as inputs that a loss differentiates by, are this process's alone.
             reached = [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter)]
             setting.own.learn(task, [leaf for leaf in reached if leaf not in shared])
-    return Brought(losses, counts, features)
+    counted = evaluation.counts is not None if losses else None
+    if None not in (counted, setting.held.counted) and counted != setting.held.counted:
+        raise mixed_counts(setting.step_count, "micro-batches")
+    return Brought(losses, counts, features, counted)
 
 
 def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observed: bool) -> Step:
@@ -117,6 +120,7 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
         watches=setting.watches,
         collected=None if alone else CollectedGradients(),
         held=held,
+        accumulated=agreed.accumulated,
         totals=agreed.totals,
         own=setting.own,
         processes=processes,

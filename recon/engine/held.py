@@ -24,6 +24,7 @@ class Held:
         sums: Task index -> the sum of its losses times their counts, detached.
         own: Gradients in the tasks' own parameters.
         rows: The buffer whose rows hold the gradients in the shared part.
+        counted: Whether counts were given for the losses; ``None`` before the first.
 
     Example:
         >>> import torch
@@ -38,6 +39,7 @@ class Held:
     sums: dict[int, Tensor] = field(default_factory=dict)
     own: CollectedGradients = field(default_factory=CollectedGradients)
     rows: Gradients | None = None
+    counted: bool | None = None
 
     def factor(self, task: int, count: float) -> float:
         """The factor on a loss whose gradients are to wait."""

@@ -228,3 +228,49 @@ def test_running_statistics_are_those_of_the_first_process(threads: Threads) -> 
     first, second = threads.run(2, train)
     assert first.keys() == second.keys() and len(first) == 6
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("method", ["joint", "uw", "mgda", "trimmed_mean"])
+@pytest.mark.parametrize("first", [("a", "b", "c"), ("a",)])
+def test_micro_batches_of_one_process_alone_are_part_of_the_step_of_all(
+    threads: Threads, method: str, first: tuple[str, ...]
+) -> None:
+    def some(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {task: loss for task, loss in losses.items() if task in first}
+
+    def train(own: ThreadProcesses) -> dict[str, Tensor | None]:
+        net = ThreeHeads()
+        engine = engine_of(net, method, heads=net.heads)
+        if own.rank == 0:
+            engine.accumulate(some(net.losses(samples(4, seed=0))))
+        engine.backward(some(net.losses(samples(4, seed=1 + own.rank))))
+        return gradients(net)
+
+    alone = ThreeHeads()
+    engine = engine_of(alone, method)
+    for seed in (0, 1):
+        engine.accumulate(some(alone.losses(samples(4, seed=seed))))
+    engine.backward(some(alone.losses(samples(4, seed=2))))
+    for found in threads.run(2, train):
+        assert not isinstance(found, Exception), found
+        torch.testing.assert_close(found, gradients(alone))
+
+
+def test_counts_of_one_process_alone_are_refused(threads: Threads) -> None:
+    def train(own: ThreadProcesses) -> None:
+        net = ThreeHeads()
+        losses = net.losses(samples(4))
+        engine_of(net, heads=net.heads).backward(losses, counts=dict.fromkeys(losses, 4) if own.rank else None)
+
+    for text in errors(threads.run(2, train)):
+        assert text.startswith("step 0: counts are given for some processes and not for others")
+
+
+def test_an_analyzer_in_one_process_alone_is_refused(threads: Threads) -> None:
+    def train(own: ThreadProcesses) -> None:
+        net = ThreeHeads()
+        analyzer = recon.ConflictAnalyzer(net.backbone, TASKS) if own.rank else None
+        engine_of(net, "joint", heads=net.heads, analyzer=analyzer).backward(net.losses(samples(4)))
+
+    for text in errors(threads.run(2, train)):
+        assert text.startswith("process 1 has other analyzer than process 0")

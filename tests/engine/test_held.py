@@ -202,3 +202,35 @@ def test_a_step_of_one_micro_batch_equals_a_step_without() -> None:
         engine.backward({})
         engine_of(plain, name).backward(plain.losses(samples(4)))
         torch.testing.assert_close(gradients(net), gradients(plain))
+
+
+def test_counts_of_some_micro_batches_alone_are_refused() -> None:
+    net = ThreeHeads()
+    engine = recon.Engine(net.backbone, TASKS, "mgda")
+    losses = net.losses(samples(4))
+    engine.accumulate(losses, counts=dict.fromkeys(losses, 4))
+    with pytest.raises(ValueError, match="counts are given for some micro-batches and not for others"):
+        engine.backward(net.losses(samples(4)))
+
+
+def test_freezing_the_whole_shared_part_between_micro_batches_is_refused() -> None:
+    net = ThreeHeads()
+    engine = recon.Engine(net.backbone, TASKS, "joint")
+    engine.accumulate(net.losses(samples(4)))
+    net.backbone.requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen, thawed, cast or moved since"):
+        engine.backward(net.losses(samples(4)))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (32, "must be a mapping"),
+        ({"a": "3", "b": 1, "c": 1}, "the count of task 'a' is '3'"),
+        ({"a": torch.ones(4), "b": 1, "c": 1}, "the count of task 'a' is tensor"),
+    ],
+)
+def test_counts_that_are_no_numbers_are_named(counts: object, message: str) -> None:
+    net = ThreeHeads()
+    with pytest.raises(TypeError, match=message):
+        recon.Engine(net.backbone, TASKS, "mgda").backward(net.losses(samples(4)), counts=counts)  # type: ignore[arg-type]

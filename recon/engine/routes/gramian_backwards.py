@@ -51,9 +51,10 @@ def _layer_gramians(step: Step) -> Tensor:
 
 def _skips(step: Step, squares: Tensor) -> bool:
     """Whether a gradient has overflowed in float16; the scaler then finds that in ``.grad``."""
-    if not step.overflows(squares, step.own_totals()):
+    own = step.own_totals()
+    if not step.overflows(squares, own):
         return False
-    spoil(step.shared_leaves)
+    spoil([*step.shared_leaves, *own])
     return True
 
 
@@ -80,7 +81,7 @@ def _weighted_backward(step: Step, weights: Tensor) -> None:
     """Add the weighted sum of the task gradients to ``.grad`` of the shared parameters."""
     terms = torch.stack([step.terms[task] for task in step.present])
     if leaves := [*step.shared_leaves]:
-        (weights * terms).sum().backward(inputs=leaves)
+        (weights * terms).sum().backward(inputs=leaves, retain_graph=step.keeps_graph)
     norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in leaves if leaf.grad is not None])
     if not _skips(step, norm):
         step.watches.update.watch(step.info.step, norm.reshape(1))

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recon.engine.checks import naming_step
 from recon.engine.groups import LayerGroups
@@ -46,7 +46,8 @@ class Step:
         watches: The values that have to be finite.
         collected: Gradients in the tasks' own parameters, which are summed over processes and
             micro-batches; ``None`` lets backward fill their ``.grad``.
-        held: Earlier micro-batches of the step.
+        held: Earlier micro-batches of the step, those of this process.
+        accumulated: Whether some process has earlier micro-batches.
         totals: Task index -> the sum of its counts over processes and micro-batches.
         own: The tasks' own parameters.
         processes: The processes that share the step.
@@ -71,6 +72,7 @@ class Step:
     watches: StepWatches
     collected: CollectedGradients | None
     held: Held
+    accumulated: bool
     totals: dict[int, float]
     own: OwnParameters
     processes: Processes
@@ -176,6 +178,7 @@ class Step:
 
         What it adds to ``.grad`` of its own parameters is scaled as the losses are.
         """
+        parameters = [*self.method.parameters()]  # among some tasks, others stand in their place
         all_present = len(self.present) == len(self.tasks)
         among = nullcontext() if all_present else self.method.among(self.present)
         with naming_step(self.info.step, tuple(self.info.losses)), among:
@@ -183,7 +186,7 @@ class Step:
                 yield self.method
                 return
             added = CollectedGradients()
-            with added.collecting(self.method, [*self.method.parameters()]):
+            with added.collecting(self.method, parameters):
                 yield self.method
             added.scale(self.method, self.loss_scale)
             put(added.totals())
@@ -213,7 +216,8 @@ class Step:
         if self.loss_scale is None:
             return False
         finite = bool(self.losses.isfinite().all().to(squares.device) & squares.isfinite().all())
-        self.info.overflow = not (finite and all_finite(own.values()))
+        # Other leaves, such as inputs, are those of this process alone, and no optimizer's.
+        self.info.overflow = not (finite and all_finite(g for p, g in own.items() if isinstance(p, nn.Parameter)))
         return self.info.overflow
 
     def watch_sum(self) -> None:

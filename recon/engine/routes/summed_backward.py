@@ -21,8 +21,10 @@ class SummedBackward:
 
     def backward(self, step: Step) -> bool:
         collected = step.collected
-        if collected is None or (step.held.counts and step.shared.trains()):
+        if collected is None or (step.accumulated and step.shared.trains()):
             return False
+        if step.held.rows is not None and step.held.rows.size:
+            step.held.check_rows(step.shared.gradients)
         if (weights := _weights(step)) is not None:
             _collect(step, weights)
         elif not step.observed and (weights := known_weights(step)) is not None:
