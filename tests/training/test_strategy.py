@@ -5,6 +5,7 @@ import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.strategies.xla import XLAStrategy
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from recon.training import strategy as strategies
@@ -81,6 +82,7 @@ def test_processes_are_started_where_nobody_else_does(
 ) -> None:
     assert starts_processes(trainer(**options)) is starts
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # the trainer sets it for the rest of this process
     strategy = in_processes_of_others(options.get("strategy", "auto"))
     assert not starts_processes(trainer(**{**options, "strategy": strategy}))
 
