@@ -84,9 +84,17 @@ def test_two_processes_train_as_one_does() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_several_processes_train_as_one_does_by_every_method(precision: str) -> None:
-    check_processes(precision=precision)
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        (("--ranks=[2]",), "float64"),
+        (("--ranks=[3]", "--methods=[joint,uw,mgda,pcgrad,graddrop,moco]"), "float64"),
+        (("--ranks=[2]", "--methods=[joint,uw,mgda,nash_mtl,pcgrad,graddrop,db_mtl,moco]"), "float32"),
+    ],
+    ids=["every method", "three processes", "float32"],
+)
+def test_several_processes_train_as_one_does(options: tuple[str, ...], precision: str) -> None:
+    check_processes(*options, precision=precision)
 
 
 def check_processes(*options: str, precision: str) -> None:
