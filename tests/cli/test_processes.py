@@ -127,7 +127,7 @@ def test_a_command_that_is_stopped_leaves_no_process_and_resumes(number: signal.
 
 
 def test_torchrun_starts_the_processes_too(tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = run(command("fit", *TWO, launcher=launcher), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("checkpoint: ") == 1
