@@ -46,13 +46,13 @@ def check_memory(memory: Memory, method: Method, at: str, whole_network: bool, t
         )
 
 
-def check_one_process(several: bool) -> None:
-    """Refuse several processes.
+def check_alone(memory: Memory, several: bool) -> None:
+    """Refuse several processes that hold no task gradients.
 
     Raises:
-        RuntimeError: There are several.
+        RuntimeError: There are several, and task gradients are not held.
     """
-    if several:
+    if memory == "gramian" and several:
         raise RuntimeError(
             "memory='gramian' works in one process: task gradients of several processes have to be summed before "
             "their inner products, and they are never held whole; use memory='jacobian', where each one holds a part"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recon.engine.checks import At, check_at, check_one_process
 from recon.engine.groups import Granularity, LayerGroups, checked_groups
 from recon.engine.held import Held
-from recon.engine.memory import Memory, check_memory
+from recon.engine.memory import Memory, check_alone, check_memory
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_parameters import OwnParameters
 from recon.engine.scaling import LossScaling
@@ -99,8 +99,9 @@ class Setting:
         return whole
 
     def check_processes(self) -> None:
-        """Refuse several processes to a method that works in one."""
+        """Refuse several processes to a method, or a use of memory, that works in one."""
         check_one_process(self.method, len(self.tasks), self.processes.number)
+        check_alone(self.memory, self.processes.several)
 
     def scale_for(self, tasks: int) -> float:
         """The factor that brings the method's update for some tasks to the scale asked for."""

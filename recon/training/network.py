@@ -22,21 +22,7 @@ from recon.training.refusals import refuse_several_loaders
 class MultiTaskNetwork(TaskPaths):
     """A shared backbone with one head per task, which can be evaluated.
 
-    Args:
-        backbone: The shared network; maps inputs to features.
-        tasks: What is learned: losses and metrics.
-        only: Names of the tasks to keep; ``None`` for all.
-        heads: Task -> head, from the backbone's features to predictions; by default those that go
-            with the backbone.
-        branch: Layers of the backbone that get one copy per task; ``None`` for no more than its
-            own.
-
-    Raises:
-        ValueError: Unknown task or layer; a task without a head.
-        TypeError: The backbone is no module that runs, such as a list of modules.
-
-    Attributes:
-        known_tasks: The names of all tasks, those that ``only`` leaves out included.
+    It takes the arguments of :class:`~recon.training.paths.TaskPaths`.
     """
 
     def __init__(

@@ -6,7 +6,6 @@
 import torch
 from torch import Tensor
 
-from recon.engine.memory import check_one_process
 from recon.engine.own_gradients import CollectedGradients, put, spoil
 from recon.engine.precision import combining
 from recon.engine.routes.route import Step
@@ -24,7 +23,6 @@ class GramianBackwards:
     def backward(self, step: Step) -> bool:
         if step.memory != "gramian":
             return False
-        check_one_process(step.processes.several)
         if isinstance(step.method, LossMethod) and step.collected is None:
             step.collected = CollectedGradients()  # its heads are weighted too
         gramians = _layer_gramians(step)
