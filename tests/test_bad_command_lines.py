@@ -103,6 +103,7 @@ def test_what_is_empty_or_too_long_is_told_too(arguments: list[str], capsys: pyt
         (["--data=torch.nn.Linear"], "data: Import path does not correspond to a subclass of LightningDataModule"),
         (["--model.backbone=torch.nn.Lineal"], "module 'torch.nn' has no attribute 'Lineal'"),
         (["--trainer.max_ep=1"], "unknown option 'trainer.max_ep'; nearest: "),
+        (["--trainer.devices=9999"], "devices=9999 asks for as many processes on the CPU, which has "),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: Expected a <class 'int'>; got x"),
         (["--config=bad.yaml"], "while parsing a flow sequence"),
         (["--weights_only=false"], "unknown option 'weights_only'"),
@@ -117,7 +118,7 @@ def test_what_is_wrong_with_a_fit_is_told_with_its_cause(
 MORE = """
 --data=3 | --data=torch.nn.Linear | --data=[1] | --data=recon.nowhere.Data | --data.batch_size=x
 --model.backbone={class_path: x} | --model.backbone=torch.nn.Linear | --model.backbone.width=0
---trainer.accelerator=gpu9 | --trainer.devices=99 | --trainer.precision=7 | --trainer.logger=Nope
+--trainer.accelerator=gpu9 | --trainer.devices=9999 | --trainer.precision=7 | --trainer.logger=Nope
 --trainer.callbacks=Nope | --trainer.strategy=nope | --trainer.profiler=zzz | --trainer.plugins=zzz
 --trainer.limit_train_batches=-1 | --trainer.max_time=abc
 --model.method=3 | --model.method_options=[1] | --model.only=[] | --model.branch={} | --model.branch.layers=[0]

@@ -16,7 +16,7 @@ from recon.data.contract import tasks_of
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
 from recon.training.progress import EpochLines, without_terminal
-from recon.training.refusals import refuse_unsupported
+from recon.training.refusals import refuse_too_many_processes, refuse_unsupported
 from recon.training.resuming import checkpoints_since, how_to_go_on
 from recon.training.run_folder import LastEpochCheckpoint, RunConfiguration
 from recon.training.strategy import starts_processes
@@ -87,6 +87,7 @@ class TrainingCLI(LightningCLI):
             return
         if subcommand in ("fit", "search"):
             refuse_unsupported(self.trainer)
+        refuse_too_many_processes(self.trainer)
         if self.trainer.num_nodes > 1:
             raise ValueError(f"num_nodes={self.trainer.num_nodes}: start a run on several machines with torchrun")
         began = time.time()

@@ -1,27 +1,46 @@
 """Settings that a MultiTaskModule refuses before any work, in one line that names the cure."""
 
+import os
 from collections.abc import Sized
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 
 from recon.training.strategy import Unwrapped, refuse_strategy
 
+_PROCESSES_PER_CORE = 4
 
 def refuse_unsupported(trainer: pl.Trainer) -> None:
     """Refuse a trainer's settings that manual optimisation of task gradients cannot honour.
 
     Raises:
-        ValueError: A strategy other than DDP for several devices, or another number of
-            micro-batches in each epoch.
+        ValueError: A strategy other than DDP for several devices, more processes than the machine
+            can run, or another number of micro-batches in each epoch.
     """
     refuse_strategy(trainer.strategy)
+    refuse_too_many_processes(trainer)
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise ValueError(
             "GradientAccumulationScheduler works only where Lightning makes the steps; give one number for all epochs: "
             "Trainer(accumulate_grad_batches=n)"
+        )
+
+
+def refuse_too_many_processes(trainer: pl.Trainer) -> None:
+    """Refuse more processes on the CPU than a machine can run; it would run out of memory.
+
+    Raises:
+        ValueError: There are more than four for a core. Lightning itself counts accelerators.
+    """
+    cores = os.cpu_count() or 1
+    most = _PROCESSES_PER_CORE * cores
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise ValueError(
+            f"devices={trainer.num_devices} asks for as many processes on the CPU, which has {cores} cores; give "
+            f"{cores}, or {most} at most"
         )
 
 
