@@ -12,6 +12,7 @@ from recon.training.strategy import Unwrapped, refuse_strategy
 
 _PROCESSES_PER_CORE = 4
 
+
 def refuse_unsupported(trainer: pl.Trainer) -> None:
     """Refuse a trainer's settings that manual optimisation of task gradients cannot honour.
 
