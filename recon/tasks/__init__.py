@@ -5,6 +5,17 @@ They import only what stands on the ground floor.
 
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import Aggregation, depth, normals, segmentation
+from recon.tasks.per_sample import binary, multilabel, regression
 from recon.tasks.task import Task
 
-__all__ = ["Aggregation", "Task", "classification", "depth", "normals", "segmentation"]
+__all__ = [
+    "Aggregation",
+    "Task",
+    "binary",
+    "classification",
+    "depth",
+    "multilabel",
+    "normals",
+    "regression",
+    "segmentation",
+]
