@@ -1,7 +1,6 @@
 """Sets of two overlapping 28 x 28 objects in a 36 x 36 image: storage, order, batches.
 
 A set is small enough to be held as tensors (1.3 kB an image), so a batch is one slice of them.
-Collating it sample by sample would take longer than a training step of a small network.
 """
 
 from abc import ABC, abstractmethod
@@ -11,8 +10,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from recon.data.batches import Batch, FixedBatches, ShuffledBatches, overfits, run_seed
-from recon.data.shares import own_share, shared_in_order, smallest_last_batch
+from recon.data.batches import Batch
+from recon.data.in_memory import check_seeds, check_sizes, ordered_loader, shuffled_loader
 from recon.tasks.task import Task
 
 SIZE = 36
@@ -87,18 +86,8 @@ class CompositesModule(LightningDataModule, ABC):
         shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
-        sizes = {
-            "train_size": train_size,
-            "test_size": test_size,
-            "batch_size": batch_size,
-            "eval_batch_size": eval_batch_size,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1")
-        for name, value in (("seed", seed), ("shuffle_seed", shuffle_seed)):
-            if value is not None and value < 0:
-                raise ValueError(f"{name} is {value}; it must not be negative")
+        check_sizes(train_size=train_size, test_size=test_size, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_seeds(seed=seed, shuffle_seed=shuffle_seed)
         self.sizes: dict[Split, int] = {"train": train_size, "test": test_size}
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -131,11 +120,7 @@ class CompositesModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training split, in the order of ``(shuffle_seed, epoch)``."""
         composites = self.composites("train")
-        seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
-        least = smallest_last_batch(self.trainer)
-        batches = ShuffledBatches(len(composites), self.batch_size, seed, own_share(), least)
-        sampler = FixedBatches(list(batches)) if overfits(self.trainer) else batches
-        return DataLoader(composites, batch_size=None, sampler=sampler)
+        return shuffled_loader(composites, len(composites), self.batch_size, self.shuffle_seed, self.trainer)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The **test split**, in order."""
@@ -144,5 +129,4 @@ class CompositesModule(LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test split, in order."""
         composites = self.composites("test")
-        batches = shared_in_order(len(composites), self.eval_batch_size, own_share())
-        return DataLoader(composites, batch_size=None, sampler=FixedBatches(batches))
+        return ordered_loader(composites, len(composites), self.eval_batch_size)
