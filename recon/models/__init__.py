@@ -8,6 +8,7 @@ from recon.models.backbones.dilated_resnet import DilatedResNet50
 from recon.models.backbones.lenet import LeNet
 from recon.models.backbones.resnet import ResNet18
 from recon.models.backbones.segnet import SegNet
+from recon.models.backbones.tabular_net import TabularNet
 from recon.models.backbones.timm_backbone import timm_backbone
 from recon.models.backbones.timm_pyramid import timm_pyramid
 from recon.models.heads import heads_for, linear_heads
@@ -19,6 +20,7 @@ __all__ = [
     "ResNet18",
     "SegNet",
     "SegNetMTAN",
+    "TabularNet",
     "heads_for",
     "linear_heads",
     "timm_backbone",

@@ -1,4 +1,4 @@
-"""Networks that turn an image into features, one family a file.
+"""Networks that turn an image, or a row of a table, into features; one family a file.
 
 They import dense heads and what stands on the ground floor.
 """
