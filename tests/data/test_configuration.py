@@ -9,7 +9,10 @@ COMPOSITES = {"train_size", "test_size", "batch_size", "eval_batch_size", "seed"
 DENSE = {"root", "tasks", "height", "width", "batch_size", "eval_batch_size"}
 DENSE |= {"augment", "aggregation", "num_workers", "shuffle_seed"}
 
+TABULAR = {"root", "batch_size", "eval_batch_size", "val_size", "seed", "shuffle_seed"}
+
 KEYS = {
+    "CensusIncome": TABULAR,
     "Glyphs": COMPOSITES,
     "MultiFashionMNIST": COMPOSITES | {"root"},
     "NYUv2": DENSE,
