@@ -22,8 +22,10 @@ from recon.methods.fairgrad import FairGrad
 from recon.methods.famo import FAMO
 from recon.methods.fmtl import FMTL
 from recon.methods.gls import GLS
+from recon.methods.go4align import GO4Align
 from recon.methods.graddrop import GradDrop
 from recon.methods.gradnorm import GradNorm
+from recon.methods.gradops import GradOPS
 from recon.methods.gradvac import GradVac
 from recon.methods.imtl import IMTL
 from recon.methods.imtl_g import IMTLG
@@ -32,11 +34,14 @@ from recon.methods.joint import Joint
 from recon.methods.krum import Krum
 from recon.methods.log_stch import LogSTCH
 from recon.methods.log_sum import LogSum
+from recon.methods.metabalance import MetaBalance
 from recon.methods.mgda import MGDA
 from recon.methods.moco import MoCo
 from recon.methods.modo import MoDo
 from recon.methods.nash_mtl import NashMTL
+from recon.methods.ntkmtl import NTKMTL
 from recon.methods.pbi import PBI
+from recon.methods.pcd import PCD
 from recon.methods.pcgrad import PCGrad
 from recon.methods.psmgd import PSMGD
 from recon.methods.rlw import RLW
@@ -47,6 +52,7 @@ from recon.methods.torchjd.interop import TorchJD, to_torchjd
 from recon.methods.trimmed_mean import TrimmedMean
 from recon.methods.upgrad import UPGrad
 from recon.methods.uw import UW
+from recon.methods.uw_so import UWSO
 from recon.moved import renamed
 
 __all__ = [
@@ -61,11 +67,14 @@ __all__ = [
     "IMTLG",
     "IMTLL",
     "MGDA",
+    "NTKMTL",
     "PBI",
+    "PCD",
     "PSMGD",
     "RLW",
     "STCH",
     "UW",
+    "UWSO",
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
@@ -73,8 +82,10 @@ __all__ = [
     "DualProj",
     "ExcessMTL",
     "FairGrad",
+    "GO4Align",
     "GradDrop",
     "GradNorm",
+    "GradOPS",
     "GradVac",
     "GramianMethod",
     "JacobianMethod",
@@ -83,6 +94,7 @@ __all__ = [
     "LogSTCH",
     "LogSum",
     "LossMethod",
+    "MetaBalance",
     "Method",
     "MoCo",
     "MoDo",

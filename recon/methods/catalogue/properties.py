@@ -101,6 +101,8 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("pbi", "alone", "calibrated", "homogeneous", "order-free", "linear", "memoryless"),
     _entry("cosmos", "alone", "calibrated", "homogeneous", "order-free", "linear", "memoryless"),
     _entry("famo", *_PLAIN, "bounded", "order-free", "non-negative", "linear"),
+    _entry("uw_so", *_PLAIN, "bounded", "order-free", "non-negative", "linear", "memoryless"),
+    _entry("go4align", *_PLAIN, "order-free", "non-negative", "linear"),
     # Gramian.
     _entry(
         "mgda",
@@ -146,6 +148,12 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("config", *_PLAIN, "bounded", "order-free", "impartial", "memoryless"),
     _entry("torchjd", *_PLAIN, "bounded", "mean-bounded", "order-free", aggregator="MGDA"),
     _entry("gradnorm", *_PLAIN, "bounded", "order-free", "non-negative", "linear"),
+    _entry("pcd", *_PLAIN, "bounded", "non-negative", "linear", "impartial"),
+    _entry("pcd", *_PLAIN[1:], "bounded", "non-negative", "linear", "impartial", primary=1, tau=0.5, least_tasks=2),
+    _entry("metabalance", *_PLAIN, "bounded", "non-negative", "linear"),
+    _entry("ntkmtl", "alone", "agreeing", "homogeneous", "order-free", "non-negative", "impartial", "memoryless"),
+    _entry("gradops", *_PLAIN, "bounded", "order-free", "non-conflicting", "linear", "stops", "memoryless"),
+    _entry("gradops", *_PLAIN, "order-free", "non-conflicting", "stops", "memoryless", alpha=-1.0),
     # Jacobian.
     _entry("graddrop", *_PLAIN, "bounded"),
     _entry("graddrop", *_PLAIN, "bounded", leak=0.3),
