@@ -56,6 +56,23 @@ def paint_labels(values: Tensor, truth: Tensor, classes: int) -> Tensor:
     return colours[torch.where(values < 0, classes, values)].movedim(-1, 0)
 
 
+def paint_probabilities(values: Tensor, truth: Tensor) -> Tensor:
+    """Between the colours of the first two classes: that of the first for 0, of the second for 1.
+
+    >>> paint_probabilities(torch.tensor([[0.0, 0.5, -1.0]]), truth=torch.empty(1, 3))[2]
+    tensor([[0.6980, 0.3490, 0.0000]])
+
+    Args:
+        values: Probabilities or labels, (H, W), -1 where there is none.
+        truth: Not used.
+
+    Returns:
+        (3, H, W), float32.
+    """
+    no, yes = (colour.view(3, 1, 1) for colour in class_colours(2).to(values.device))
+    return torch.where(values < 0, 0, no + (yes - no) * values.float())
+
+
 def paint_depths(values: Tensor, truth: Tensor) -> Tensor:
     """Dark to bright over the range of the truth; values outside have the colour of its end.
 

@@ -1,6 +1,7 @@
-"""Tasks with an answer at every pixel: segmentation, depth, normals."""
+"""Tasks with an answer at every pixel: segmentation, parts of people, depth, normals."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -60,13 +61,44 @@ def segmentation(
     return Task(
         name,
         masked_cross_entropy,
-        _aggregated(partial(_segmentation_metrics, classes), aggregation),
+        aggregated(partial(_segmentation_metrics, classes), aggregation),
         classes,
         most_likely,
         partial(paint_labels, classes=classes),
         partial(label_legend, names=tuple(class_names) or tuple(map(str, range(classes)))),
         valid_items,
     )
+
+
+PART_NAMES = ("background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg")
+"""The parts of people in PASCAL-Context's protocol, in the order of their labels."""
+
+
+def parts(name: str, aggregation: Aggregation = "dataset", class_names: Sequence[str] = PART_NAMES) -> Task:
+    """A task with one part of a body per pixel, as the people of PASCAL-Context have them.
+
+    It is :func:`segmentation` with the protocol of Maninis et al., "Attentive Single-Tasking of
+    Multiple Tasks", CVPR 2019: 6 parts and the background, cross-entropy, and ``miou`` over the
+    whole set, the background included. An image without people has no truth there: its labels are
+    -1 everywhere.
+
+    >>> import torch
+    >>> task = parts("parts")
+    >>> round(task.loss(torch.zeros(1, 7, 1, 2), torch.tensor([[[3, -1]]])).item(), 4)
+    1.9459
+    >>> list(task.metrics()), task.outputs
+    (['miou'], 7)
+
+    Args:
+        name: The task's name.
+        aggregation: Metrics over the whole ``"dataset"``, or ``"per_batch"`` and averaged.
+        class_names: Name of each class, the background first.
+
+    Raises:
+        ValueError: Fewer than two classes, an unknown aggregation, or a name that cannot be used.
+    """
+    task = segmentation(name, len(class_names), aggregation, class_names)
+    return replace(task, metrics=aggregated(partial(_part_metrics, len(class_names)), aggregation))
 
 
 def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
@@ -89,7 +121,7 @@ def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
     Raises:
         ValueError: An unknown aggregation, or a name that cannot be used.
     """
-    metrics = _aggregated(_depth_metrics, aggregation)
+    metrics = aggregated(_depth_metrics, aggregation)
     return Task(name, masked_l1, metrics, 1, as_it_is, paint_depths, depth_scale, valid_items)
 
 
@@ -114,7 +146,7 @@ def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
     Raises:
         ValueError: An unknown aggregation, or a name that cannot be used.
     """
-    metrics = _aggregated(_normals_metrics, aggregation)
+    metrics = aggregated(_normals_metrics, aggregation)
     return Task(name, masked_cosine, metrics, 3, _unit_vectors, paint_normals, normal_legend, valid_items)
 
 
@@ -122,6 +154,12 @@ def _segmentation_metrics(classes: int) -> "dict[str, Metric]":
     from recon.tasks.metrics import MeanIoU, PixelAccuracy
 
     return {"miou": MeanIoU(classes), "pixel_accuracy": PixelAccuracy(classes)}
+
+
+def _part_metrics(classes: int) -> "dict[str, Metric]":
+    from recon.tasks.metrics import MeanIoU
+
+    return {"miou": MeanIoU(classes)}
 
 
 def _depth_metrics() -> "dict[str, Metric]":
@@ -138,9 +176,14 @@ def _normals_metrics() -> "dict[str, Metric]":
     return {"mean_angle": MeanAngle(), "median_angle": MedianAngle(), **within}
 
 
-def _aggregated(
+def aggregated(
     metrics: "Callable[[], dict[str, Metric]]", aggregation: Aggregation
 ) -> "Callable[[], dict[str, Metric]]":
+    """The metrics over the whole data set, or the mean of each batch's value.
+
+    Raises:
+        ValueError: An unknown aggregation.
+    """
     if aggregation not in get_args(Aggregation):
         raise unknown_name("aggregation", aggregation, get_args(Aggregation))
     return metrics if aggregation == "dataset" else partial(_per_batch, metrics)
