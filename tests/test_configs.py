@@ -12,7 +12,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "data" / "tabular"))  # for small_tables
 
-from small_tables import write_census_files
+from small_tables import write_census_files, write_yeast_file
 
 from recon.experiments import Plan
 from recon.experiments.fit import Fit
@@ -34,6 +34,7 @@ SMALL = {
     "recon.data.MultiFashionMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.Rooms": {"train_size": 4, "val_size": 2, "batch_size": 4, "height": 32, "width": 32},
     "recon.data.CensusIncome": {"batch_size": 8},
+    "recon.data.Yeast": {"batch_size": 8},
     "recon.data.NYUv2": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
     "recon.data.CityScapes": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
 }
@@ -91,6 +92,8 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
     """The folder for data that read one; built-in data are kept in a cache."""
     if data["class_path"] == "recon.data.CensusIncome":
         write_census_files(root)
+    if data["class_path"] == "recon.data.Yeast":
+        write_yeast_file(root)
     if data["class_path"] in FULL:
         write_scenes(root, data["init_args"].get("height", 288), data["init_args"].get("width", 384))
     built_in = ("recon.data.Glyphs", "recon.data.PerTask", "recon.data.Rooms")
@@ -98,7 +101,7 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
 
 
 def test_both_kinds_of_configuration_are_there() -> None:
-    assert {name(path) for path in FITS} >= {"glyphs/fit", "multi_fashion_mnist/fit", "census_income/fit"}
+    assert {name(path) for path in FITS} >= {"glyphs/fit", "multi_fashion_mnist/fit", "census_income/fit", "yeast/fit"}
     assert {name(path) for path in PLANS} >= {
         "multi_fashion_mnist/narrow",
         "multi_fashion_mnist/paper",
@@ -107,6 +110,7 @@ def test_both_kinds_of_configuration_are_there() -> None:
         "cityscapes/segnet",
         "cityscapes/resnet50",
         "census_income/joint",
+        "yeast/joint",
         "scenes/cpu",
         "experiments/demo",
         "experiments/demo-scenes",

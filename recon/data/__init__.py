@@ -10,8 +10,9 @@ from recon.data.dense.nyuv2 import NYUv2
 from recon.data.per_task import PerTask
 from recon.data.rooms.module import Rooms
 from recon.data.tabular.census_income import CensusIncome
+from recon.data.tabular.yeast import Yeast
 from recon.moved import renamed
 
-__all__ = ["CensusIncome", "CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "PerTask", "Rooms"]
+__all__ = ["CensusIncome", "CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "PerTask", "Rooms", "Yeast"]
 
 __getattr__ = renamed(__name__)

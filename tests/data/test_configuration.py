@@ -13,6 +13,7 @@ TABULAR = {"root", "batch_size", "eval_batch_size", "val_size", "seed", "shuffle
 
 KEYS = {
     "CensusIncome": TABULAR,
+    "Yeast": TABULAR | {"split_seed"},
     "Glyphs": COMPOSITES,
     "MultiFashionMNIST": COMPOSITES | {"root"},
     "NYUv2": DENSE,

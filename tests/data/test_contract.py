@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from pytorch_lightning import LightningDataModule
 
-from recon.data import CensusIncome, CityScapes, Glyphs, MultiFashionMNIST, NYUv2
+from recon.data import CensusIncome, CityScapes, Glyphs, MultiFashionMNIST, NYUv2, Yeast
 from recon.data.contract import DataModule, dataset_name_of, input_shape_of, reads_files, tasks_of
 
 
-@pytest.mark.parametrize("build", [Glyphs, MultiFashionMNIST, NYUv2, CityScapes, CensusIncome])
+@pytest.mark.parametrize("build", [Glyphs, MultiFashionMNIST, NYUv2, CityScapes, CensusIncome, Yeast])
 def test_built_in_data_modules_fulfil_the_contract(build: type[LightningDataModule], tmp_path: Path) -> None:
     data = build() if build is Glyphs else build(root=tmp_path)
     told: DataModule = data  # type: ignore[assignment]

@@ -31,6 +31,7 @@ class ColumnEmbedding(nn.Module):
     """
 
     first: Tensor
+    weight: nn.Parameter | None
 
     def __init__(self, categories: Sequence[int], numbers: int, size: int) -> None:
         super().__init__()
@@ -42,8 +43,8 @@ class ColumnEmbedding(nn.Module):
         self.categories = list(categories)
         self.num_columns = len(self.categories) + numbers
         self.num_features = len(self.categories) * size + numbers
-        self.weight = nn.Parameter(torch.empty(sum(self.categories), size))
-        nn.init.normal_(self.weight, std=size**-0.5)
+        weight = nn.Parameter(torch.randn(sum(self.categories), size) * size**-0.5) if self.categories else None
+        self.register_parameter("weight", weight)  # without categories it is no layer: it has no parameters
         first = torch.tensor([0, *accumulate(self.categories)][:-1], dtype=torch.int64)
         self.register_buffer("first", first, persistent=False)  # row of the weight with a column's place 0
 
@@ -58,6 +59,8 @@ class ColumnEmbedding(nn.Module):
                 f"rows of shape {tuple(x.shape)} do not fit {len(self.categories)} columns of categories and "
                 f"{self.num_columns - len(self.categories)} of numbers; they should be (B, {self.num_columns})"
             )
+        if self.weight is None:
+            return x
         places, numbers = x.split([len(self.categories), self.num_columns - len(self.categories)], dim=1)
         vectors = functional.embedding(places.long() + self.first, self.weight)
         return torch.cat([vectors.flatten(1), numbers.to(vectors.dtype)], dim=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from recon.data.tabular.census_income import COLUMNS, NUMBERS
+from recon.data.tabular.yeast import FEATURES, LABELS
 
 Cells = dict[str, list[str]]
 
@@ -31,3 +32,18 @@ def write_census_files(root: Path, training: Cells | None = None, test: Cells | 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "census-income.data").write_text(census_text(training or census_cells(40, seed=0)))
     (folder / "census-income.test").write_text(census_text(test or census_cells(20, seed=1)))
+
+
+def yeast_text(rows: int, names: tuple[str, ...] = (*FEATURES, *LABELS)) -> str:
+    """Random rows under the names of the columns."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(rows, len(FEATURES))).round(4)
+    labels = generator.integers(0, 2, (rows, len(LABELS)))
+    cells = [[*map(str, left), *map(str, right)] for left, right in zip(features, labels, strict=True)]
+    return "".join(",".join(row) + "\n" for row in [names, *cells])
+
+
+def write_yeast_file(root: Path, text: str = "") -> None:
+    """Write ``root/yeast/yeast.csv``, by default with 1,510 rows, of which 10 are for the test."""
+    (root / "yeast").mkdir(parents=True, exist_ok=True)
+    (root / "yeast" / "yeast.csv").write_text(text or yeast_text(1510))

@@ -13,6 +13,7 @@ ROWS = torch.tensor([[0.0, 4.0, 0.5, -1.0], [2.0, 0.0, 1.5, 3.0]])
 
 def test_each_column_has_vectors_of_its_own_for_its_places() -> None:
     embedding = ColumnEmbedding([3, 5], numbers=2, size=4)
+    assert embedding.weight is not None
     columns = [nn.Embedding.from_pretrained(part) for part in embedding.weight.split([3, 5])]
     expected = torch.cat([columns[0](ROWS[:, 0].long()), columns[1](ROWS[:, 1].long()), ROWS[:, 2:]], dim=1)
     torch.testing.assert_close(embedding(ROWS), expected)
@@ -30,6 +31,10 @@ def test_features_are_those_of_linear_layers_with_relu() -> None:
 def test_its_layers_are_the_embedding_and_the_linear_ones() -> None:
     net = TabularNet([3, 5], numbers=2, widths=[6, 3])
     assert list(shared_layers(net)) == ["embedding", "layers.0", "layers.1"]
+    numbers_alone = TabularNet(numbers=4, widths=[6, 3])
+    assert list(shared_layers(numbers_alone)) == ["layers.0", "layers.1"]
+    branched = recon.branch(numbers_alone, ["layers.0"], ["a", "b"])
+    torch.testing.assert_close(branched(ROWS)["b"], numbers_alone(ROWS))
 
 
 @pytest.mark.parametrize("layers", [["embedding"], ["layers.0"], ["embedding", "layers.0", "layers.1"]])
