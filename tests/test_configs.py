@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 FILES = [*sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "recon" / "experiments").glob("*.yaml"))]
 SMALL = {
     "recon.data.Glyphs": {"train_size": 8, "test_size": 8, "batch_size": 4},
+    "recon.data.GlyphAttributes": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.PerTask": {
         f"modules.{task}.{size}": number
         for task in ("digit", "letter")
@@ -96,7 +97,7 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
         write_yeast_file(root)
     if data["class_path"] in FULL:
         write_scenes(root, data["init_args"].get("height", 288), data["init_args"].get("width", 384))
-    built_in = ("recon.data.Glyphs", "recon.data.PerTask", "recon.data.Rooms")
+    built_in = ("recon.data.Glyphs", "recon.data.GlyphAttributes", "recon.data.PerTask", "recon.data.Rooms")
     return None if data["class_path"] in built_in else str(root)
 
 
@@ -111,6 +112,7 @@ def test_both_kinds_of_configuration_are_there() -> None:
         "cityscapes/resnet50",
         "census_income/joint",
         "yeast/joint",
+        "glyphs/attributes",
         "scenes/cpu",
         "experiments/demo",
         "experiments/demo-scenes",

@@ -3,6 +3,7 @@
 They import files and tasks, and nothing of networks or training.
 """
 
+from recon.data.composites.glyph_attributes import GlyphAttributes
 from recon.data.composites.glyphs import Glyphs
 from recon.data.composites.multi_fashion_mnist import MultiFashionMNIST
 from recon.data.dense.cityscapes import CityScapes
@@ -13,6 +14,16 @@ from recon.data.tabular.census_income import CensusIncome
 from recon.data.tabular.yeast import Yeast
 from recon.moved import renamed
 
-__all__ = ["CensusIncome", "CityScapes", "Glyphs", "MultiFashionMNIST", "NYUv2", "PerTask", "Rooms", "Yeast"]
+__all__ = [
+    "CensusIncome",
+    "CityScapes",
+    "GlyphAttributes",
+    "Glyphs",
+    "MultiFashionMNIST",
+    "NYUv2",
+    "PerTask",
+    "Rooms",
+    "Yeast",
+]
 
 __getattr__ = renamed(__name__)

@@ -15,6 +15,7 @@ KEYS = {
     "CensusIncome": TABULAR,
     "Yeast": TABULAR | {"split_seed"},
     "Glyphs": COMPOSITES,
+    "GlyphAttributes": COMPOSITES | {"attributes"},
     "MultiFashionMNIST": COMPOSITES | {"root"},
     "NYUv2": DENSE,
     "CityScapes": DENSE | {"classes"},

@@ -5,19 +5,21 @@ from pathlib import Path
 import pytest
 from pytorch_lightning import LightningDataModule
 
-from recon.data import CensusIncome, CityScapes, Glyphs, MultiFashionMNIST, NYUv2, Yeast
+from recon.data import CensusIncome, CityScapes, GlyphAttributes, Glyphs, MultiFashionMNIST, NYUv2, Yeast
 from recon.data.contract import DataModule, dataset_name_of, input_shape_of, reads_files, tasks_of
 
+BUILT_IN = (Glyphs, GlyphAttributes)
 
-@pytest.mark.parametrize("build", [Glyphs, MultiFashionMNIST, NYUv2, CityScapes, CensusIncome, Yeast])
+
+@pytest.mark.parametrize("build", [Glyphs, GlyphAttributes, MultiFashionMNIST, NYUv2, CityScapes, CensusIncome, Yeast])
 def test_built_in_data_modules_fulfil_the_contract(build: type[LightningDataModule], tmp_path: Path) -> None:
-    data = build() if build is Glyphs else build(root=tmp_path)
+    data = build() if build in BUILT_IN else build(root=tmp_path)
     told: DataModule = data  # type: ignore[assignment]
     assert tasks_of(data) == told.tasks
     assert input_shape_of(data) == told.input_shape
     assert dataset_name_of(data) == told.dataset_name
     assert told.dataset_name.startswith(build.__name__)
-    assert reads_files(data) == (build is not Glyphs)
+    assert reads_files(data) == (build not in BUILT_IN)
 
 
 def test_data_that_say_nothing_are_named_by_their_class_and_refused_where_more_is_needed() -> None:

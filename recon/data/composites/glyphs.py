@@ -1,5 +1,6 @@
 """Glyphs: a digit and a letter in one image, rendered on the spot. No download."""
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -59,22 +60,43 @@ class Glyphs(CompositesModule):
 
     def compose(self, split: Split) -> Composites:
         """Render a split."""
-        shapes, noise = (np.random.default_rng([self.seed, split == "test", stream]) for stream in range(2))
-        variation = shapes.random((self.sizes[split], 2, 5))
-        labels = (variation[..., 0] * 10).astype(np.int64)
-        glyphs = [
-            np.maximum(
-                _render(DIGITS[digit], _CENTRES[0], *digit_variation),
-                _render(LETTERS[letter], _CENTRES[1], *letter_variation),
-            )
-            for (digit, letter), (digit_variation, letter_variation) in zip(labels, variation[..., 1:], strict=True)
-        ]
-        images = np.stack(glyphs)
-        for chunk in np.split(images, range(_CHUNK, len(images), _CHUNK)):
-            noisy = chunk + _NOISE * noise.standard_normal(chunk.shape, np.float32)
-            chunk[...] = noisy.clip(0, 255)
-        digits, letters = torch.from_numpy(labels).unbind(1)
-        return Composites(torch.from_numpy(images), {"digit": digits, "letter": letters})
+        drawn = draw(self.sizes[split], self.seed, split)
+        digits, letters = torch.from_numpy(drawn.characters).unbind(1)
+        return Composites(torch.from_numpy(drawn.images), {"digit": digits, "letter": letters})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of a digit and a letter, and how they were set; index 0 is the digit.
+
+    Attributes:
+        images: ``(N, 36, 36)``, uint8.
+        characters: ``(N, 2)``, int64: indices in :data:`DIGITS` and :data:`LETTERS`.
+        variation: ``(N, 2, 4)``, in [0, 1): size, slant, shift to the right, shift down.
+    """
+
+    images: np.ndarray
+    characters: np.ndarray
+    variation: np.ndarray
+
+
+def draw(number: int, seed: int, split: Split) -> Drawn:
+    """Draw the first images of the sequence of a seed and a split."""
+    shapes, noise = (np.random.default_rng([seed, split == "test", stream]) for stream in range(2))
+    variation = shapes.random((number, 2, 5))
+    characters = (variation[..., 0] * 10).astype(np.int64)
+    glyphs = [
+        np.maximum(
+            _render(DIGITS[digit], _CENTRES[0], *digit_variation),
+            _render(LETTERS[letter], _CENTRES[1], *letter_variation),
+        )
+        for (digit, letter), (digit_variation, letter_variation) in zip(characters, variation[..., 1:], strict=True)
+    ]
+    images = np.stack(glyphs)
+    for chunk in np.split(images, range(_CHUNK, len(images), _CHUNK)):
+        noisy = chunk + _NOISE * noise.standard_normal(chunk.shape, np.float32)
+        chunk[...] = noisy.clip(0, 255)
+    return Drawn(images, characters, variation[..., 1:])
 
 
 def _render(character: str, centre: float, size: float, slant: float, right: float, down: float) -> np.ndarray:
