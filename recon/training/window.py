@@ -26,7 +26,7 @@ class Window:
         self.labelled = False
         self._trainer = trainer
         self._withheld: list[Any] = []
-        self._loaders: list[dict[str, Any]] = []  # states after the last window, of loaders that have one
+        self._loaders = self._states_of_loaders()  # before the window, of loaders that have a state
 
     def ends(self) -> bool:
         """Whether the batch at hand ends the window: the n-th, or the last of the epoch."""
@@ -57,9 +57,7 @@ class Window:
         for value in self._withheld:
             value.has_reset = False
         self._withheld = []
-        combined = self._trainer.fit_loop._combined_loader
-        if self._trainer.accumulate_grad_batches > 1 and combined is not None:
-            self._loaders = combined._state_dicts()
+        self._loaders = self._states_of_loaders()
 
     def rewind(self, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint from within the window begin with the window's first batch.
@@ -74,3 +72,9 @@ class Window:
             counts.update(dict.fromkeys(counts, counts["ready"] - self.batches))
         if self._loaders:
             loop["state_dict"]["combined_loader"] = self._loaders
+
+    def _states_of_loaders(self) -> list[dict[str, Any]]:
+        combined = self._trainer.fit_loop._combined_loader
+        if self._trainer.accumulate_grad_batches == 1 or combined is None:
+            return []
+        return combined._state_dicts()

@@ -239,23 +239,37 @@ class SaveWithin(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("batch", [3, 4, 5])
+def fit_resumable(trainer: TrainerFactory, *callbacks: pl.Callback, checkpoint: Path | None = None) -> Any:
+    module = module_of(method="pcgrad")
+    pl.seed_everything(4, verbose=False)
+    run = trainer(accumulate_grad_batches=3, callbacks=[*callbacks])
+    run.fit(module, Resumable(), ckpt_path=checkpoint)
+    return run.global_step, weights(module)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3, 4, 5])
 def test_a_checkpoint_from_within_a_window_repeats_the_window(
     batch: int, trainer: TrainerFactory, tmp_path: Path
 ) -> None:
-    def fit(*callbacks: pl.Callback, checkpoint: Path | None = None) -> tuple[pl.Trainer, Tensor]:
-        module = module_of(method="pcgrad")
-        pl.seed_everything(4, verbose=False)
-        run = trainer(accumulate_grad_batches=3, callbacks=[*callbacks])
-        run.fit(module, Resumable(), ckpt_path=checkpoint)
-        return run, weights(module)
-
     path = tmp_path / "within.ckpt"
-    _, expected = fit(SaveWithin(batch, path))
+    _, expected = fit_resumable(trainer, SaveWithin(batch, path))
     progress = torch.load(path)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-    assert progress["ready"] == (6 if batch == 5 else 3)
-    run, resumed = fit(checkpoint=path)
-    assert run.global_step == 4
+    assert progress["ready"] == (batch + 1) // 3 * 3
+    steps, resumed = fit_resumable(trainer, checkpoint=path)
+    assert steps == 4
+    assert torch.equal(resumed, expected)
+
+
+@pytest.mark.parametrize("batch", [6, 7])
+def test_a_checkpoint_from_within_the_first_window_of_a_resumed_run_repeats_it_too(
+    batch: int, trainer: TrainerFactory, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
+    _, expected = fit_resumable(trainer, SaveWithin(5, first))
+    fit_resumable(trainer, SaveWithin(batch, second), checkpoint=first)
+    assert torch.load(second)["loops"]["fit_loop"]["state_dict"]["combined_loader"] == [{"next": 6}]
+    steps, resumed = fit_resumable(trainer, checkpoint=second)
+    assert steps == 4
     assert torch.equal(resumed, expected)
 
 
