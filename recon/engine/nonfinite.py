@@ -1,5 +1,6 @@
 """Search for the first step with a value that was not finite, without a host transfer a step."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,11 +38,16 @@ class FiniteWatch:
         Raises:
             ValueError: One was not finite; the error names it and the step.
         """
+        if values.device.type == "cpu":
+            for name, value in zip(self.names, values.tolist(), strict=True):
+                if not math.isfinite(value):
+                    raise _not_finite(name, step)
+            return
         if self._first is None or self._first.device != values.device:
             self._first = torch.full((len(self.names),), -1, dtype=torch.int64, device=values.device)
         bad = ~values.detach().isfinite() & (self._first < 0)
         self._first.masked_fill_(bad, step)
-        if values.device.type == "cpu" or (step + 1) % INTERVAL == 0:
+        if (step + 1) % INTERVAL == 0:
             self.check()
 
     def check(self) -> None:
@@ -55,10 +61,13 @@ class FiniteWatch:
         for name, step in zip(self.names, self._first.tolist(), strict=True):
             if step >= 0:
                 self._first.fill_(-1)
-                raise ValueError(
-                    f"{name} is not finite in step {step}; "
-                    "lower the learning rate, or look at this task's loss and data"
-                )
+                raise _not_finite(name, step)
+
+
+def _not_finite(name: str, step: int) -> ValueError:
+    return ValueError(
+        f"{name} is not finite in step {step}; lower the learning rate, or look at this task's loss and data"
+    )
 
 
 class StepWatches:

@@ -55,9 +55,8 @@ class SharedPart:
     @property
     def processes(self) -> Processes:
         """The processes that take part in a step."""
-        present = Processes(self._group)
-        if present.number != self._processes.number:  # the group was initialised after the engine was made
-            self._processes, self._gradients = present, None
+        if not self._processes.current:  # the group was initialised after the engine was made
+            self._processes, self._gradients = Processes(self._group), None
         return self._processes
 
     @property

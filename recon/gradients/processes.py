@@ -46,9 +46,13 @@ class Processes:
 
     def __init__(self, group: Any = None) -> None:
         self.group = group
-        initialised = _distributed.is_available() and _distributed.is_initialized()
-        self.number: int = _distributed.get_world_size(group) if initialised else 1
-        self.rank: int = _distributed.get_rank(group) if initialised else 0
+        self.number: int = _number(group)
+        self.rank: int = _distributed.get_rank(group) if _is_initialised() else 0
+
+    @property
+    def current(self) -> bool:
+        """Whether the group has been neither initialised nor ended since this object was made."""
+        return self.number == _number(self.group)
 
     @property
     def several(self) -> bool:
@@ -97,6 +101,14 @@ class Processes:
             _distributed.broadcast(flat, group=self.group, group_src=0)
             for tensor, value in zip(same, flat.split([tensor.numel() for tensor in same]), strict=True):
                 tensor.detach().copy_(value.view(tensor.shape))
+
+
+def _is_initialised() -> bool:
+    return bool(_distributed.is_available() and _distributed.is_initialized())
+
+
+def _number(group: Any) -> int:
+    return int(_distributed.get_world_size(group)) if _is_initialised() else 1
 
 
 def _by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:

@@ -64,7 +64,14 @@ def is_compiled(network: nn.Module) -> bool:
         >>> is_compiled(network)
         False
     """
-    return any(module._compiled_call_impl is not None or "_orig_mod" in module._modules for module in network.modules())
+    seen, waiting = set(), [network]
+    while waiting:  # network.modules() would build the name of each, in every step
+        module = waiting.pop()
+        if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
+            return True
+        seen.add(module)
+        waiting += [child for child in module._modules.values() if child is not None and child not in seen]
+    return False
 
 
 def is_partly_shared(network: nn.Module) -> bool:

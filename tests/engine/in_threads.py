@@ -49,6 +49,10 @@ class ThreadProcesses(Processes):
     def __init__(self, board: Board, rank: int) -> None:
         self.group, self.number, self.rank, self._board = None, board.number, rank, board
 
+    @property
+    def current(self) -> bool:
+        return True
+
     def _all(self, name: str, tensor: Tensor) -> list[Tensor]:
         kind = f"{name} of {tuple(tensor.shape)} {tensor.dtype}"
         tensors: list[Tensor] = self._board.exchange(self.rank, kind, tensor.detach().clone())

@@ -178,9 +178,10 @@ class Step:
 
         What it adds to ``.grad`` of its own parameters is scaled as the losses are.
         """
-        parameters = [*self.method.parameters()]  # among some tasks, others stand in their place
         all_present = len(self.present) == len(self.tasks)
         among = nullcontext() if all_present else self.method.among(self.present)
+        # Among some tasks, others stand in the place of the parameters.
+        parameters = [] if self.loss_scale is None else [*self.method.parameters()]
         with naming_step(self.info.step, tuple(self.info.losses)), among:
             if self.loss_scale is None:
                 yield self.method
