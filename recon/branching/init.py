@@ -36,11 +36,13 @@ def initialise(
     if init != "reset" and not callable(init):
         raise ValueError(f"init is {init!r}; it must be 'copy', 'reset' or a function that makes a fresh backbone")
     resettable = [] if callable(init) else [path for path in paths if _can_be_reset(backbone, path)]
+    started: set[Tensor] = set()  # tasks may share a copy
     for branch in branches.values():
         fresh = _of_network(without_wrappers(init()), tensors) if callable(init) else _of_layers(backbone, resettable)
         for name, tensor in (*branch.named_parameters(), *branch.named_buffers()):
-            if name in tensors and name in fresh:
+            if name in tensors and name in fresh and tensor not in started:
                 _set(name, tensor, fresh[name])
+                started.add(tensor)
 
 
 def _can_be_reset(backbone: nn.Module, path: str) -> bool:

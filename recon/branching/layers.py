@@ -89,11 +89,10 @@ def _without_parameters(name: str, module: nn.Module, path: str, owner: dict[int
 
 @dataclass(frozen=True)
 class Cut:
-    """The line through a backbone between the shared part and each task's own part, by path.
+    """The line through a backbone between the shared part and the copies of tasks, by path.
 
     Attributes:
-        tensors: The parameters and buffers of which every task has a copy, by the name of their
-            owner.
+        tensors: The parameters and buffers of which tasks have copies, by the name of their owner.
         statistics: Running statistics in ``tensors`` of modules that are not branched. The other
             tensors belong to the branched layers, directly or in modules without parameters inside
             them.
@@ -114,11 +113,6 @@ class Cut:
     holders: tuple[str, ...]
     absent: tuple[str, ...]
 
-    def is_own(self, target: str) -> bool:
-        """Whether each task has its own module or tensor of this name."""
-        inside = tuple(f"{path}." for path in self.absent)
-        return target in self.touched or target in self.tensors or target.startswith(inside)
-
     def is_shared(self, path: str) -> bool:
         """Whether the module at a path itself holds only shared tensors."""
         return path not in self.touched or (path in self.entered and path not in self.holders)
@@ -131,7 +125,7 @@ class Cut:
 def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] = frozenset()) -> Cut:
     """Find what to copy so that every task owns the layers at ``paths`` and these statistics."""
     owner = _owners(backbone)
-    belonging = {join(path, inside) for path in paths for inside in _belonging(backbone.get_submodule(path))}
+    belonging = {inside for path in paths for inside in belonging_modules(backbone.get_submodule(path), path)}
     layers = {key for key, path in owner.items() if path in paths or path in belonging}
     buffers = backbone.named_buffers(remove_duplicate=False)
     kept = {id(buffer) for name, buffer in buffers if name in statistics} - layers
@@ -170,11 +164,15 @@ def cut(backbone: nn.Module, paths: Sequence[str], statistics: Collection[str] =
     )
 
 
-def _belonging(layer: nn.Module) -> list[str]:
+def belonging_modules(layer: nn.Module, path: str) -> list[str]:
     """The modules in a layer whose buffers are a part of it: all, if none has parameters.
 
     Examples are the vectors of spectral norm and the observers of a quantised layer.
+
+    Args:
+        layer: The layer.
+        path: Its path in the backbone, in which the modules are named.
     """
-    inside = [path for path, _ in layer.named_modules() if path]
+    inside = [join(path, name) for name, _ in layer.named_modules() if name]
     parameters = any(next(child.parameters(), None) is not None for child in layer.children())
     return [] if parameters else inside

@@ -1,4 +1,4 @@
-"""The running statistics of which every task needs its own set.
+"""The running statistics of which every task, or group of tasks, needs its own set.
 
 In training, a norm with running statistics normalises by its batch. In evaluation it uses averages
 over the batches that it has seen. Behind a branched layer it sees one activation per task. A single
@@ -7,7 +7,7 @@ evaluation equals that of a separate network per task.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from typing import Literal
 
@@ -16,7 +16,9 @@ from torch import nn
 from recon.branching.call import Call
 from recon.branching.graph.split import divide
 from recon.branching.graph.trace import Trace, in_mode, trace
+from recon.branching.groups import Partition, apart, meet, together
 from recon.branching.layers import cut, join
+from recon.branching.sharing import Sharing, sharing
 
 Statistics = Literal["shared", "per_task"]
 """The place of the running statistics of norms that stay shared."""
@@ -36,42 +38,60 @@ def running_statistics(backbone: nn.Module) -> frozenset[str]:
     )
 
 
-def per_task_statistics(backbone: nn.Module, paths: Sequence[str], calls: Sequence[Call]) -> frozenset[str]:
-    """The running statistics outside branched layers that every task needs for itself.
+def statistics_by_group(
+    backbone: nn.Module, layers: Mapping[str, Partition], tasks: tuple[str, ...], calls: Sequence[Call]
+) -> dict[str, Partition]:
+    """The running statistics of which tasks need sets of their own, beyond those of their layer.
 
     They are all statistics that are not known to run only before the first branched layer. They
     include those of modules that the calls do not reach, and all of them in a backbone that cannot
-    be traced.
+    be traced. Tasks that have shared all copies so far share a set. Tasks that share a branched
+    norm have different sets if an earlier layer has parted them.
 
     Args:
         backbone: The network to branch.
-        paths: The branched layers.
+        layers: Path of a branched layer -> the partition of the tasks.
+        tasks: The tasks.
         calls: The ways of calling it that are known beforehand.
+
+    Returns:
+        Name of a buffer -> the partition of the tasks that have a set each.
     """
-    statistics = running_statistics(backbone) - cut(backbone, paths).tensors
-    own: frozenset[str] = frozenset()
+    statistics = running_statistics(backbone)
+    own: dict[str, Partition] = {}
     try:
-        touched = cut(backbone, paths).touched
+        given = _with(backbone, layers, own, tasks)
+        touched = cut(backbone, [*layers]).touched
         traces = [trace(in_mode(backbone, call.training), call, touched) for call in calls]
         # A module that runs before and behind a branch moves the place where tasks part.
-        while own != (more := statistics - _run_once(traces, statistics, cut(backbone, paths, own).is_own)):
+        while own != (more := _by_group(traces, statistics, given, _with(backbone, layers, own, tasks))):
             own = more
     except Exception:  # a forward may raise anything when it runs on traced values
-        return statistics
+        return dict.fromkeys(statistics, apart(len(tasks)))
     return own
 
 
-def _run_once(traces: Sequence[Trace], statistics: Collection[str], is_own: Callable[[str], bool]) -> set[str]:
-    """The statistics that some trace uses, and that none uses once per task."""
+def _with(
+    backbone: nn.Module, layers: Mapping[str, Partition], own: Mapping[str, Partition], tasks: tuple[str, ...]
+) -> Sharing:
+    return sharing(backbone, cut(backbone, [*layers], [*own]), layers, own, tasks)
+
+
+def _by_group(
+    traces: Sequence[Trace], statistics: Collection[str], given: Sharing, present: Sharing
+) -> dict[str, Partition]:
+    """The partitions of the statistics that run more often than is given, or that no trace uses."""
     within = _by_target(statistics)
-    once: set[str] = set()
-    per_task: set[str] = set()
+    everyone = together(len(given.tasks))
+    used: dict[str, Partition] = {}
     for traced in traces:
-        division = divide(traced, is_own)
+        division = divide(traced, present)
         for node in traced.graph.nodes:
             if node.op in ("call_module", "get_attr"):
-                (per_task if node in division.per_task else once).update(within.get(str(node.target), ()))
-    return once - per_task
+                groups = division.partitions.get(node, everyone)
+                used |= {name: meet(used.get(name, everyone), groups) for name in within.get(str(node.target), ())}
+    unused = dict.fromkeys(set(statistics) - used.keys(), apart(len(given.tasks)))
+    return {name: groups for name, groups in (used | unused).items() if groups != given.of(name)}
 
 
 def _by_target(names: Collection[str]) -> Mapping[str, set[str]]:

@@ -241,7 +241,7 @@ def warn_of_parts_left_out(losses: Mapping[int, Tensor], tasks: Sequence[str], s
     Args:
         losses: Task index -> scalar with a graph.
         tasks: Names of all tasks.
-        shared: The shared parameters.
+        shared: The parameters of the module that was handed over as the shared part.
     """
     # Leaves are also inputs that losses differentiate by, as of differential equations: untrained.
     order = [*losses]

@@ -81,7 +81,8 @@ def bring(evaluation: Evaluation, setting: Setting) -> Brought:
     if setting.step_count == 0:
         setting.scaling.check_needed([*losses.values()])
         if _misses_parts_left_out(setting):
-            warn_of_parts_left_out(losses, setting.tasks, set(setting.shared.parameters))
+            # Copies that some tasks share are outside the shared layers, and meant to be.
+            warn_of_parts_left_out(losses, setting.tasks, set(setting.shared.module.parameters()))
     if setting.processes.several:
         shared = setting.shared.trainable()
         for task, loss in losses.items():

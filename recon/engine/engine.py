@@ -26,8 +26,9 @@ class Engine(MicroBatches):
 
     One backward a task gives the task gradients, which the method combines in the shared layers.
     Heads and branches (every parameter outside the shared layers) receive their own task's gradient
-    in the same backward. Loss methods and a single task take one backward only, unless an analyzer
-    observes the step. :data:`recon.engine.routes.ROUTES` lists all ways through a step.
+    in the same backward. A copy that a group of tasks shares receives the sum of their gradients.
+    Loss methods and a single task take one backward only, unless an analyzer observes the step.
+    :data:`recon.engine.routes.ROUTES` lists all ways through a step.
 
     With ``at="representation"`` a Gramian method weights the tasks by their gradients in the
     features that all heads take, as MGDA-UB and Aligned-MTL-UB do: K backwards through the heads,

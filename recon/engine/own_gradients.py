@@ -1,7 +1,8 @@
 """Gradients in the tasks' own parameters, set aside until they are summed.
 
-Heads, branches and modules inside losses belong to one task each. Over several micro-batches or
-processes their gradients are sums, which ``.grad`` receives at the end of the step.
+Heads, branches and modules inside losses belong to one task each, or to a group of tasks, whose
+gradients add up. Over several micro-batches or processes their gradients are sums, which ``.grad``
+receives at the end of the step.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -95,10 +95,18 @@ def unshared_layers(network: nn.Module) -> list[str]:
 
 
 def branches_of(network: nn.Module, tasks: Collection[str]) -> list[nn.Parameter]:
-    """The parameters of some tasks' own parts of a network."""
+    """The parameters of a network that some tasks alone use.
+
+    A copy that one of them shares with another task is not among them.
+    """
     modules: Iterable[object] = network.modules() if tasks else ()
-    partly = [module for module in modules if isinstance(module, PartlyShared)]
-    return [p for module in partly for task in tasks if task in module.tasks for p in module.branch_parameters(task)]
+    found: list[nn.Parameter] = []
+    for module in modules:
+        if isinstance(module, PartlyShared):
+            others = {p for task in module.tasks if task not in tasks for p in module.branch_parameters(task)}
+            own = (p for task in tasks if task in module.tasks for p in module.branch_parameters(task))
+            found += [p for p in dict.fromkeys(own) if p not in others]
+    return found
 
 
 def shared_part(module: nn.Module) -> nn.Module:

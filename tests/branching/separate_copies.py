@@ -3,7 +3,7 @@ on its own.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from recon.branching import BranchedModule, branch
 from recon.gradients.layers import shared_layers
 
 Pair = tuple[list[Tensor], list[Tensor]]
+Groups = Mapping[str, list[list[str]]]
+Owners = dict[tuple[str, str], str]
+Place = tuple[str, str]  # the task whose copy it is, nobody's for a shared one, and the name of a tensor
 
 
 def still(network: nn.Module) -> nn.Module:
@@ -51,20 +54,21 @@ def differences(
     training: bool,
     tasks: Sequence[str],
     calls: int = 1,
+    groups: Groups | None = None,
 ) -> dict[str, float]:
     """The largest difference between a branched network and separate copies of its backbone, after
     some calls.
 
-    Every task's copies are moved away from the backbone's weights at random first, so that nothing
-    agrees by chance.
+    Every task's copies, or those of each group, are moved away from the backbone's weights at
+    random first, so that nothing agrees by chance.
 
     Returns:
         ``outputs``, ``gradients`` and ``statistics`` -> the largest difference, relative to the
         largest value expected.
     """
-    net = branch(backbone, layers, tasks).train(training)
+    net = branch(backbone, layers, tasks, groups=groups).train(training)
     copies = {task: copy.deepcopy(backbone).train(training) for task in tasks}
-    own = _names_of(backbone, layers)
+    own = _owners(backbone, net)
     _move_apart(net, copies, own)
     for _ in range(calls):
         outputs, expected = net(*(x.clone() for x in inputs)), _run_in_turn(copies, inputs, own)
@@ -80,7 +84,11 @@ def differences(
 
 
 def differences_after_training(
-    backbone: nn.Module, layers: Sequence[str], batches: Sequence[Tensor], tasks: Sequence[str]
+    backbone: nn.Module,
+    layers: Sequence[str],
+    batches: Sequence[Tensor],
+    tasks: Sequence[str],
+    groups: Groups | None = None,
 ) -> dict[str, float]:
     """The largest difference between a network with running statistics per task and copies tied but
     for theirs.
@@ -91,9 +99,9 @@ def differences_after_training(
         ``outputs`` of the evaluation, ``parameters`` and ``statistics`` -> the largest difference,
         relative to the largest value expected.
     """
-    net = branch(backbone, layers, tasks, statistics="per_task").train()
+    net = branch(backbone, layers, tasks, statistics="per_task", groups=groups).train()
     copies = {task: copy.deepcopy(backbone).train() for task in tasks}
-    own = _names_of(backbone, layers)
+    own = _owners(backbone, net)
     _move_apart(net, copies, own)
     _tie(copies, own)
     together = nn.ModuleDict(copies)
@@ -118,22 +126,35 @@ def differences_after_training(
     }
 
 
-def _tie(copies: dict[str, nn.Module], own: set[str]) -> None:
-    """Let all copies hold the parameters of the first, but for their own."""
-    first, *others = copies.values()
-    untied = {parameter for name, parameter in first.named_parameters() if name in own}
-    for other in others:
-        for home, module in zip(first.modules(), other.modules(), strict=True):
-            module._parameters |= {name: p for name, p in home._parameters.items() if p is not None and p not in untied}
+def _owners(backbone: nn.Module, net: BranchedModule) -> Owners:
+    """The first task of the group, for every task and name of a tensor in a branched layer."""
+    return {
+        (task, name): group[0]
+        for layer, groups in net.groups.items()
+        for name in _names_of(backbone, [layer])
+        for group in groups
+        for task in group
+    }
+
+
+def _tie(copies: dict[str, nn.Module], own: Owners) -> None:
+    """Let every copy hold the parameters of the first task that shares them with it."""
+    first, *_ = copies
+    for task, other in copies.items():
+        for name, _ in list(other.named_parameters()):
+            home = copies[own.get((task, name), first)].get_parameter(name)
+            for module in other.modules():
+                held = {key: home for key, p in module._parameters.items() if p is other.get_parameter(name)}
+                module._parameters |= held
 
 
 def _pairs(
     net: BranchedModule, copies: dict[str, nn.Module], named: Callable[[nn.Module], Iterable[tuple[str, Tensor]]]
 ) -> Iterator[Pair]:
-    mine = dict(named(net))
     for task, network in copies.items():
+        mine = dict(named(net.extract(task)))
         for name, tensor in named(network):
-            yield [mine.get(f"branches.{task}.{name}", mine.get(f"shared.{name}"))], [tensor]  # type: ignore[list-item]
+            yield [mine[name]], [tensor]
 
 
 def _names_of(backbone: nn.Module, layers: Sequence[str]) -> set[str]:
@@ -147,40 +168,44 @@ def _names_of(backbone: nn.Module, layers: Sequence[str]) -> set[str]:
 
 
 @torch.no_grad()
-def _move_apart(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]) -> None:
+def _move_apart(net: BranchedModule, copies: dict[str, nn.Module], own: Owners) -> None:
     for task, network in copies.items():
         branched = dict((*net.branches[task].named_parameters(), *net.branches[task].named_buffers()))
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-            if name in own and tensor.is_floating_point():
+            owner = own.get((task, name))
+            if owner == task and tensor.is_floating_point():
                 tensor.mul_(1 + 0.2 * torch.rand_like(tensor))
+            elif owner is not None:
+                tensor.copy_(copies[owner].state_dict()[name])
+            if owner is not None and name in branched:
                 branched[name].copy_(tensor)
 
 
-def _run_in_turn(copies: dict[str, nn.Module], inputs: Sequence[Tensor], own: set[str]) -> dict[str, object]:
-    """Run the copies in task order, each going on from the statistics of shared modules that the
-    one before it left.
+def _run_in_turn(copies: dict[str, nn.Module], inputs: Sequence[Tensor], own: Owners) -> dict[str, object]:
+    """Run the copies in task order, each going on from the statistics that the task before it left
+    in modules that both share.
 
-    A shared module whose input is the same for all tasks stands before the first branched layer,
-    and runs only once.
+    A module that gets the input of an earlier task, with which it is shared, runs only once for
+    both: no branched layer has parted them before.
     """
     outputs: dict[str, object] = {}
-    first: dict[str, list[Tensor]] = {}
-    left: dict[str, Tensor] = {}
+    given: dict[Place, list[list[Tensor]]] = {}
+    left: dict[Place, Tensor] = {}
     for task, network in copies.items():
-        shared = {name: buffer.data for name, buffer in network.named_buffers() if name not in own}
-        for name, statistic in left.items():
-            shared[name].copy_(statistic)
+        places = {name: (own.get((task, name), ""), name) for name, _ in network.named_buffers()}
+        before = {name: left[place] for name, place in places.items() if place in left}
+        for name, statistic in before.items():
+            network.get_buffer(name).copy_(statistic)
         outputs[task], seen = _watched(network, inputs)
-        first = first or seen
-        for name, statistic in left.items():
-            owner = name.rpartition(".")[0]
-            if all(map(torch.equal, first.get(owner, []), seen.get(owner, []))):
-                shared[name].copy_(statistic)
-        left = {name: statistic.clone() for name, statistic in shared.items()}
-    for network in copies.values():
+        for name, place in places.items():
+            arguments = seen.get(name.rpartition(".")[0], [])
+            earlier = given.setdefault(place, [])
+            if not any(all(map(torch.equal, arguments, others)) for others in earlier):
+                left[place] = network.get_buffer(name).clone()
+            earlier.append(arguments)
+    for task, network in copies.items():
         for name, buffer in network.named_buffers():
-            if name not in own:
-                buffer.data.copy_(left[name])
+            buffer.data.copy_(left[own.get((task, name), ""), name])
     return outputs
 
 
@@ -205,30 +230,29 @@ def _tensors(value: object) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
-def _gradients(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]) -> Iterator[Pair]:
+def _gradients(net: BranchedModule, copies: dict[str, nn.Module], own: Owners) -> Iterator[Pair]:
     mine = dict(net.named_parameters())
     theirs = {task: dict(network.named_parameters()) for task, network in copies.items()}
     for name in dict(next(iter(copies.values())).named_parameters()):
-        gradients = [_gradient(theirs[task][name]) for task in copies]
-        if name in own:
-            yield [_gradient(mine[f"branches.{task}.{name}"]) for task in copies], gradients
-        else:
-            yield [_gradient(mine[f"shared.{name}"])], [torch.stack(gradients).sum(0)]
+        sums: dict[str, list[Tensor]] = {}
+        for task in copies:
+            owner = own.get((task, name))
+            place = f"shared.{name}" if owner is None else f"branches.{owner}.{name}"
+            sums.setdefault(place, []).append(_gradient(theirs[task][name]))
+        for place, gradients in sums.items():
+            yield [_gradient(mine[place])], [torch.stack(gradients).sum(0)]
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def _statistics(net: BranchedModule, copies: dict[str, nn.Module], own: set[str]) -> Iterator[Pair]:
+def _statistics(net: BranchedModule, copies: dict[str, nn.Module], own: Owners) -> Iterator[Pair]:
     mine = dict(net.named_buffers())
-    *_, last = copies
     for task, network in copies.items():
         for name, buffer in network.named_buffers():
-            if name in own:
-                yield [mine[f"branches.{task}.{name}"]], [buffer]
-            elif task == last:
-                yield [mine[f"shared.{name}"]], [buffer]
+            owner = own.get((task, name))
+            yield [mine[f"shared.{name}" if owner is None else f"branches.{owner}.{name}"]], [buffer]
 
 
 def _largest(pairs: Iterable[Pair]) -> float:

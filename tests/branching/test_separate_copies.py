@@ -115,5 +115,47 @@ def test_three_tasks_share_what_is_not_branched(training: bool) -> None:
         assert max(differences(network, [layer], [x], training, ("a", "b", "c")).values()) < 1e-12
 
 
+def in_groups(layers: list[str]) -> dict[str, list[list[str]]]:
+    """Groups of three tasks that differ from layer to layer; some layers stay plain, others part all."""
+    kinds = [[["a", "c"], ["b"]], [["c", "b"], ["a"]], [["a", "b", "c"]], [["a", "b"], ["c"]], [["a"], ["b"], ["c"]]]
+    # Equal groups in a row let tasks go together for a while.
+    return {layer: kinds[(2 * index // len(layers) + index // 5) % 5] for index, layer in enumerate(layers)}
+
+
+def assert_groups_equal_separate_copies(make: Callable[[], nn.Module], training: bool) -> None:
+    torch.manual_seed(0)
+    network = still(make())
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    layers = some_layers(network, 0.3)
+    found = differences(network, layers, [x], training, ("a", "b", "c"), groups=in_groups(layers))
+    assert max(found.values()) < 1e-10, found
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_equal_separate_copies(name: str, training: bool) -> None:
+    assert_groups_equal_separate_copies(NETWORKS[name], training)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", PUBLISHED_NETWORKS)
+def test_groups_in_a_published_network_equal_separate_copies(name: str, training: bool) -> None:
+    assert_groups_equal_separate_copies(PUBLISHED_NETWORKS[name], training)
+
+
+@pytest.mark.filterwarnings("error:.*cannot be traced")
+@pytest.mark.parametrize("name", NETWORKS_WITH_STATISTICS)
+def test_groups_with_statistics_of_their_own_equal_tied_copies_after_training(name: str) -> None:
+    torch.manual_seed(0)
+    network = still(NETWORKS_WITH_STATISTICS[name]())
+    batches = list(torch.randn(3, 2, 3, 64, 64, dtype=torch.float64))
+    layers = some_layers(network, 0.2)
+    found = differences_after_training(network, layers, batches, ("a", "b", "c"), in_groups(layers))
+    assert max(found.values()) < 1e-9, found
+
+
 def _block(width: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(width, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))

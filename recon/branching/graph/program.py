@@ -15,6 +15,7 @@ from recon.branching.graph.trace import Failed, Trace, reason_of, trace
 from recon.branching.layers import Cut
 from recon.branching.reads.guard import Guard, Homes, guard, reads_of_memory
 from recon.branching.reads.reads import Dependencies, Name
+from recon.branching.sharing import Sharing
 from recon.branching.values import Untraceable
 
 _numbers = itertools.count()
@@ -34,8 +35,9 @@ class Program:
         constants: Its first arguments after the network.
         code: Its source.
         trunk: The number of operations that run once.
-        per_task: The number of operations that run once per task.
-        first: The first operation that runs once per task.
+        per_task: The number of operations that run once per task or group of tasks.
+        runs: How often these run, together.
+        first: The first of these.
     """
 
     guard: Guard
@@ -44,6 +46,7 @@ class Program:
     code: str
     trunk: int
     per_task: int
+    runs: int
     first: str
 
 
@@ -61,15 +64,15 @@ class Refusal:
 
 
 def write_program(
-    network: nn.Module, call: Call, cut: Cut, tasks: tuple[str, ...], homes: Homes, opened: Collection[Name] = ()
+    network: nn.Module, call: Call, cut: Cut, sharing: Sharing, homes: Homes, opened: Collection[Name] = ()
 ) -> Program | Refusal:
     """Trace one task's network and write the program for all tasks.
 
     Args:
         network: A network of the backbone's class with one task's copies.
         call: The way of calling it.
-        cut: The part that every task has for itself.
-        tasks: The tasks.
+        cut: The part of which tasks have copies.
+        sharing: Which tasks share a copy.
         homes: Path in the backbone -> the modules that stand for it in the branched network.
         opened: The numbers among the attributes that are read at every call instead of baked in.
     """
@@ -78,7 +81,7 @@ def write_program(
     except Failed as failure:
         return _refuse(str(failure), failure.dependencies, homes)
     try:
-        return _write(traced, cut, tasks, homes)
+        return _write(traced, sharing, homes)
     except Exception as error:
         return _refuse(reason_of(error), traced.dependencies, homes)
 
@@ -100,9 +103,9 @@ def _refuse(reason: str, dependencies: Dependencies, homes: Homes) -> Refusal:
         return Refusal(Guard(), reason)
 
 
-def _write(traced: Trace, cut: Cut, tasks: tuple[str, ...], homes: Homes) -> Program:
-    division = divide(traced, cut.is_own)
-    forward, code = _function(split(traced, division, tasks, cut.is_own))
+def _write(traced: Trace, sharing: Sharing, homes: Homes) -> Program:
+    division = divide(traced, sharing)
+    forward, code = _function(split(traced, division, sharing))
     operations = [node for node in traced.graph.nodes if node.op.startswith("call")]
     per_task = [node for node in operations if node in division.per_task]
     return Program(
@@ -112,6 +115,7 @@ def _write(traced: Trace, cut: Cut, tasks: tuple[str, ...], homes: Homes) -> Pro
         code,
         len(operations) - len(per_task),
         len(per_task),
+        sum(map(division.groups, per_task)),
         str(per_task[0].target if per_task[0].op == "call_module" else per_task[0].name) if per_task else "",
     )
 

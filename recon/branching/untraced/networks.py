@@ -14,6 +14,7 @@ from torch import nn
 
 from recon.branching.copying import modes_of, set_modes
 from recon.branching.layers import Cut, all_tensors
+from recon.branching.sharing import Sharing
 from recon.branching.state import Absent, share_dictionaries, share_tensors
 from recon.branching.untraced.arguments import Arguments, out_of_inference
 from recon.branching.untraced.effects import attributes, modules_seen_from
@@ -28,16 +29,25 @@ class TaskNetworks:
         shared: The shared network.
         networks: Task -> its network.
         branches: Task -> its branch.
-        cut: The part that every task has for itself.
+        cut: The part of which tasks have copies.
+        sharing: Which tasks share a copy.
     """
 
     def __init__(
-        self, shared: nn.Module, networks: Mapping[str, nn.Module], branches: Mapping[str, nn.Module], cut: Cut
+        self,
+        shared: nn.Module,
+        networks: Mapping[str, nn.Module],
+        branches: Mapping[str, nn.Module],
+        cut: Cut,
+        sharing: Sharing,
     ) -> None:
         self._shared = shared
         self._networks = dict(networks)
         self._branches = dict(branches)
         self._cut = cut
+        self._sharing = sharing
+        whole = sharing.of("")
+        self._runs = {task: sharing.tasks[first] for task, first in zip(sharing.tasks, whole, strict=True)}
         self._unsteady: set[str] = set()  # modules that set their own attributes in their forward
         self._written: set[str] = set()  # modules whose output others write into
         self._record()
@@ -64,11 +74,12 @@ class TaskNetworks:
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Task -> the output of its network; modules without a branch run once if possible."""
         networks = self.follow()
+        runs = dict.fromkeys(self._runs.values())
         if torch.compiler.is_compiling():
-            return {task: network(*args, **kwargs) for task, network in networks.items()}
+            return self._for_all({task: networks[task](*args, **kwargs) for task in runs})
         with out_of_inference(args, kwargs) as (args, kwargs):
             memory = Memory(self._trunk - self._unsteady, self._written)
-            first, *others = self._modules.items()
+            first, *others = [(task, self._modules[task]) for task in runs]
             before = attributes(first[1])
             given = Arguments(args, kwargs)
             outputs = {first[0]: memory.run(first[1], args, kwargs)}
@@ -76,7 +87,11 @@ class TaskNetworks:
             self._unsteady = {path for path in before if after.get(path) != before[path]}
             memory.forget(self._unsteady)
             outputs.update((task, memory.run(modules, *given.again())) for task, modules in others)
-            return outputs
+            return self._for_all(outputs)
+
+    def _for_all(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of all tasks, from those of the first of the tasks that share all copies."""
+        return {task: outputs[run] for task, run in self._runs.items()}
 
     def train(self, mode: bool) -> None:
         """Set training or evaluation as the backbone's own ``train`` does, in all networks."""
@@ -97,8 +112,9 @@ class TaskNetworks:
         for task, branch in self._branches.items():
             modules = dict(self._networks[task].named_modules())
             for path in self._cut.holders:
-                share_dictionaries(branch.get_submodule(path), modules[path])
-        share_tensors(self._shared, self._networks.values(), self._cut)
+                if self._sharing.keeper(task, path) == task:
+                    share_dictionaries(branch.get_submodule(path), modules[path])
+        share_tensors(self._shared, self._networks, self._cut, self._sharing)
         self._record()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,8 +122,8 @@ class TaskNetworks:
 
     def _leaves(self) -> dict[tuple[str, str], nn.Module]:
         return {
-            (task, path): branch.get_submodule(path)
-            for task, branch in self._branches.items()
+            (task, path): self._branches[self._sharing.keeper(task, path)].get_submodule(path)
+            for task in self._branches
             for path in self._cut.leaves
         }
 

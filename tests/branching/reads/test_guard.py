@@ -210,8 +210,8 @@ def test_forward_that_sets_a_variable_outside_is_not_traced() -> None:
 
 def traces_of(net: BranchedModule, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     written: list[Any] = []
-    write = net._write_program
-    monkeypatch.setattr(net, "_write_program", lambda call: written.append(call) or write(call))
+    write = net._trace
+    monkeypatch.setattr(net, "_trace", lambda call: written.append(call) or write(call))
     return written
 
 
