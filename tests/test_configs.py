@@ -32,7 +32,9 @@ SMALL = {
         for task in ("digit", "letter")
         for size, number in (("train_size", 8), ("test_size", 8), ("batch_size", 4))
     },
+    "recon.data.MultiFashion": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.MultiFashionMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
+    "recon.data.MultiMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.Rooms": {"train_size": 4, "val_size": 2, "batch_size": 4, "height": 32, "width": 32},
     "recon.data.CensusIncome": {"batch_size": 8},
     "recon.data.Yeast": {"batch_size": 8},

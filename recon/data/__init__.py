@@ -5,7 +5,9 @@ They import files and tasks, and nothing of networks or training.
 
 from recon.data.composites.glyph_attributes import GlyphAttributes
 from recon.data.composites.glyphs import Glyphs
+from recon.data.composites.multi_fashion import MultiFashion
 from recon.data.composites.multi_fashion_mnist import MultiFashionMNIST
+from recon.data.composites.multi_mnist import MultiMNIST
 from recon.data.dense.cityscapes import CityScapes
 from recon.data.dense.nyuv2 import NYUv2
 from recon.data.per_task import PerTask
@@ -19,7 +21,9 @@ __all__ = [
     "CityScapes",
     "GlyphAttributes",
     "Glyphs",
+    "MultiFashion",
     "MultiFashionMNIST",
+    "MultiMNIST",
     "NYUv2",
     "PerTask",
     "Rooms",

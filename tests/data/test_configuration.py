@@ -17,6 +17,8 @@ KEYS = {
     "Glyphs": COMPOSITES,
     "GlyphAttributes": COMPOSITES | {"attributes"},
     "MultiFashionMNIST": COMPOSITES | {"root"},
+    "MultiFashion": COMPOSITES | {"root"},
+    "MultiMNIST": COMPOSITES | {"root"},
     "NYUv2": DENSE,
     "CityScapes": DENSE | {"classes"},
     "Rooms": DENSE | {"train_size", "val_size", "seed", "depth"},

@@ -5,13 +5,26 @@ from pathlib import Path
 import pytest
 from pytorch_lightning import LightningDataModule
 
-from recon.data import CensusIncome, CityScapes, GlyphAttributes, Glyphs, MultiFashionMNIST, NYUv2, Yeast
+from recon.data import (
+    CensusIncome,
+    CityScapes,
+    GlyphAttributes,
+    Glyphs,
+    MultiFashion,
+    MultiFashionMNIST,
+    MultiMNIST,
+    NYUv2,
+    Yeast,
+)
 from recon.data.contract import DataModule, dataset_name_of, input_shape_of, reads_files, tasks_of
 
 BUILT_IN = (Glyphs, GlyphAttributes)
 
 
-@pytest.mark.parametrize("build", [Glyphs, GlyphAttributes, MultiFashionMNIST, NYUv2, CityScapes, CensusIncome, Yeast])
+@pytest.mark.parametrize(
+    "build",
+    [Glyphs, GlyphAttributes, MultiFashion, MultiFashionMNIST, MultiMNIST, NYUv2, CityScapes, CensusIncome, Yeast],
+)
 def test_built_in_data_modules_fulfil_the_contract(build: type[LightningDataModule], tmp_path: Path) -> None:
     data = build() if build in BUILT_IN else build(root=tmp_path)
     told: DataModule = data  # type: ignore[assignment]

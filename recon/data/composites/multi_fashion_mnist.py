@@ -1,46 +1,15 @@
-"""Multi-Fashion+MNIST: a handwritten digit and a piece of clothing in one image.
+"""Multi-Fashion+MNIST: a handwritten digit and a piece of clothing in one image."""
 
-Lin et al., "Pareto Multi-Task Learning", NeurIPS 2019: 36 x 36 pixels, the MNIST image (28 x 28) at
-the top left, the Fashion-MNIST image at the bottom right, the larger of both values where they
-overlap; 120,000 training and 20,000 test images. The published pairing is not reproducible from the
-raw files, so ours is a random one of its own seed.
+from typing import ClassVar
 
-The pairs of a split come in rounds. In each round every digit of that split appears once, paired
-with an image of clothing of that split; both orders are random permutations. Training pairs hold
-training images only, test pairs test images only. With the full files, 120,000 training and 20,000
-test pairs are two rounds, and a smaller set is the beginning of a larger one.
-"""
-
-import hashlib
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-
-from recon.data.cache import Arrays, cached, is_writable, user_cache
-from recon.data.composites.idx import read_idx
-from recon.data.composites.module import SIZE, Composites, CompositesModule, Split
-from recon.tasks.per_image import classification
-
-_PATCH = 28
-_FOLDERS = {"digit": "MNIST", "fashion": "FashionMNIST"}
-_PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
-_CACHE_FORMAT = 1
-
-Labelled = tuple[np.ndarray, np.ndarray]
+from recon.data.composites.overlapping import OverlappingImages
 
 
-class MultiFashionMNIST(CompositesModule):
+class MultiFashionMNIST(OverlappingImages):
     """Multi-Fashion+MNIST from the raw files of MNIST and Fashion-MNIST.
 
     Batches are ``(x, {"digit": ..., "fashion": ...})`` with pixels ``(B, 1, 36, 36)``, float32 in
     [0, 1], and labels ``(B,)``. Validation and test both give the test split.
-
-    A cache file holds the composites: in ``root/MultiFashionMNIST`` or, if that is read-only, in
-    the user's cache (on Linux ``~/.cache/recon``). A file that is damaged or of other raw files is
-    made again.
 
     >>> data = MultiFashionMNIST(root="data", train_size=1000, test_size=200)
     >>> data.dataset_name
@@ -60,100 +29,4 @@ class MultiFashionMNIST(CompositesModule):
             are damaged.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        train_size: int = 120_000,
-        test_size: int = 20_000,
-        batch_size: int = 256,
-        **loading: Any,
-    ) -> None:
-        super().__init__(train_size, test_size, batch_size, **loading)
-        self.root = Path(root).expanduser()
-        self.tasks = [classification("digit", 10), classification("fashion", 10)]
-
-    def prepare_data(self) -> None:
-        """Download what is missing."""
-        for folder in _FOLDERS.values():
-            _download_if_missing(self.root, folder)
-
-    def files_read(self) -> dict[str, Path]:
-        """The raw files; a benchmark knows the data by their contents, wherever they are."""
-        files = [
-            path
-            for folder in _FOLDERS.values()
-            for prefix in _PREFIXES.values()
-            for path in _raw_files(self.root / folder / "raw", prefix)
-        ]
-        return {path.relative_to(self.root).as_posix(): path for path in files}
-
-    def compose(self, split: Split) -> Composites:
-        """Read a split's pairs from the cache, or pair the raw images."""
-        self.prepare_data()
-        digit, fashion = (_read(self.root / folder / "raw", _PREFIXES[split]) for folder in _FOLDERS.values())
-        size = self.sizes[split]
-        source = _digest(*digit, *fashion)
-        arrays = cached(
-            name=f"{split}-{size}-seed{self.seed}-{source[:8]}.npz",
-            header={"format": _CACHE_FORMAT, "split": split, "size": size, "seed": self.seed, "source": source},
-            directories=[self.root / "MultiFashionMNIST", user_cache() / "MultiFashionMNIST"],
-            make=partial(_pair, digit, fashion, size, np.random.default_rng([self.seed, split == "test"])),
-        )
-        images = torch.from_numpy(arrays.pop("images"))
-        return Composites(images, {task: torch.from_numpy(labels) for task, labels in arrays.items()})
-
-
-def _pair(digit: Labelled, fashion: Labelled, size: int, generator: np.random.Generator) -> Arrays:
-    """Pair images at random, round by round; a larger ``size`` keeps the pairs before."""
-    per_round = min(len(digit[0]), len(fashion[0]))
-    rounds = -(-size // per_round)
-    orders = [
-        (generator.permutation(len(digit[0]))[:per_round], generator.permutation(len(fashion[0]))[:per_round])
-        for _ in range(rounds)
-    ]
-    digits, fashions = np.concatenate(orders, axis=1)[:, :size]
-    images = np.zeros((size, SIZE, SIZE), np.uint8)
-    images[:, :_PATCH, :_PATCH] = digit[0][digits]
-    bottom_right = images[:, -_PATCH:, -_PATCH:]
-    np.maximum(bottom_right, fashion[0][fashions], out=bottom_right)
-    return {"images": images, "digit": digit[1][digits], "fashion": fashion[1][fashions]}
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
-def _read(folder: Path, prefix: str) -> Labelled:
-    image_file, label_file = _raw_files(folder, prefix)
-    images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
-    if images.shape[1:] != (_PATCH, _PATCH):
-        raise ValueError(f"{image_file} has images of {images.shape[1]}x{images.shape[2]} pixels; expected 28x28")
-    if len(images) != len(labels) or not len(images):
-        raise ValueError(f"{image_file} has {len(images)} images, but {label_file} has {len(labels)} labels")
-    if labels.max() > 9:
-        raise ValueError(f"{label_file} has label {labels.max()}; expected 0 to 9")
-    return images, labels
-
-
-def _raw_files(folder: Path, prefix: str) -> tuple[Path, Path]:
-    return folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"
-
-
-def _download_if_missing(root: Path, folder: str) -> None:
-    raw = root / folder / "raw"
-    missing = [file.name for prefix in _PREFIXES.values() for file in _raw_files(raw, prefix) if not file.is_file()]
-    if not missing:
-        return
-    cure = f"put the files of {folder} there, or name another root (it is {root})"
-    if not is_writable(raw):
-        raise ValueError(f"{raw} lacks {', '.join(missing)}, and it is read-only; {cure}")
-
-    import torchvision
-
-    try:
-        getattr(torchvision.datasets, folder)(root, download=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{raw} lacks {', '.join(missing)}, and torchvision cannot download it; {cure}") from error
+    sources: ClassVar = {"digit": "MNIST", "fashion": "FashionMNIST"}

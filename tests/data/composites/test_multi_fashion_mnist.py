@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from recon.data import MultiFashionMNIST
+from recon.data import MultiFashion, MultiFashionMNIST, MultiMNIST
 from recon.data.composites.module import Composites
 
 COUNTS = {"train": 30, "t10k": 20}
@@ -120,7 +121,9 @@ def test_the_seed_alone_decides_the_pairing(root: Path) -> None:
 def test_the_second_time_the_pairs_are_read_from_the_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = small(root).composites("train")
     assert len(list((root / "MultiFashionMNIST").glob("train-60-seed0-*.npz"))) == 1
-    monkeypatch.setattr("recon.data.composites.multi_fashion_mnist._pair", lambda *_: pytest.fail("paired again"))
+    monkeypatch.setattr(
+        "recon.data.composites.overlapping.OverlappingImages._pair", lambda *_: pytest.fail("paired again")
+    )
     second = small(root).composites("train")
     torch.testing.assert_close(second.images, first.images)
     torch.testing.assert_close(second.targets, first.targets)
@@ -228,3 +231,21 @@ def test_it_offers_its_tasks_its_shape_and_its_name(root: Path) -> None:
 def test_a_test_run_does_not_build_the_training_split(root: Path) -> None:
     small(root).setup("test")
     assert [file.name.split("-")[0] for file in root.rglob("*.npz")] == ["test"]
+
+
+@pytest.mark.parametrize(("build", "first"), [(MultiMNIST, 1), (MultiFashion, 101)])
+def test_two_images_of_one_set_are_paired_with_the_labels_of_both(
+    build: type[MultiMNIST | MultiFashion], first: int, root: Path
+) -> None:
+    other = root / ("FashionMNIST" if build is MultiMNIST else "MNIST")
+    shutil.rmtree(other)  # it is not asked for
+    data = build(root, train_size=60, test_size=40)
+    composites = data.composites("train")
+    left, right = composites.images[:, 0, 0].long(), composites.images[:, -1, -1].long()
+    for values in (left, right):
+        assert sorted(values[:30].tolist()) == list(range(first, first + 30))
+    torch.testing.assert_close(composites.targets, {"left": left % 10, "right": right % 10})
+    assert (left != right).sum() > 50
+    assert [path.parent.name for path in root.rglob("*.npz")] == [build.__name__]
+    assert not other.exists()
+    assert len(data.files_read()) == 4
