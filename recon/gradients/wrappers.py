@@ -32,6 +32,14 @@ class PartlyShared:
         raise NotImplementedError
 
 
+class NotShared:
+    """Base of modules whose parameters several tasks reach, but that are no shared layers.
+
+    Examples are the units that mix the networks of several tasks. No map scores such a module, no
+    method weighs the gradients in it: they add up, as those of a plain sum of the losses do.
+    """
+
+
 def unwrapped(module: nn.Module) -> nn.Module:
     """The module inside all wrappers; any other module itself.
 
@@ -116,13 +124,13 @@ def shared_part(module: nn.Module) -> nn.Module:
 
 
 def shared_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """``network.named_modules()`` without wrappers, their prefixes, and each task's own modules."""
+    """``network.named_modules()`` without wrappers, their prefixes, and modules not shared."""
     seen: set[nn.Module] = set()
     waiting = [("", network)]
     while waiting:
         path, module = waiting.pop()
         module = shared_part(module)
-        if module in seen:
+        if module in seen or isinstance(module, NotShared):
             continue
         seen.add(module)
         yield path, module

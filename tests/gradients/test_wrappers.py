@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 import recon
 from recon.branching.copying import without_wrappers
 from recon.gradients.layers import network_name, root_name, shared_layers
-from recon.gradients.wrappers import shared_modules
+from recon.gradients.wrappers import NotShared, shared_modules
 
 
 def network() -> nn.Sequential:
@@ -157,3 +157,14 @@ def test_either_of_them_can_be_branched(layer: str, shared: str) -> None:
 def test_a_root_that_cannot_be_reset_is_warned_of_by_its_layer_name() -> None:
     with pytest.warns(UserWarning, match="layer 'encoder_root'"):
         recon.branch(encoder(), ["encoder_root"], ["a", "b"], init="reset")
+
+
+class Mixing(nn.Sequential, NotShared):
+    pass
+
+
+def test_a_module_that_says_that_it_is_not_shared_is_no_layer() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), Mixing(nn.Linear(8, 8)), nn.Linear(8, 2))
+    assert [*shared_layers(net)] == ["0", "2"]
+    branched = recon.branch(net, ["2"], ["a", "b"])
+    assert [*shared_layers(branched)] == ["0"]
