@@ -33,6 +33,7 @@ from recon.tasks.task import Task
 from recon.version import __version__
 
 if TYPE_CHECKING:
+    from recon.models import list_architectures
     from recon.training import MultiTaskModule
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "backward",
     "branch",
     "create_method",
+    "list_architectures",
     "list_methods",
     "register_method",
 ]
@@ -75,6 +77,10 @@ def __getattr__(name: str) -> Any:
         from recon.training import MultiTaskModule
 
         return MultiTaskModule
+    if name == "list_architectures":
+        from recon.models import list_architectures
+
+        return list_architectures
     if name in _SUBMODULES or f"{__name__}.{name}" in MODULES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'recon' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from torch import nn
 
 from recon.configuration import build_object
 from recon.data.contract import tasks_of
+from recon.models.contract import has_for_tasks
 from recon.tasks.task import Task
 from recon.training.command import TrainingCLI
 
@@ -103,12 +104,16 @@ class Fit:
         return tasks_of(self.data())
 
     def backbone(self) -> nn.Module:
-        """A new backbone, before any branching.
+        """A new backbone, before any branching; of the data's tasks if it depends on them.
 
         Raises:
             ValueError: There is no such class, or it refuses its arguments.
         """
-        return build_object(nn.Module, self.configuration["model"]["backbone"], "fit.model.backbone")
+        model = self.configuration["model"]
+        backbone = build_object(nn.Module, model["backbone"], "fit.model.backbone")
+        if not has_for_tasks(backbone):
+            return backbone
+        return backbone.for_tasks(model.get("only") or [task.name for task in self.tasks()])
 
     def command(self) -> TrainingCLI:
         """Network, data and trainer as ``recon fit`` builds them; the trainer writes no files.

@@ -1,15 +1,17 @@
 """The contract of backbones: what a shared network says about itself.
 
 A backbone is an ``nn.Module`` that maps inputs to features. It fulfils :class:`LinearHeads` or
-:class:`OwnHeads`, unless heads are given by hand, and may fulfil :class:`TaskSpecificLayers`.
+:class:`OwnHeads`, unless heads are given by hand, and may fulfil :class:`TaskSpecificLayers` or
+:class:`ForTasks`. A module inside it may fulfil :class:`Regularised` or :class:`Scheduled`.
 
 The functions below decide which protocol a network fulfils. ``isinstance`` would not do: from
 Python 3.12 on it does not see the attributes that ``torch.compile`` hands on.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class LinearHeads(Protocol):
@@ -36,6 +38,27 @@ class TaskSpecificLayers(Protocol):
         """Names of the layers that get one copy per task, whatever the conflict."""
 
 
+class ForTasks(Protocol):
+    """A plan of a network that depends on the tasks, such as one column per task."""
+
+    def for_tasks(self, tasks: Sequence[str]) -> nn.Module:
+        """A new network of these tasks; its forward returns ``{task: features}``."""
+
+
+class Regularised(Protocol):
+    """A module of a task's own that adds a term to the loss of its task, such as a sparse gate."""
+
+    def regulariser(self) -> Tensor | None:
+        """The term of the last forward in training, a scalar, once; ``None`` without one."""
+
+
+class Scheduled(Protocol):
+    """A module that changes with the epochs of training, such as a temperature."""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the state of an epoch, the first of which is 0; a resumed run calls it too."""
+
+
 Backbone = LinearHeads | OwnHeads
 
 
@@ -52,3 +75,23 @@ def has_own_heads(network: nn.Module) -> TypeGuard[OwnHeads]:
 def has_task_specific_layers(network: nn.Module) -> TypeGuard[TaskSpecificLayers]:
     """Whether a network fulfils :class:`TaskSpecificLayers`."""
     return getattr(network, "task_specific_layers", None) is not None
+
+
+def has_regulariser(module: nn.Module) -> TypeGuard[Regularised]:
+    """Whether a module fulfils :class:`Regularised`."""
+    return getattr(module, "regulariser", None) is not None
+
+
+def has_schedule(module: nn.Module) -> TypeGuard[Scheduled]:
+    """Whether a module fulfils :class:`Scheduled`."""
+    return getattr(module, "begin_epoch", None) is not None
+
+
+def has_for_tasks(network: nn.Module) -> TypeGuard[ForTasks]:
+    """Whether a network fulfils :class:`ForTasks`."""
+    return getattr(network, "for_tasks", None) is not None
+
+
+def for_tasks(backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
+    """The network of these tasks, if the backbone fulfils :class:`ForTasks`; otherwise itself."""
+    return backbone.for_tasks(tasks) if has_for_tasks(backbone) else backbone

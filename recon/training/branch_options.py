@@ -8,7 +8,7 @@ from torch import nn
 from recon.branching import NamedInit, Statistics, branch
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, read_map
 from recon.gradients.layers import shared_layers
-from recon.models.contract import has_task_specific_layers
+from recon.models.contract import for_tasks, has_task_specific_layers
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class BranchOptions:
     def apply(self, backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
         """The branched network, with a copy per task of the backbone's own task-specific layers.
 
-        The backbone stays unchanged. Without any layer to branch the result is the backbone itself.
+        The backbone stays unchanged. Without any layer to branch the result is the backbone itself,
+        or the network that it makes for the tasks.
 
         Args:
             backbone: The shared network.
@@ -60,6 +61,7 @@ class BranchOptions:
         Raises:
             ValueError: The map cannot be read, or does not fit the backbone; or a layer is unknown.
         """
+        backbone = for_tasks(backbone, tasks)
         layers = _union(task_specific_layers(backbone), self._names(backbone))
         return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics) if layers else backbone
 
@@ -83,7 +85,7 @@ def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOption
     """
     if options is not None:
         return options.apply(backbone, tasks)
-    return BranchOptions(layers=[]).apply(backbone, tasks) if len(tasks) > 1 else backbone
+    return BranchOptions(layers=[]).apply(backbone, tasks) if len(tasks) > 1 else for_tasks(backbone, tasks)
 
 
 def task_specific_layers(backbone: nn.Module) -> list[str]:

@@ -1,6 +1,7 @@
-"""Seeds of each epoch from the run's seed, so that a resumed run repeats its draws.
+"""The start of an epoch: its seeds and schedules, so that a resumed run repeats its draws.
 
-Processes that train together have seeds of their own, so that dropout and views differ in them.
+Each epoch's seeds come from the run's seed. Processes that train together have seeds of their own,
+so that dropout and views differ in them.
 """
 
 import random
@@ -9,7 +10,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
+from torch import nn
 from torch.utils.data import DistributedSampler
+
+from recon.models.contract import has_schedule
 
 _STRIDE = 1_000_003  # between the seeds of epochs, a prime
 _OF_DATA = 500_009  # what tells the seed of an epoch's data from that of its training
@@ -71,3 +75,16 @@ def begin_data_again(trainer: pl.Trainer) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     iter(fetcher)
+
+
+def begin_epoch_of(network: nn.Module, epoch: int, epochs: int) -> None:
+    """Set the modules of a network that change with the epochs, such as LTB's temperatures.
+
+    Args:
+        network: The network.
+        epoch: Number of the epoch, from 0.
+        epochs: Number of epochs of training; -1 if unknown.
+    """
+    for module in network.modules():
+        if has_schedule(module):
+            module.begin_epoch(epoch, epochs)

@@ -19,7 +19,7 @@ from recon.engine.setting import UpdateScale
 from recon.methods import Method, create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import BranchOptions
-from recon.training.epochs import begin_data_again, data_rank, seed_data, seed_training
+from recon.training.epochs import begin_data_again, begin_epoch_of, data_rank, seed_data, seed_training
 from recon.training.held_modules import task_modules
 from recon.training.lightning_callbacks import optimized_parameters
 from recon.training.older_checkpoints import split_learned_numbers
@@ -194,6 +194,7 @@ class MultiTaskModule(SteppedNetwork):
 
     def on_train_epoch_start(self) -> None:
         self.drop_window()
+        begin_epoch_of(self.backbone, self.current_epoch, self.trainer.max_epochs or -1)
         assert self.run_seed is not None
         seed_data(self.run_seed, self.current_epoch, data_rank(self.trainer))
         if self._resumes:

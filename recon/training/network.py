@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from recon.engine.evaluation import Evaluation
+from recon.models.contract import has_regulariser
 from recon.tasks.task import Task
 from recon.training.batch import inputs_of, per_task
 from recon.training.branch_options import BranchOptions
@@ -17,6 +18,7 @@ from recon.training.labelled_batch import LabelledBatch, labelled_batch
 from recon.training.naming import naming
 from recon.training.paths import TaskPaths
 from recon.training.refusals import refuse_several_loaders
+from recon.training.regularisers import regularised
 
 
 class MultiTaskNetwork(TaskPaths):
@@ -35,6 +37,7 @@ class MultiTaskNetwork(TaskPaths):
     ) -> None:
         super().__init__(backbone, tasks, only, heads, branch)
         self.metrics = EvaluationMetrics(self.tasks)
+        self._regularised = any(has_regulariser(module) for module in self.backbone.modules())
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """``{task: scalar loss}`` of the tasks that a batch has labels of."""
@@ -104,7 +107,7 @@ class MultiTaskNetwork(TaskPaths):
             prediction, target = labelled.select(task.name, predictions[task.name])
             with naming(f"the loss of task {task.name!r}", prediction, target):
                 losses[task.name] = task.loss(prediction, target)
-        return losses
+        return regularised(losses, self.backbone, single=len(self.tasks) == 1) if self._regularised else losses
 
     def _present(self, labelled: LabelledBatch) -> list[Task]:
         return [task for task in self.tasks if task.name in labelled.counts]

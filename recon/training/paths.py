@@ -79,7 +79,8 @@ class TaskPaths(pl.LightningModule):
         network = unwrapped(self.backbone)
         if isinstance(network, BranchedModule):
             spread = isinstance(inputs, Mapping) and takes_keywords(network, inputs)
-            return self.heads[task](network.run(task, **inputs) if spread else network.run(task, inputs))
+            features = network.run(task, **inputs) if spread else network.run(task, inputs)
+            return self.heads[task](self._own(features, task))
         return self._predictions(self._features(inputs), [task])[task]
 
     def _features(self, inputs: Any) -> Any:
@@ -88,8 +89,17 @@ class TaskPaths(pl.LightningModule):
         return self.backbone(inputs)
 
     def _predictions(self, features: Any, tasks: Iterable[str]) -> dict[str, Tensor]:
-        by_task = isinstance(features, dict) and all(name in features for name in self.task_names)
-        return {name: self.heads[name](features[name] if by_task else features) for name in tasks}
+        return {name: self.heads[name](self._own(features, name)) for name in tasks}
+
+    def _own(self, features: Any, task: str) -> Any:
+        """The features of one task among those of all.
+
+        A network of some architectures gives features by task itself. Branched, it gives them for
+        each task's branches.
+        """
+        while isinstance(features, dict) and all(name in features for name in self.task_names):
+            features = features[task]
+        return features
 
 
 def _check_runs(backbone: Any) -> None:

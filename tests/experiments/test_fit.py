@@ -37,3 +37,13 @@ def test_the_root_is_that_of_the_data() -> None:
     assert fit.with_model({}).root == "somewhere"
     with pytest.raises(ValueError, match=r"fit\.data: recon\.data\.Glyphs: unknown option 'root'"):
         fit.data()
+
+
+def test_an_architecture_is_made_for_the_tasks_of_the_data_or_of_the_run() -> None:
+    backbone = {
+        "class_path": "recon.models.CrossStitch",
+        "init_args": {"backbone": {"class_path": "recon.models.LeNet"}, "stages": ["conv1"]},
+    }
+    section = Fit({**SECTION, "model": {"backbone": backbone}})
+    assert section.backbone().tasks == ("digit", "letter")
+    assert section.with_model({"only": ["letter"]}).backbone().tasks == ("letter",)

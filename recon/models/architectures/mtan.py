@@ -4,6 +4,7 @@ Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019
 
 Here it is a network with a single attention path. The published network of K tasks is that one with
 a copy of the masks for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
+``staged_mtan`` has the same for backbones other than SegNet.
 """
 
 import torch
@@ -15,13 +16,20 @@ from recon.models.backbones.segnet import ConvBlock, SegNet, stage_channels
 
 
 class AttentionMask(nn.Module):
-    """Two 1 x 1 convolutions with batch normalisation; ReLU between them, a sigmoid at the end."""
+    """Two 1 x 1 convolutions with batch normalisation; ReLU between them, a sigmoid at the end.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    Args:
+        inputs: Channels of the input.
+        outputs: Channels of the mask.
+        between: Channels between the convolutions; as many as of the mask by default.
+    """
+
+    def __init__(self, inputs: int, outputs: int, between: int | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, kernel_size=1)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=1)
+        between = outputs if between is None else between
+        self.conv1 = nn.Conv2d(inputs, between, kernel_size=1)
+        self.bn1 = nn.BatchNorm2d(between)
+        self.conv2 = nn.Conv2d(between, outputs, kernel_size=1)
         self.bn2 = nn.BatchNorm2d(outputs)
         for convolution in (self.conv1, self.conv2):
             nn.init.xavier_normal_(convolution.weight)

@@ -1,0 +1,62 @@
+"""All architectures are listed, made by their names, and built from YAML."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import recon
+from recon.configuration import build_object
+from recon.models import MLP, create_architecture, list_architectures
+from recon.models.contract import for_tasks, has_task_specific_layers
+
+RESNET = {"class_path": "recon.models.ResNet18", "init_args": {"width": 2, "features": 5}}
+STAGES = {"layer1": 2, "layer2": 4}
+IN_YAML: dict[str, tuple[str, dict[str, Any]]] = {
+    "cgc": ("CGC", {"expert": RESNET, "experts": 1, "own": 1, "gate_inputs": 1296}),
+    "cross_stitch": ("CrossStitch", {"backbone": RESNET, "stages": STAGES}),
+    "dselect_k": ("DSelectK", {"expert": RESNET, "experts": 3, "k": 2, "gate_inputs": 1296}),
+    "hard_sharing": ("hard_sharing", {"backbone": RESNET}),
+    "ltb": ("LTB", {"backbone": RESNET, "stages": ["layer1", "layer2"]}),
+    "mmoe": ("MMoE", {"expert": RESNET, "experts": 2, "gate_inputs": 1296}),
+    "mtan": ("MTAN", {"backbone": RESNET, "stages": STAGES, "expansion": 1}),
+    "ple": (
+        "PLE",
+        {"levels": [RESNET, {"class_path": "recon.models.MLP", "init_args": {"inputs": 5, "widths": [5]}}]}
+        | {"gate_inputs": 1296},
+    ),
+    "segnet_mtan": ("SegNetMTAN", {"width": 2, "in_channels": 1}),
+}
+
+
+def test_they_are_listed() -> None:
+    assert list_architectures() == recon.list_architectures() == sorted(IN_YAML)
+
+
+@pytest.mark.parametrize("name", IN_YAML)
+def test_each_is_made_by_its_class_path_for_two_tasks(name: str) -> None:
+    class_path, init_args = IN_YAML[name]
+    configuration = {"class_path": f"recon.models.{class_path}", "init_args": init_args}
+    backbone = build_object(nn.Module, configuration, "fit.model.backbone")
+    network = for_tasks(backbone, ["a", "b"])
+    if has_task_specific_layers(network):
+        network = recon.branch(network, network.task_specific_layers(), ["a", "b"])
+    features = network(torch.rand(2, 1, 36, 36))
+    if name == "hard_sharing":
+        assert features.shape == (2, 5)
+    else:
+        assert [*features] == ["a", "b"]
+        assert all(own.isfinite().all() for own in features.values())
+
+
+def test_an_architecture_is_made_by_its_name() -> None:
+    assert len(create_architecture("mmoe", expert=lambda: MLP(3, [2]), experts=4, gate_inputs=3).experts) == 4
+    with pytest.raises(ValueError, match="unknown architecture 'mmoes'; nearest: 'mmoe'"):
+        create_architecture("mmoes")
+
+
+def test_a_wrong_argument_in_yaml_is_named() -> None:
+    configuration = {"class_path": "recon.models.MMoE", "init_args": {"expert": RESNET, "expert_count": 2}}
+    with pytest.raises(ValueError, match="expert_count"):
+        build_object(nn.Module, configuration, "fit.model.backbone")
