@@ -188,9 +188,10 @@ class Plan:
 
     def _finder(self, entry: MethodEntry) -> str | None:
         """Label of the joint entry that finds the conflict maps of an entry's network."""
-        if not entry.model:
-            return "joint"
-        return next((one.label for one in self.methods if one.network == entry.network and one.is_joint), None)
+        labels = [one.label for one in self.methods if one.network == entry.network and one.is_joint]
+        if entry.model:
+            return labels[0] if labels else None
+        return labels[0] if labels and "joint" not in labels else "joint"
 
     def _searches(self, entry: MethodEntry, seed: int) -> bool:
         """Whether an entry's network has +Recon runs of a seed, from which random runs differ."""

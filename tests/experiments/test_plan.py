@@ -248,3 +248,10 @@ def test_recon_runs_of_another_network_need_the_map_of_joint_training_with_that_
     needs = {run.id: run.needs for run in plan.runs([]) if run.needs and "small" in run.id}
     assert needs == {"small-random-seed0": "small-plain-seed0", "small-cagrad-recon-seed0": "small-plain-seed0"}
     assert {run.needs for run in plan.runs([]) if run.id == "cagrad-recon-seed0"} == {"joint-plain-seed0"}
+
+
+def test_joint_training_of_the_plans_network_finds_maps_under_any_name() -> None:
+    methods = [{"method": "joint", "name": "hard_sharing"}, {"method": "cagrad", "variants": ["recon"]}]
+    plan = Plan.from_dict({**CONTENT, "methods": methods, "single": False})
+    plan.check()
+    assert {run.needs for run in plan.runs([]) if run.variant == "recon"} == {"hard_sharing-plain-seed0"}

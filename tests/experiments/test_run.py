@@ -193,6 +193,44 @@ def test_an_entry_may_train_another_network_than_the_plan(tiny: PlanFactory, tmp
     assert len(branched["conflict_by_layer"]) == 2
 
 
+RESNET = {"class_path": "recon.models.ResNet18", "init_args": {"width": 2, "features": 5}}
+ARCHITECTURES: dict[str, tuple[dict[str, Any], int, str]] = {
+    "hard_sharing": ({"class_path": "recon.models.hard_sharing", "init_args": {"backbone": RESNET}}, 1, "fc"),
+    "cross_stitch": (
+        {"class_path": "recon.models.CrossStitch", "init_args": {"backbone": RESNET, "stages": {"layer1": 2}}},
+        2,
+        "networks.letter.fc",
+    ),
+    "mmoe": (
+        {"class_path": "recon.models.MMoE", "init_args": {"expert": RESNET, "experts": 3, "gate_inputs": 36 * 36}},
+        3,
+        "experts.2.fc",
+    ),
+}
+"""Each with the number of ResNets whose 41 layers it shares, and the name of one layer."""
+
+
+def test_one_plan_compares_architectures_plain_and_with_recon(tiny: PlanFactory, tmp_path: Path) -> None:
+    entries = [
+        {"method": "joint", "name": name, "model": {"backbone": backbone}, "variants": ["plain", "recon"]}
+        for name, (backbone, _, _) in ARCHITECTURES.items()
+    ]
+    plan = tiny(methods=entries, top=3)
+    plan.check()
+    prepare(plan, None)
+    single = carry_out(plan, "single-digit-seed0", tmp_path)
+    assert single["parameters"] == sum(p.numel() for p in ResNet18(width=4).parameters()) + 100 * 10 + 10
+    for name, (_, networks, layer) in ARCHITECTURES.items():
+        plain, branched = (carry_out(plan, f"{name}-{variant}-seed0", tmp_path) for variant in ("plain", "recon"))
+        found = ConflictMap.load(run_directory(tmp_path, f"{name}-plain-seed0") / "conflict_map.json")
+        assert len(found.layers) == 41 * networks and layer in found.layers
+        assert branched["parameters_base"] == plain["parameters"] < branched["parameters"]
+        own = configuration_of(plan, runs_of(plan)[f"{name}-recon-seed0"], tmp_path)["model"]["branch"]["layers"]
+        assert own == found.top(3, plan.severity)
+        assert set(branched["conflict_by_layer"]) == set(found.layers) - set(own)
+        assert set(weights(tmp_path, f"{name}-recon-seed0")) > {f"heads.{task}.weight" for task in ("digit", "letter")}
+
+
 def test_a_run_without_a_step_or_with_a_metric_that_is_no_number_has_no_result(
     tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
