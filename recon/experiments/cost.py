@@ -27,6 +27,7 @@ def flops_of_sample(network: nn.Module, data: pl.LightningDataModule) -> int:
     Raises:
         ValueError: The data module has no ``input_shape``.
     """
-    sample = torch.zeros(1, *input_shape_of(data), device=next(network.parameters()).device)
+    parameter = next(network.parameters())
+    sample = torch.zeros(1, *input_shape_of(data), dtype=parameter.dtype, device=parameter.device)
     with torch.no_grad():
         return flops(network.eval(), sample)
