@@ -4,6 +4,7 @@ import argparse
 import inspect
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +31,7 @@ _REFUSED = re.compile(
     r"Does not validate against any of the Union subtypes\n.*?Errors:\n\s+- (?P<what>[^\n]+((?<=:)\n\s+[^\n]+)*)",
     re.DOTALL,
 )
+_LITERAL = re.compile(r"Expected a typing\.Literal\[(?P<known>[^\]]+)\]\. Got value: (?P<value>[^\n]+)")
 _BESIDE_THE_POINT = re.compile(r"- (Expected a path but|Does not validate against|Expected a <class 'NoneType'>)")
 
 
@@ -91,7 +93,7 @@ class Parser(ArgumentParser):
             message = f"{key}: {problem['cls']}: {problem['what']}"
         else:
             message = _shortened(message)
-        super().error(message, ex)
+        super().error(_LITERAL.sub(_with_nearest, message), ex)
 
     def instantiate(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -127,6 +129,12 @@ class CommandParser(Parser):
         if names[0] in self._by_keyword:
             return super().add_argument(f"--{names[0]}", required=True, **options)
         return super().add_argument(*names, **options)
+
+
+def _with_nearest(refused: re.Match[str]) -> str:
+    """The error for a value that is none of those which a signature names, with the nearest."""
+    nearest = get_close_matches(refused["value"].strip("'"), re.findall(r"'([^']*)'", refused["known"]), n=1)
+    return f"{refused[0]}; nearest: {nearest[0]!r}" if nearest else refused[0]
 
 
 def _unworded(error: BaseException, text: str) -> str:

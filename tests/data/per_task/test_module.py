@@ -152,3 +152,9 @@ def test_modules_that_cannot_be_joined_are_refused() -> None:
         PerTask({"own": Several()}).train_dataloader()
     with pytest.raises(ValueError, match="the data of task 'own' have no batch to train on"):
         PerTask({"own": Own(size=0)}).train_dataloader()
+
+
+def test_a_configuration_with_an_unknown_mode_names_the_nearest() -> None:
+    configuration = {"class_path": "recon.data.PerTask", "init_args": {"modules": {}, "mode": "max_cycle"}}
+    with pytest.raises(ValueError, match=r"Got value: max_cycle; nearest: 'max_size_cycle'$"):
+        build_object(PerTask, configuration, "fit.data")
