@@ -8,7 +8,7 @@ from torch import nn
 from recon.engine.checks import At, check_at
 from recon.errors import unknown_name
 from recon.gradients.layers import all_layers, network_name
-from recon.gradients.wrappers import unshared_layers
+from recon.gradients.wrappers import shared_modules, unshared_layers
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
 from recon.methods.base.grouped import bound_groups
 
@@ -68,9 +68,9 @@ def layer_groups(granularity: Granularity, shared: nn.Module) -> LayerGroups | N
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
         >>> layer_groups("layer", network).names, layer_groups({"last": ["2"]}, network).names
         (('0', '2'), ('last', 'others'))
-        >>> layer_groups({"last": ["1"]}, network)
+        >>> layer_groups({"last": ["3"]}, network)
         Traceback (most recent call last):
-        ValueError: unknown layer '1' in group 'last' of Sequential; known: '0', '2'
+        ValueError: unknown layer '3' in group 'last' of Sequential; known: '0', '2'
     """
     if granularity == "network":
         return None
@@ -83,21 +83,35 @@ def layer_groups(granularity: Granularity, shared: nn.Module) -> LayerGroups | N
             f"got {granularity!r}"
         )
     unshared = unshared_layers(shared)
-    groups = _checked(granularity, [*layers, *unshared], network_name(shared))
+    _check_named(granularity, [*layers, *unshared], shared)
+    groups = _checked(granularity)
     named = {group: [layer for layer in own if layer not in unshared] for group, own in groups.items()}
     return LayerGroups(_with_others({group: own for group, own in named.items() if own}, layers))
 
 
-def _checked(granularity: Mapping[str, Sequence[str]], known: Sequence[str], network: str) -> dict[str, list[str]]:
-    """The groups as lists, whose layers are known, and each in one group."""
-    groups: dict[str, list[str]] = {}
-    owner: dict[str, str] = {}
+def _check_named(granularity: Mapping[str, Sequence[str]], known: Sequence[str], shared: nn.Module) -> None:
+    """Refuse groups that name no layers, or other modules than layers."""
+    modules = {path for path, _ in shared_modules(shared)}
     for group, layers in granularity.items():
         if isinstance(layers, str) or not layers:
             raise ValueError(f"granularity: group {group!r} must be a list of one layer at least, got {layers!r}")
+        where = f"group {group!r} of {network_name(shared)}"
         for layer in layers:
+            if layer in modules and layer not in known:
+                raise ValueError(
+                    f"granularity: {layer!r} in {where} has no parameters of its own, so there is nothing to weigh; "
+                    "name the layers that have"
+                )
             if layer not in known:
-                raise unknown_name("layer", layer, known, where=f"group {group!r} of {network}")
+                raise unknown_name("layer", layer, known, where)
+
+
+def _checked(granularity: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The groups as lists, with each layer in one group."""
+    groups: dict[str, list[str]] = {}
+    owner: dict[str, str] = {}
+    for group, layers in granularity.items():
+        for layer in layers:
             if layer in owner:
                 raise ValueError(
                     f"granularity: layer {layer!r} is in group {owner[layer]!r} and in group {group!r}; leave it in one"

@@ -55,6 +55,7 @@ def test_branched_layers_are_in_no_group() -> None:
     ("granularity", "message"),
     [
         ({"stem": ["0", "4"]}, r"unknown layer '4' in group 'stem' of Sequential; known: '0', '1', '3'"),
+        ({"stem": ["0", "2"]}, r"'2' in group 'stem' of Sequential has no parameters of its own, so there is nothing"),
         ({"stem": ["0", "1"], "all": ["3", "1"]}, r"layer '1' is in group 'stem' and in group 'all'"),
         ({"stem": ["0", "0"]}, r"layer '0' is in group 'stem' and in group 'stem'"),
         ({"stem": []}, r"group 'stem' must be a list of one layer at least, got \[\]"),
