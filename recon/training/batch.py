@@ -157,6 +157,11 @@ def _cure(batch: Any) -> str:
             "several loaders at a time are not supported; give one loader whose Dataset returns "
             "(inputs, {task: target}), or for data of each task's own recon.data.PerTask({task: data module})"
         )
+    if isinstance(batch, Mapping):
+        return (
+            "it should be (inputs, {task: target}), or {task: (inputs, target)} with names of tasks; let the Dataset "
+            "return one of these"
+        )
     return "it should be (inputs, {task: target}); let the Dataset return that"
 
 

@@ -57,6 +57,8 @@ def test_a_batch_of_another_form_is_described() -> None:
         r"of type Tensor; it should be \(inputs, \{task: target\}\)": X,
         "a tuple of Tensor, Tensor; it should be": (X, X),
         r"a dict with the keys \['x', 'y'\]": {"x": X, "y": X},
+        r"a dict with the keys \['sgment'\]; it should be .*, or \{task: \(inputs, target\)\} with": {"sgment": (X, X)},
+        r"a dict with the keys \['a'\]; it should be .*, or \{task: \(inputs, target\)\} with names": {"a": X},
         "a tuple of nothing": (),
     }
     for message, batch in cases.items():
