@@ -1,5 +1,6 @@
 """Checks of a step: its losses, its representation, the optimizer, and forgotten parts."""
 
+import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -259,8 +260,16 @@ def warn_of_parts_left_out(losses: Mapping[int, Tensor], tasks: Sequence[str], s
         f"({', '.join(repr(tasks[index]) for index in by)}): they get the plain sum of the gradients, and no map shows "
         f"them. Their shapes: {', '.join(shapes[:8])}{', ...' if len(shapes) > 8 else ''}. If they are part of "
         "what the tasks share, hand it over too: shared=[encoder, neck]",
-        stacklevel=8,
+        stacklevel=_levels_to_caller(),
     )
+
+
+def _levels_to_caller() -> int:
+    """The ``stacklevel`` at which a warning of the calling function names the line of the user."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "recon":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @contextmanager

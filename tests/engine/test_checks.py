@@ -58,6 +58,9 @@ def test_the_warning_points_at_the_line_that_takes_the_step() -> None:
     with pytest.warns(UserWarning, match="outside of shared") as caught:
         engine(net).backward(net.losses())
     assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="outside of shared") as caught:
+        engine(net).accumulate(net.losses())
+    assert caught[0].filename == __file__
 
 
 def test_loss_methods_without_a_map_lack_nothing() -> None:
