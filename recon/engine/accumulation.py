@@ -1,6 +1,6 @@
 """Accumulation: the gradients of a micro-batch, kept for the step that ends the batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -51,16 +51,16 @@ class MicroBatches(EngineParts):
             >>> info.step, backbone.weight.grad.shape
             (0, torch.Size([3, 4]))
         """
-        hold_gradients(Evaluation.given(losses, None, counts), self._setting)
+        hold_gradients(lambda: Evaluation.given(losses, None, counts), self._setting)
 
 
-def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
+def hold_gradients(evaluate: Callable[[], Evaluation], setting: Setting) -> None:
     """Add the gradients of an evaluation to those that wait for the next step.
 
     Nothing is sent to other processes, and ``.grad`` stays as it is.
 
     Args:
-        evaluation: The losses, with their counts.
+        evaluate: Gives the losses, with their counts.
         setting: The setting of the engine.
 
     Raises:
@@ -70,11 +70,11 @@ def hold_gradients(evaluation: Evaluation, setting: Setting) -> None:
     check_accumulates(setting.method, setting.at_representation, len(setting.tasks))
     check_whole_batch(setting.memory, len(setting.tasks))
     if not (setting.processes.several and setting.synchronised):
-        _hold(_bring_finite(evaluation, setting), {}, setting)
+        _hold(_bring_finite(evaluate(), setting), {}, setting)
         return
     brought, refusal = Brought(), None
     try:
-        brought = _bring_finite(evaluation, setting)
+        brought = _bring_finite(evaluate(), setting)
     except Exception as error:
         refusal = error
     _hold(brought, _others_tasks(brought, refusal, setting), setting)

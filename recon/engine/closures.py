@@ -53,7 +53,7 @@ def step_by_optimizer(optimizer: Optimizer, evaluate: Callable[[], Evaluation], 
 
     def objective() -> Any:  # torch says float, and takes tensors
         optimizer.zero_grad()
-        infos.append(fill_grad(evaluate(), setting, None if infos else setting.shared.analyzer))
+        infos.append(fill_grad(evaluate, setting, None if infos else setting.shared.analyzer))
         losses = torch.stack(list(infos[-1].losses.values()))
         return _objective_of(setting.method, losses, setting.scale_for(len(losses)))
 

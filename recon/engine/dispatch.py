@@ -1,6 +1,6 @@
 """Dispatch of an evaluation: agree on its step, hand it to a route, show it to the analyzer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
@@ -27,11 +27,12 @@ from recon.gradients.wrappers import branches_of
 from recon.methods import LossMethod
 
 
-def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | None) -> StepInfo:
+def fill_grad(evaluate: Callable[[], Evaluation], setting: Setting, analyzer: Analyzer | None) -> StepInfo:
     """Fill ``.grad`` from an evaluation, by the first route that the step belongs to.
 
     Args:
-        evaluation: The losses, with counts and with the features if gradients are weighted there.
+        evaluate: Gives the losses, with counts and with the features if gradients are weighted
+            there. What it refuses ends the step in all processes.
         setting: What the engine keeps from step to step; its count of steps stays.
         analyzer: Observer of this evaluation; ``None`` for none.
 
@@ -43,7 +44,7 @@ def fill_grad(evaluation: Evaluation, setting: Setting, analyzer: Analyzer | Non
         TypeError: The features are missing, or no tensor; or the method is of no known kind.
     """
     try:
-        brought, agreed = agree(setting, lambda: bring(evaluation, setting))
+        brought, agreed = agree(setting, lambda: bring(evaluate(), setting))
         check_all_present(setting.method, agreed.present, setting.tasks, setting.step_count)
     finally:  # a refused batch takes its micro-batches with it
         held, setting.held = setting.held, Held()

@@ -54,8 +54,10 @@ class Evaluations(StepEngine[StepInfo]):
         representation: Tensor | None = None,
         counts: Mapping[str, float] | None = None,
     ) -> StepInfo:
-        evaluation = Evaluation.given(losses, representation, counts)
-        info = fill_grad(evaluation, self._setting, self._setting.shared.analyzer)
+        def evaluate() -> Evaluation:
+            return Evaluation.given(losses, representation, counts)
+
+        info = fill_grad(evaluate, self._setting, self._setting.shared.analyzer)
         self._setting.step_count += 1
         return info
 
@@ -94,9 +96,8 @@ class Evaluations(StepEngine[StepInfo]):
             gradients.fill_row_with_change(self._setting.present.index(index))
 
     def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
-        evaluation = Evaluation.given(losses, None, None)
-
         def bring() -> Brought:
+            evaluation = Evaluation.given(losses, None, None)
             known = scalar_losses(evaluation, self.tasks, self._setting.step_count)
             return Brought(known, check_counts(evaluation.counts, known, self.tasks, self._setting.step_count))
 

@@ -152,6 +152,19 @@ def test_a_process_that_leaves_out_a_batch_is_named(threads: Threads) -> None:
         assert text.startswith("process 1 is at step 2, process 0 at step 1: one of them has left out a batch")
 
 
+def test_losses_that_are_no_mapping_in_one_process_end_the_step_of_all(threads: Threads) -> None:
+    def train(own: ThreadProcesses) -> None:
+        net = ThreeHeads()
+        losses: Any = net.losses(samples(4))
+        engine_of(net).backward(list(losses.values()) if own.rank == 1 else losses)
+
+    other, own = threads.run(2, train)
+    assert isinstance(own, TypeError)
+    assert str(own) == "losses must be a mapping of tasks to scalar losses, got list"
+    assert isinstance(other, ValueError)
+    assert str(other).startswith("process 1 refused its batch in step 0: losses must be a mapping of tasks")
+
+
 def test_layers_frozen_in_one_process_are_named(threads: Threads) -> None:
     def train(own: ThreadProcesses) -> None:
         net = ThreeHeads()
