@@ -6,12 +6,14 @@ Every method trains a small network in each of these settings, for 20 steps with
 
 * plain: all labels; an analyzer observes.
 * labels: random samples lack labels of random tasks, so that some process often has none of a task;
-  every fourth batch is smaller, so that processes have different numbers of samples.
+  every fourth batch is smaller, so that processes have different numbers of samples. In every fifth
+  one sample alone has labels, so that the other processes have none of any task.
 * branched: a layer has one copy per task; labels are missing as before.
 * micro-batches: each batch comes in three parts; labels are missing as before.
 * representation: gradients are weighted in the features; labels are missing as before.
 * layers: each layer is weighed by itself, in batches of two parts; labels are missing as before.
-* synchronised: with a norm over the samples of all processes; labels are missing as before.
+* synchronised: with a norm over the samples of all processes; labels are missing as before, but
+  every process has some.
 
 The table shows the difference of all parameters after the last step, relative to the way that they
 have come, the largest over the processes; and the bytes that each process sends in a step.
@@ -143,8 +145,14 @@ class Batch:
         )
 
 
-def batches(missing: bool, steps: int) -> Iterator[Batch]:
-    """The batches of one training, the same everywhere."""
+def batches(missing: bool, steps: int, unlabelled: bool = True) -> Iterator[Batch]:
+    """The batches of one training, the same everywhere.
+
+    Args:
+        missing: Whether samples lack labels.
+        steps: Number of batches.
+        unlabelled: Whether some batches have one labelled sample alone, where labels are missing.
+    """
     draw = torch.Generator().manual_seed(1)
     for step in range(steps):
         size = BATCH if step % 4 < 3 else BATCH - 7
@@ -152,6 +160,9 @@ def batches(missing: bool, steps: int) -> Iterator[Batch]:
         shares = [random.Random(f"{step} {task}").choice([0.0, 0.05, 0.2, 0.8, 1.0]) for task in TASKS]
         valid = [torch.rand(size, generator=draw) < share for share in shares]
         valid[step % len(TASKS)][:] = True
+        if unlabelled and step % 5 == 3:  # the other processes, and micro-batches, have no label at all
+            for own in valid:
+                own[1:] = False
         yield Batch(
             torch.randn(size, FEATURES, generator=draw),
             {task: torch.randn(size, 2, generator=draw) for task in TASKS},
@@ -177,7 +188,7 @@ def train(method_name: str, setting: Setting, processes: Processes, steps: int =
     optimizer = torch.optim.SGD([*network.parameters(), *method.parameters()], lr=0.02, momentum=0.9)
     start = flat([*network.parameters(), *method.parameters()])
     before, losses = Traffic.bytes, []
-    for step, batch in enumerate(batches(setting.missing, steps)):
+    for step, batch in enumerate(batches(setting.missing, steps, not setting.synchronised)):
         own = [
             batch.part(processes.rank * setting.parts + i, processes.number * setting.parts)
             for i in range(setting.parts)
