@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from recon.engine.checks import At, check_weights_representations
 from recon.engine.groups import check_weighs_groups
+from recon.engine.memory import Memory, check_memory
 from recon.errors import unknown_name
 from recon.experiments.fit import SET_IN_MODEL
 from recon.files.folder_names import check_folder_name
@@ -36,6 +37,8 @@ class MethodEntry:
             ``variants: [plain]``.
         granularity: ``layer``, or groups of layers by name, let a Gramian method weigh the tasks in
             each by itself; see :class:`recon.Engine`. Layers that a variant branches are in none.
+        memory: ``gramian`` trains in the memory of about one task gradient, in more time; see
+            :class:`recon.Engine`.
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
             ``name``. The +Recon runs take their layers from a joint entry with the same ``model``,
             or from a map.
@@ -49,6 +52,7 @@ class MethodEntry:
     map: str | None = None
     at: At = "parameters"
     granularity: Literal["network", "layer"] | dict[str, Any] = "network"
+    memory: Memory = "jacobian"
     model: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,6 +94,7 @@ class MethodEntry:
         self._check_model()
         if self.granularity != "network":
             check_weighs_groups(method)
+        check_memory(self.memory, method, self.at, self.granularity == "network", tasks=2)
         if self.at == "representation":
             check_weights_representations(method)
             if self.variants != ("plain",):

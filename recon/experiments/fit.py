@@ -18,7 +18,7 @@ from recon.models.contract import has_for_tasks
 from recon.tasks.task import Task
 from recon.training.command import TrainingCLI
 
-SET_IN_MODEL = ("method", "method_options", "at", "granularity", "only", "branch")
+SET_IN_MODEL = ("method", "method_options", "at", "granularity", "memory", "only", "branch")
 """Keys of ``model`` that every run sets."""
 
 _SET_RUN_BY_RUN = (
@@ -127,6 +127,24 @@ class Fit:
             return TrainingCLI(args={**configuration, "trainer": trainer}, run=False)
         except (ArgumentError, MisconfigurationException) as error:
             raise ValueError(f"fit: {error}") from error
+
+
+def devices_of(section: Mapping[str, Any]) -> int:
+    """The number of devices that a plan's ``fit`` names for each run; 1 if the trainer chooses.
+
+    >>> devices_of({"trainer": {"devices": 2}}), devices_of({"trainer": {"devices": "auto"}})
+    (2, 1)
+
+    Args:
+        section: The section, checked or not.
+    """
+    trainer = section.get("trainer")
+    devices = trainer.get("devices") if isinstance(trainer, Mapping) else None
+    if isinstance(devices, list):
+        return max(1, len(devices))
+    if isinstance(devices, str) and devices.isdecimal():
+        devices = int(devices)
+    return max(1, devices) if isinstance(devices, int) else 1
 
 
 def check_section(fit: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Job:
             return values | {"only": [self.run.task]}
         # Plain training branches too: the backbone may have task-specific layers of its own.
         branch = {"layers": self._layers(), "init": self.plan.init, "statistics": self.plan.statistics}
-        return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity}
+        return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity, "memory": entry.memory}
 
     def _layers(self) -> list[str]:
         """The layers that the run branches."""

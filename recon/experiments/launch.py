@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recon.experiments.executors.executor import Epochs, Executor, Failed, Finished, RunsFailed
 from recon.experiments.executors.local import LocalExecutor
-from recon.experiments.fit import Fit
+from recon.experiments.fit import Fit, devices_of
 from recon.experiments.folder import Identity, ResultsFolder
 from recon.experiments.job import Job
 from recon.experiments.outcomes import Outcomes
@@ -41,7 +41,7 @@ def benchmark(
         out: Folder of the results; made if absent. It may hold unfinished results of the same plan.
         root: Folder of the data set, for data modules that read one.
         jobs: Runs at a time, without an executor; by default one on an accelerator, otherwise one a
-            core, at most four.
+            core, at most four. Runs on several devices count as many times.
         executor: Carries out the runs; by default as many processes of this machine as ``jobs``.
 
     Returns:
@@ -52,7 +52,7 @@ def benchmark(
             another plan.
         RunsFailed: Some runs failed; called again, only those are tried once more.
     """
-    executor = LocalExecutor(jobs, plan.imports) if executor is None else executor
+    executor = LocalExecutor(jobs, plan.imports, devices_of(plan.fit)) if executor is None else executor
     for name in plan.imports:
         import_by_name(name)
     plan.check()

@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from recon.conflict import read_map
 from recon.data.contract import tasks_of
 from recon.engine.accumulation import check_accumulates
+from recon.engine.checks import check_one_process
+from recon.engine.memory import check_alone, check_whole_batch
 from recon.experiments.cost import flops_of_sample
 from recon.experiments.entry import MethodEntry
 from recon.experiments.fit import Fit
@@ -73,10 +75,11 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[s
 
 def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
     """Build the first run of each network and way to weigh gradients, up to the first step."""
-    firsts: dict[tuple[str, str, str], Run] = {}
+    firsts: dict[tuple[str, ...], Run] = {}
     for run in runs:
         if run.needs is None:
-            firsts.setdefault((run.entry.network, run.entry.at, str(run.entry.granularity)), run)
+            entry = run.entry
+            firsts.setdefault((entry.network, entry.at, str(entry.granularity), entry.memory), run)
     with quiet_lightning():
         for number, run in enumerate(firsts.values()):
             command = Job(plan, run, fit, ResultsFolder(Path())).own_fit().command()
@@ -86,6 +89,7 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
             if number == 0:  # all runs have the same data
                 _check_loaders(command.trainer, command.datamodule)
                 _check_accumulation(plan.methods, command.trainer)
+                _check_devices(plan.methods, command.trainer)
             flops_of_sample(command.model, command.datamodule)
 
 
@@ -97,6 +101,16 @@ def _check_accumulation(entries: Sequence[MethodEntry], trainer: pl.Trainer) -> 
         if set(entry.variants) != {"single"}:
             method = create_method(entry.method, **entry.options)
             check_accumulates(method, entry.at == "representation", tasks=2)
+            check_whole_batch(entry.memory, tasks=2)
+
+
+def _check_devices(entries: Sequence[MethodEntry], trainer: pl.Trainer) -> None:
+    """Refuse methods that work in one process where the trainer starts several."""
+    processes = trainer.num_devices * trainer.num_nodes
+    for entry in entries:
+        if set(entry.variants) != {"single"}:
+            check_one_process(create_method(entry.method, **entry.options), 2, processes)
+            check_alone(entry.memory, processes > 1)
 
 
 def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:

@@ -130,6 +130,8 @@ def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
         (changed("fit.model.method", "mgda"), "fit.model.method is set by the benchmark"),
         (changed("fit.model.at", "representation"), "fit.model.at is set by the benchmark"),
         (changed("fit.model.granularity", "layer"), "fit.model.granularity is set by the benchmark"),
+        (changed("fit.model.memory", "gramian"), "fit.model.memory is set by the benchmark"),
+        (changed("methods.1.memory", "gramien"), "unknown methods.1..memory 'gramien'; nearest: 'gramian'"),
         (changed("methods.1.granularity", "layers"), "unknown methods.1..granularity 'layers'; nearest: 'layer'"),
         (
             changed("methods.1.at", "representations"),
@@ -189,6 +191,11 @@ def test_what_is_no_plan_is_refused_with_plan_and_key(content: Any, message: str
         (changed("methods.0.granularity", "layer"), r"Joint weights losses, which are .*aligned_mtl, cagrad, .*upgrad"),
         (changed("methods.0.granularity", {"stem": ["conv1"]}), r"Joint weights losses, which are the same"),
         (changed("methods.0.at", "representation"), r"Joint weights losses .*aligned_mtl, cagrad, .*upgrad"),
+        (changed("methods.1", {"method": "graddrop", "memory": "gramian"}), "GradDrop combines the task gradients"),
+        (
+            changed("methods.1", {"method": "mgda", "memory": "gramian", "granularity": "layer"}),
+            "memory='gramian' makes the update by one backward",
+        ),
         (other_network(name=""), "method cagrad has a model of its own; give the entry a name"),
         (other_network(name="joint", method="joint", options={}), "an entry named 'joint' has a model of its own"),
         (other_network(model={"branch": {}}), r"method small: model\.branch is set by the benchmark"),

@@ -75,6 +75,22 @@ def test_methods_that_need_whole_batches_are_refused_where_the_trainer_divides_t
         prepare(tiny(fit=divided, methods=methods), None)
 
 
+def test_methods_that_work_in_one_process_are_refused_where_the_trainer_starts_several(tiny: PlanFactory) -> None:
+    two = fit(trainer={"devices": 2, "strategy": "ddp"})
+    fmtl = {"method": "fmtl", "options": {"method": "mgda", "rho": 0.1}, "variants": ["plain"]}
+    prepare(tiny(fit=two, methods=[{"method": "joint", "variants": ["plain"]}]), None)
+    with pytest.raises(TypeError, match="FMTL works in one process only, and this run has 2"):
+        prepare(tiny(fit=two, methods=[fmtl]), None)
+    with pytest.raises(RuntimeError, match="memory='gramian' works in one process"):
+        prepare(tiny(fit=two, methods=[{"method": "mgda", "memory": "gramian", "variants": ["plain"]}]), None)
+
+
+def test_an_entry_that_holds_no_task_gradients_needs_whole_batches(tiny: PlanFactory) -> None:
+    divided = fit(trainer={"accumulate_grad_batches": 2})
+    with pytest.raises(ValueError, match="memory='gramian' takes whole batches"):
+        prepare(tiny(fit=divided, methods=[{"method": "mgda", "memory": "gramian", "variants": ["plain"]}]), None)
+
+
 def test_data_are_looked_at_before_pretrained_weights_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

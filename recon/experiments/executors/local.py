@@ -31,12 +31,15 @@ MAX_DEFAULT_JOBS = 4
 _PATIENCE = 1.0  # seconds until processes are looked at that say nothing
 
 
-def default_jobs() -> int:
-    """Jobs at a time: one on an accelerator, otherwise one a core, at most four.
+def default_jobs(devices: int = 1) -> int:
+    """Jobs at a time: one on an accelerator, otherwise one a core, at most four processes.
 
-    Each job holds its own data, hence the limit.
+    Each process holds its own data, hence the limit.
+
+    Args:
+        devices: The number of processes of each job.
     """
-    return 1 if torch.cuda.is_available() else min(_cores(), MAX_DEFAULT_JOBS)
+    return 1 if torch.cuda.is_available() else max(1, min(_cores(), MAX_DEFAULT_JOBS) // devices)
 
 
 class LocalExecutor:
@@ -45,16 +48,17 @@ class LocalExecutor:
     Args:
         jobs: How many processes; by default :func:`default_jobs`.
         imports: Modules that each process imports first.
+        devices: The number of processes that each job starts for its training.
 
     Raises:
         ValueError: ``jobs`` is less than one.
     """
 
-    def __init__(self, jobs: int | None = None, imports: Sequence[str] = ()) -> None:
-        self._jobs = default_jobs() if jobs is None else jobs
+    def __init__(self, jobs: int | None = None, imports: Sequence[str] = (), devices: int = 1) -> None:
+        self._jobs = default_jobs(devices) if jobs is None else jobs
         if self._jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
-        self._arguments = (_threads(self._jobs), tuple(imports))
+        self._arguments = (_threads(self._jobs * devices), tuple(imports))
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
 

@@ -21,6 +21,16 @@ from recon.experiments.job import Job
 
 def test_jobs_are_one_a_core_and_four_at_most() -> None:
     assert 1 <= default_jobs() <= 4
+    assert default_jobs(devices=4) == 1
+
+
+def test_jobs_of_several_devices_are_fewer_and_take_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_cores", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (default_jobs(), default_jobs(2), default_jobs(8)) == (4, 2, 1)
+    assert local.LocalExecutor(devices=2).free == 2
+    assert local.LocalExecutor(2, devices=2)._arguments[0] == 2
 
 
 @pytest.mark.parametrize(("cores", "jobs", "allowed", "threads"), [(8, 2, 8, 4), (8, 2, 1, 1), (2, 4, 2, 1)])
