@@ -195,6 +195,19 @@ def check_single_evaluation(method: Method, tasks: int) -> None:
         )
 
 
+def check_validation(method: Method, given: bool) -> None:
+    """Refuse a step without a validation batch to a method that needs one.
+
+    Raises:
+        ValueError: The method needs one, and none is given.
+    """
+    if method.needs_validation and not given:
+        raise ValueError(
+            f"{type(method).__name__} learns its weights from a validation batch in each step, and there is none; "
+            "train with engine.step(closure, optimizer, validation=...), another closure that evaluates held-out data"
+        )
+
+
 def check_one_process(method: Method, tasks: int, processes: int) -> None:
     """Refuse several processes to a method that works in one.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recon.engine.accumulation import MicroBatches
-from recon.engine.checks import At, check_single_evaluation, warn_of_forgotten_parameters
+from recon.engine.checks import At, check_single_evaluation, check_validation, warn_of_forgotten_parameters
 from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
 from recon.engine.evaluations import Evaluations
@@ -117,6 +117,7 @@ class Engine(MicroBatches):
         closure: Callable[..., Mapping[str, Tensor]],
         optimizer: torch.optim.Optimizer,
         counts: Mapping[str, float] | None = None,
+        validation: Callable[[], Mapping[str, Tensor]] | None = None,
     ) -> StepInfo:
         """Make one optimizer step, with all the evaluations that method and optimizer ask for.
 
@@ -134,11 +135,12 @@ class Engine(MicroBatches):
             optimizer: Steps on all parameters; its gradients are zeroed first. A scaler of the
                 engine makes the step and is updated.
             counts: As in :meth:`backward`.
+            validation: Evaluates held-out data likewise, for methods that learn weights from it.
 
         Raises:
-            ValueError: As :meth:`backward`. The method is then as before the step. So is the
-                analyzer, unless the refused evaluation came after the one that it saw; ``famo`` has
-                by then moved the network.
+            ValueError: As :meth:`backward`, or a validation batch is missing. The method is then as
+                before the step. So is the analyzer, unless the refused evaluation came after the
+                one that it saw; ``famo`` has by then moved the network.
             TypeError: As :meth:`backward`; or the method does not allow the optimizer to evaluate.
 
         Example:
@@ -156,18 +158,17 @@ class Engine(MicroBatches):
             (0, ['a', 'b'])
         """
         self._setting.check_processes()
+        check_validation(self.method, validation is not None)
         if self.step_count == 0:
             warn_of_forgotten_parameters(self.method, optimizer)
         if self._setting.processes.several:
             self._setting.own.declare(p for group in optimizer.param_groups for p in group["params"])
 
-        def evaluate(*args: Any, **kwargs: Any) -> Evaluation:
-            return Evaluation.returned(closure(*args, **kwargs), self.at, counts)
-
+        evaluate = _evaluating(closure, self.at, counts)
         with kept_if_refused(self.method) as before:
             if needs_closure(optimizer):
                 return step_by_optimizer(optimizer, evaluate, self._setting)
-            evaluations = Evaluations(self._setting)
+            evaluations = Evaluations(self._setting, validation and _evaluating(validation, self.at))
             info = self.method.step(evaluations, evaluate, self._setting.scaling.stepping(optimizer))
             if evaluations.overflowed:
                 info.overflow = True
@@ -221,3 +222,14 @@ class Engine(MicroBatches):
         self._setting.check_processes()
         with kept_if_refused(self.method):
             return super().backward(losses, representation, counts)
+
+
+def _evaluating(
+    closure: Callable[..., Mapping[str, Tensor]], at: At, counts: Mapping[str, float] | None = None
+) -> Callable[..., Evaluation]:
+    """A closure that returns evaluations."""
+
+    def evaluate(*args: Any, **kwargs: Any) -> Evaluation:
+        return Evaluation.returned(closure(*args, **kwargs), at, counts)
+
+    return evaluate

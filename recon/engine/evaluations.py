@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.engine.agreement import Brought, agree
-from recon.engine.checks import check_counts, check_losses, scalar_losses
+from recon.engine.checks import check_counts, check_losses, check_validation, scalar_losses
 from recon.engine.dispatch import fill_grad
 from recon.engine.evaluation import Evaluation
 from recon.engine.own_gradients import all_finite, spoil
@@ -26,13 +26,15 @@ class Evaluations(StepEngine[StepInfo]):
 
     Args:
         setting: The choices and the state of the engine.
+        validation: Evaluates a validation batch; ``None`` if the step has none.
 
     Attributes:
-        overflowed: Whether a value overflowed float16 in an evaluation after the first.
+        overflowed: Whether a value overflowed float16 in an evaluation of its own.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, validation: Callable[[], Evaluation] | None = None) -> None:
         self._setting = setting
+        self._validation = validation
         self.overflowed = False
 
     @property
@@ -77,6 +79,29 @@ class Evaluations(StepEngine[StepInfo]):
         gradients = torch.autograd.grad(scaling.scaled(loss), own, retain_graph=True, allow_unused=True)
         plain = [torch.zeros_like(p) if g is None else g.to_dense() for p, g in zip(own, gradients, strict=True)]
         return own, [gradient / scaling.factor for gradient in plain] if scaling.active else plain
+
+    def validation(self) -> Mapping[str, Tensor]:
+        check_validation(self._setting.method, self._validation is not None)
+        assert self._validation is not None
+        return self._validation()
+
+    def task_gradients(self, losses: Mapping[str, Tensor]) -> dict[str, dict[Tensor, Tensor]]:
+        step = self._setting.step_count
+        known = check_losses(losses, self.tasks, step)
+        return {self.tasks[index]: self._gradients(self.tasks[index], loss) for index, loss in known.items()}
+
+    def _gradients(self, task: str, loss: Tensor) -> dict[Tensor, Tensor]:
+        scaling = self._setting.scaling
+        reached: list[Tensor] = [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter)]
+        gradients = [
+            gradient.to_dense() / scaling.factor if scaling.active else gradient.to_dense()
+            for gradient in torch.autograd.grad(scaling.scaled(loss), reached, retain_graph=True)
+        ]
+        if (scaling.active or loss.device.type == "cpu") and not all_finite(gradients):
+            if not scaling.active:
+                raise ValueError(f"the gradient of task {task!r} is not finite in step {self._setting.step_count}")
+            self.overflowed = True
+        return dict(zip(reached, gradients, strict=True))
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
         gradients, scaling = self.gradients, self._setting.scaling

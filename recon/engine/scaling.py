@@ -101,6 +101,7 @@ class _ScaledSteps:
     def __init__(self, optimizer: Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.optimizer = optimizer
         self.param_groups = optimizer.param_groups
+        self.state = optimizer.state
         self.zero_grad = optimizer.zero_grad
         self._scaler = scaler
 

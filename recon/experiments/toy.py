@@ -112,7 +112,7 @@ def path(method: Method, start: tuple[float, float], steps: int = STEPS) -> Arra
     optimizer = torch.optim.Adam([*point.parameters(), *method.parameters()], lr=LEARNING_RATE, betas=BETAS)
     points = [point.at.tolist()]
     for step in range(1, steps + 1):
-        engine.step(point.losses, optimizer)
+        engine.step(point.losses, optimizer, validation=point.losses)
         points.append(point.at.tolist())
         if step % EPOCH == 0:
             method.end_epoch()

@@ -4,6 +4,7 @@ A method imports ``base`` and ``solvers``, and of the rest of Recon only gradien
 """
 
 from recon.methods.aligned_mtl import AlignedMTL
+from recon.methods.auto_lambda import AutoLambda
 from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod
 from recon.methods.base.method import Method
 from recon.methods.base.randomness import RandomMethod
@@ -38,6 +39,7 @@ from recon.methods.metabalance import MetaBalance
 from recon.methods.mgda import MGDA
 from recon.methods.moco import MoCo
 from recon.methods.modo import MoDo
+from recon.methods.moml import MOML
 from recon.methods.nash_mtl import NashMTL
 from recon.methods.ntkmtl import NTKMTL
 from recon.methods.pbi import PBI
@@ -67,6 +69,7 @@ __all__ = [
     "IMTLG",
     "IMTLL",
     "MGDA",
+    "MOML",
     "NTKMTL",
     "PBI",
     "PCD",
@@ -76,6 +79,7 @@ __all__ = [
     "UW",
     "UWSO",
     "AlignedMTL",
+    "AutoLambda",
     "CAGrad",
     "ConFIG",
     "Constant",

@@ -43,7 +43,7 @@ def gradients_of_steps(
         optimizer = torch.optim.SGD([*net.parameters(), *engine.method.parameters()], lr=0.01)
         evaluate = net.losses if at == "parameters" else partial(losses_and_features, net)
         for _ in range(3):
-            engine.step(lambda batch=None: evaluate(x), optimizer)
+            engine.step(lambda batch=None: evaluate(x), optimizer, validation=lambda: evaluate(x))
         engine.check_finite()
         found = [parameter.grad.cpu() for parameter in net.parameters() if parameter.grad is not None]
         if analyzer is not None:

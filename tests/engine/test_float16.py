@@ -32,7 +32,7 @@ class Trainer:
         return spoil(self.net.losses(samples(32, dtype=torch.float32), self.half))
 
     def step(self, spoil: Callable[[Losses], Losses] = lambda losses: losses) -> recon.StepInfo:
-        return self.engine.step(lambda batch=None: self.losses(spoil), self.optimizer)
+        return self.engine.step(lambda batch=None: self.losses(spoil), self.optimizer, validation=self.losses)
 
     def state(self) -> str:
         random = [value.get_state() for m in self.method.modules() for value in vars(m).values() if _random(value)]

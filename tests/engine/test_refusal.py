@@ -42,7 +42,7 @@ class Trainer:
             losses = self.net.losses(seed)
             return losses if spoil is None else losses | {"b": spoil(losses["b"])}
 
-        self.engine.step(closure, self.optimizer)
+        self.engine.step(closure, self.optimizer, validation=lambda: self.net.losses(seed + 50))
 
     def state(self) -> str:
         torch.set_printoptions(precision=12)

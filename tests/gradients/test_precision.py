@@ -55,7 +55,7 @@ def test_no_float64_is_made_on_the_device_in_a_step(name: str, observed: bool, d
             return {task: head(features).square().mean() for task, head in heads.items()}
 
         for _ in range(2):
-            engine.step(closure, optimizer)
+            engine.step(closure, optimizer, validation=closure)
     assert doubles.made == set()
 
 

@@ -32,6 +32,7 @@ class Method(nn.Module, ABC):
             losses more than once.
         needs_all_tasks: Whether a step among some of the tasks has no meaning.
         needs_one_process: Whether the method cannot work in several processes.
+        needs_validation: Whether each step needs a validation batch beside the training batch.
 
     Example:
         >>> from recon import create_method
@@ -44,6 +45,7 @@ class Method(nn.Module, ABC):
     evaluates_again: ClassVar[bool] = False
     needs_all_tasks: ClassVar[bool] = False
     needs_one_process: ClassVar[bool] = False
+    needs_validation: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -54,6 +54,9 @@ class StepEngine(Protocol[InfoOut]):
         True
     """
 
+    overflowed: bool
+    """Whether a value overflowed float16 outside of :meth:`backward`; the step is then skipped."""
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the K tasks."""
@@ -82,6 +85,23 @@ class StepEngine(Protocol[InfoOut]):
         """For each task its :meth:`own_parameters` and the gradients of its loss in them.
 
         The graph is kept, and ``.grad`` stays as it is.
+        """
+
+    def validation(self) -> Mapping[str, Tensor]:
+        """Task -> loss of a validation batch, with a graph.
+
+        Raises:
+            ValueError: The step has none.
+        """
+
+    def task_gradients(self, losses: Mapping[str, Tensor]) -> dict[str, dict[Tensor, Tensor]]:
+        """Task -> the gradient of its loss in each parameter that it reaches, shared or its own.
+
+        The graph is kept, and ``.grad`` stays as it is.
+
+        Raises:
+            ValueError: A gradient on the CPU is not finite. In float16 the step counts as one that
+                overflows instead.
         """
 
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:

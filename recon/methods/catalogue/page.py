@@ -47,7 +47,8 @@ a wrong hyperparameter names the allowed values.
   `update_scale="sum"`, the default of `MultiTaskModule`, multiplies mean-scaled methods by K, so
   that all match the summed loss at one learning rate.
 * A method that *evaluates again* needs the losses more than once per step: train with
-  `engine.step(closure, optimizer)`.
+  `engine.step(closure, optimizer)`. One that needs *validation batches* learns its weights from
+  held-out data in each step: `engine.step(closure, optimizer, validation=...)`.
 
 `recon toy` draws the paths of all methods on two conflicting objectives in the plane. To write your
 own method, see [your method](your-method.md).
@@ -78,7 +79,8 @@ gives the same update however a batch is divided.
 The exceptions are `refused`, with an error that names the method. `famo` looks at the losses of the
 batch again after the step, and several micro-batches have no such batch. `fmtl` evaluates each task
 at perturbed parameters of its own. These follow from the whole gradient of the whole batch, which
-no micro-batch and no process has. `torchjd` is refused some objects: those that draw random numbers
+no micro-batch and no process has. `moml` and `auto_lambda` evaluate at the parameters after a
+virtual step, which follows from the whole batch too. `torchjd` is refused some objects: those that draw random numbers
 in several processes, and those with state or numbers of each task where labels are missing.
 
 Sums in another order differ by rounding, which two methods may magnify: `sdmgrad` at its published
@@ -164,10 +166,12 @@ def _state(name: str) -> str:
 
 def _also_needs(name: str, method: Method) -> str:
     """What the method needs beyond one evaluation and the gradients."""
-    again = "evaluates again" if type(method).step is not Method.step else ""
-    return ", ".join(
-        filter(None, ["" if isinstance(method, LossMethod) or _works_without_losses(name) else "losses", again])
-    )
+    needs = {
+        "losses": not isinstance(method, LossMethod) and not _works_without_losses(name),
+        "evaluates again": type(method).step is not Method.step,
+        "validation batches": method.needs_validation,
+    }
+    return ", ".join(need for need, needed in needs.items() if needed)
 
 
 def _works_without_losses(name: str) -> bool:

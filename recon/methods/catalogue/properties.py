@@ -103,6 +103,8 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("famo", *_PLAIN, "bounded", "order-free", "non-negative", "linear"),
     _entry("uw_so", *_PLAIN, "bounded", "order-free", "non-negative", "linear", "memoryless"),
     _entry("go4align", *_PLAIN, "order-free", "non-negative", "linear"),
+    _entry("moml", *_PLAIN, "bounded", "order-free", "non-negative", "linear"),
+    _entry("auto_lambda", "agreeing", "homogeneous", "order-free", "non-negative", "linear"),
     # Gramian.
     _entry(
         "mgda",

@@ -35,7 +35,7 @@ def trained(
             every = net.losses(batch)
             return {task: every[task] for task in present(step)}
 
-        infos.append(engine.step(losses, optimizer))
+        infos.append(engine.step(losses, optimizer, validation=losses))
     return torch.cat([p.detach().flatten() for p in net.parameters()]), infos
 
 

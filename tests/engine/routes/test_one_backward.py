@@ -80,13 +80,13 @@ def test_heads_train_plainly_while_all_that_is_shared_is_frozen(name: str, x: Te
     optimizer = torch.optim.SGD([*net.parameters(), *method.parameters()], lr=0.1)
     state = copy.deepcopy(method.state_dict())
     own = {t: torch.autograd.grad(net.losses(x)[t], list(head.parameters())) for t, head in net.heads.items()}
-    info = engine.step(lambda batch=None: net.losses(x), optimizer)
+    info = engine.step(lambda batch=None: net.losses(x), optimizer, validation=lambda: net.losses(x))
     assert info.layer_gramians is None
     if not isinstance(method, recon.LossMethod):  # those weight heads, too
         assert str(method.state_dict()) == str(state)
         for task, head in net.heads.items():
             torch.testing.assert_close([p.grad for p in head.parameters()], list(own[task]))
     net.backbone.requires_grad_(True)
-    engine.step(lambda batch=None: net.losses(x), optimizer)
+    engine.step(lambda batch=None: net.losses(x), optimizer, validation=lambda: net.losses(x))
     assert all(p.grad is not None for p in net.backbone.parameters())
     assert set(analyzer.conflict_map().observations.values()) == {3}
