@@ -27,6 +27,7 @@ from recon.training.refusals import callbacks_for, check_norm, check_one_norm, c
 from recon.training.resuming import RUN, check_same_run, run_record
 from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
 from recon.training.stepping import SteppedNetwork
+from recon.training.validation_batches import refuse_missing_validation
 
 
 def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -189,6 +190,7 @@ class MultiTaskModule(SteppedNetwork):
 
     def on_train_start(self) -> None:
         self.monitor.check(self.trainer)
+        refuse_missing_validation(self.method, self.trainer.train_dataloader)
         self.begin_steps()
         self._resumes = self.current_epoch > 0
 

@@ -24,6 +24,7 @@ from recon.methods import Method
 from recon.training.lightning_callbacks import gathers_statistics
 from recon.training.network import MultiTaskNetwork
 from recon.training.schedules import Monitor, step_schedules
+from recon.training.validation_batches import divided
 from recon.training.window import Window
 
 
@@ -80,6 +81,7 @@ class SteppedNetwork(MultiTaskNetwork):
             The sum of the task losses, which Lightning's learning-rate finder reads; ``None`` where
             there is no label to step by.
         """
+        batch, held_out = divided(batch) if self.method.needs_validation else (batch, None)
         labelled = self.labelled(batch)
         if gathers_statistics(self.trainer):
             with torch.no_grad():
@@ -94,7 +96,11 @@ class SteppedNetwork(MultiTaskNetwork):
         if not self.trainer.strategy.reduce_boolean_decision(has_labels, all=False):
             return None
         # Lightning's wrapper has to be the one that steps: it counts, unscales and clips.
-        info = self.engine.step(partial(self._evaluation, labelled), cast(Optimizer, self.optimizers()))
+        info = self.engine.step(
+            partial(self._evaluation, labelled),
+            cast(Optimizer, self.optimizers()),
+            validation=None if held_out is None else partial(self._evaluation, self.labelled(held_out)),
+        )
         if not info.overflow:  # otherwise no step was made
             self._log_step(info)
             step_schedules(self.trainer, "step", self.monitor)
