@@ -122,10 +122,9 @@ class Engine(MicroBatches):
         """Make one optimizer step, with all the evaluations that method and optimizer ask for.
 
         Optimizers that evaluate by themselves, such as ``torch.optim.LBFGS``, do so through the
-        engine, for methods without memory and randomness. Their first evaluation is the one that
-        the analyzer sees and that is returned. The update of a method of gradients is the gradient
-        of no function: a line search compares the sum or mean of the losses and may end such a step
-        early.
+        engine, for methods without memory and randomness. The analyzer sees their first evaluation,
+        which is returned. The update of a method of gradients is the gradient of no function: a
+        line search compares the sum or mean of the losses and may end such a step early.
 
         Args:
             closure: ``closure(batch=None) -> {task: loss}``, for the tasks that the batch has
@@ -147,8 +146,7 @@ class Engine(MicroBatches):
             >>> from torch import nn
             >>> backbone, a, b = nn.Linear(4, 3), nn.Linear(3, 1), nn.Linear(3, 1)
             >>> engine = Engine(backbone, ["a", "b"], "famo")
-            >>> parameters = [*backbone.parameters(), *a.parameters(), *b.parameters()]
-            >>> optimizer = torch.optim.SGD(parameters)
+            >>> optimizer = torch.optim.SGD(p for m in (backbone, a, b) for p in m.parameters())
             >>> def losses(batch=torch.ones(2, 4)):
             ...     features = backbone(batch)
             ...     first, second = a(features) - 1, b(features)
