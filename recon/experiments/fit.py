@@ -79,12 +79,11 @@ class Fit:
     def without_files(self) -> "Fit":
         """The configuration without data folder and pretrained weights."""
         section = self.configuration
-        data, backbone = section["data"], section["model"].get("backbone")
+        data = section["data"]
         parameters = inspect.signature(_class(data.get("class_path"), "fit.data")).parameters
         if "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
             data["init_args"] = {"root": ".", **(data.get("init_args") or {})}
-        if isinstance(backbone, dict) and (backbone.get("init_args") or {}).get("pretrained"):
-            backbone["init_args"]["pretrained"] = False
+        section["model"]["backbone"] = _without_weights(section["model"].get("backbone"))
         return Fit(section)
 
     def data(self) -> pl.LightningDataModule:
@@ -145,6 +144,16 @@ def devices_of(section: Mapping[str, Any]) -> int:
     if isinstance(devices, str) and devices.isdecimal():
         devices = int(devices)
     return max(1, devices) if isinstance(devices, int) else 1
+
+
+def _without_weights(backbone: Any) -> Any:
+    """The configuration of a backbone, and of those inside an architecture, not pretrained."""
+    if isinstance(backbone, list):
+        return [_without_weights(part) for part in backbone]
+    if not isinstance(backbone, dict):
+        return backbone
+    parts = {key: _without_weights(part) for key, part in backbone.items()}
+    return {**parts, "pretrained": False} if backbone.get("pretrained") else parts
 
 
 def check_section(fit: Mapping[str, Any]) -> None:

@@ -23,7 +23,13 @@ from recon.training.epochs import begin_data_again, begin_epoch_of, data_rank, s
 from recon.training.held_modules import task_modules
 from recon.training.lightning_callbacks import optimized_parameters
 from recon.training.older_checkpoints import split_learned_numbers
-from recon.training.refusals import callbacks_for, check_norm, check_one_norm, check_same_network
+from recon.training.refusals import (
+    callbacks_for,
+    check_norm,
+    check_one_norm,
+    check_one_representation,
+    check_same_network,
+)
 from recon.training.resuming import RUN, check_same_run, run_record
 from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
 from recon.training.stepping import SteppedNetwork
@@ -123,6 +129,7 @@ class MultiTaskModule(SteppedNetwork):
     ) -> None:
         check_norm(gradient_clip_val)
         check_interval(scheduler_interval)
+        check_one_representation(backbone, at)
         super().__init__(backbone, tasks, only, heads, branch)
         self.automatic_optimization = False
         options = method_options or {}

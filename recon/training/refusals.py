@@ -7,7 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from torch import nn
 
+from recon.engine.checks import At
+from recon.models.contract import has_for_tasks
 from recon.training.strategy import Unwrapped, refuse_strategy
 
 _PROCESSES_PER_CORE = 4
@@ -74,6 +77,19 @@ def check_one_norm(norm: float | None, trainer: pl.Trainer) -> None:
         raise ValueError(
             "MultiTaskModule(gradient_clip_val=...) clips by the norm, and the Trainer has "
             "gradient_clip_algorithm='value'; give gradient_clip_val to the Trainer too, and not to the module"
+        )
+
+
+def check_one_representation(backbone: nn.Module, at: At) -> None:
+    """Refuse gradients at the features of a network that gives each task features of its own.
+
+    Raises:
+        ValueError: They are asked for.
+    """
+    if at == "representation" and has_for_tasks(backbone):
+        raise ValueError(
+            f"{type(backbone).__name__} gives each task features of its own, and has no single representation; use "
+            "at='parameters'"
         )
 
 

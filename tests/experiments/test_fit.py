@@ -39,6 +39,14 @@ def test_the_root_is_that_of_the_data() -> None:
         fit.data()
 
 
+def test_without_files_no_weights_are_downloaded_for_parts_of_an_architecture_either() -> None:
+    expert = {"class_path": "recon.models.DilatedResNet50", "init_args": {"pretrained": True}}
+    backbone = {"class_path": "recon.models.PLE", "init_args": {"levels": [expert], "gate_inputs": 3}}
+    found = Fit({**SECTION, "model": {"backbone": backbone}}).without_files().section["model"]["backbone"]
+    assert found["init_args"] == {"levels": [{**expert, "init_args": {"pretrained": False}}], "gate_inputs": 3}
+    assert expert["init_args"]["pretrained"]
+
+
 def test_an_architecture_is_made_for_the_tasks_of_the_data_or_of_the_run() -> None:
     backbone = {
         "class_path": "recon.models.CrossStitch",

@@ -85,6 +85,22 @@ def test_temperatures_follow_the_epochs_and_a_resumed_run(
     assert seen[2] == pytest.approx(3 / 20 / math.sqrt(3))
 
 
+def test_a_branched_network_with_temperatures_trains(trainer: Callable[..., pl.Trainer], glyphs: Glyphs) -> None:
+    torch.manual_seed(0)
+    plan = LTB(lambda: ResNet18(width=2), ["layer1", "layer2"])
+    module = MultiTaskModule(plan, TASKS, branch=BranchOptions(layers=["networks.digit.layer1.0.conv1"]))
+    before = [unit.logits.detach().clone() for unit in module.backbone.shared.units]
+    trainer(max_epochs=2).fit(module, datamodule=glyphs)
+    for unit, start in zip(module.backbone.shared.units, before, strict=True):
+        assert unit.temperature.item() == pytest.approx(2 / 20 / math.sqrt(2))
+        assert not torch.equal(unit.logits, start)
+
+
+def test_a_network_with_features_for_each_task_has_no_single_representation() -> None:
+    with pytest.raises(ValueError, match="CrossStitch gives each task features of its own, and has no single"):
+        MultiTaskModule(CrossStitch(LeNet, ["conv1"]), TASKS, method="mgda", at="representation")
+
+
 def test_a_branched_architecture_of_columns_gives_each_head_its_own_features() -> None:
     torch.manual_seed(0)
     plan = CrossStitch(lambda: LeNet(features=5), ["conv1"])

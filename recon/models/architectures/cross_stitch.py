@@ -55,10 +55,12 @@ class CrossStitch(ColumnsPlan):
                 raise ValueError(f"stage {stage!r} has {channels} channels; give 1 or more, or stages as a list")
 
     def _columns(self, networks: Mapping[str, nn.Module]) -> Columns:
-        return Columns(
-            networks,
-            {stage: CrossStitchUnit(len(networks), self.same, own, stage) for stage, own in self.channels.items()},
-        )
+        units = {stage: CrossStitchUnit(len(networks), self.same, own, stage) for stage, own in self.channels.items()}
+        return CrossStitchNetwork(networks, units)
+
+
+class CrossStitchNetwork(Columns):
+    """The network of :class:`CrossStitch` for some tasks."""
 
 
 class CrossStitchUnit(nn.Module, NotShared):

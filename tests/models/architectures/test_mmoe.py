@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import recon
 from recon.gradients.layers import shared_layers
-from recon.models import MLP, MMoE, ResNet18, SegNet, heads_for
+from recon.models import MLP, ColumnEmbedding, MMoE, ResNet18, SegNet, heads_for
 from recon.tasks import classification, depth
 
 TASKS = ("a", "b", "c")
@@ -118,6 +118,15 @@ def test_heads_are_those_of_the_experts_kind() -> None:
     maps = MMoE(lambda: SegNet(width=2), experts=2, gate_inputs=3 * 32 * 32)
     heads = heads_for(maps, [depth("depth")])
     assert heads["depth"](maps(torch.zeros(2, 3, 32, 32))).shape == (2, 1, 32, 32)
+
+
+def test_experts_of_rows_of_a_table_share_an_embedding_which_can_be_branched() -> None:
+    embedding = ColumnEmbedding(categories=[3, 5], numbers=1, size=4)
+    net = branched(MMoE(lambda: MLP(9, [4]), experts=2, input_layer=embedding), "input_layer")
+    rows = torch.tensor([[0.0, 4.0, 0.5], [2.0, 1.0, -1.0]])
+    for task, features in net(rows).items():
+        torch.testing.assert_close(features, net.extract(task)(rows))
+    assert list(net.shared_layers()) == ["experts.0.0", "experts.1.0"]
 
 
 def test_the_path_of_one_task_runs_unbranched() -> None:
