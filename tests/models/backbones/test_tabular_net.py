@@ -4,8 +4,7 @@ from torch import nn
 
 import recon
 from recon.gradients.layers import shared_layers
-from recon.models import TabularNet
-from recon.models.backbones.tabular_net import ColumnEmbedding
+from recon.models import MLP, ColumnEmbedding, MMoE, TabularNet
 
 ROWS = torch.tensor([[0.0, 4.0, 0.5, -1.0], [2.0, 0.0, 1.5, 3.0]])
 """Two rows with places of 3 and of 5, and two numbers."""
@@ -68,3 +67,13 @@ def test_rows_of_another_width_are_refused() -> None:
 def test_sizes_that_make_no_network_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="give "):
         TabularNet(**options)
+
+
+def test_columns_can_be_the_input_layer_of_experts() -> None:
+    columns = ColumnEmbedding([3, 5], numbers=2, size=4)
+    network = MMoE(lambda: MLP(columns.num_features, [6, 3]), experts=2, input_layer=columns)
+    branched = recon.branch(network, network.task_specific_layers(), ["a", "b"])
+    engine = recon.Engine(branched, ["a", "b"], "pcgrad")
+    engine.backward({task: features.square().mean() for task, features in branched(ROWS).items()})
+    trained = {name for name, parameter in branched.named_parameters() if parameter.grad is not None}
+    assert trained == {name for name, _ in branched.named_parameters()}
