@@ -111,7 +111,9 @@ def check_processes(*options: str, precision: str) -> None:
 
 
 REFUSED = {("famo", "micro-batches", "TypeError:")} | {
-    ("fmtl", setting, "TypeError:") for setting in ("plain", "labels", "branched", "micro-batches", "synchronised")
+    (method, setting, "TypeError:")
+    for method in ("fmtl", "moml", "auto_lambda")
+    for setting in ("plain", "labels", "branched", "micro-batches", "synchronised")
 }
 """One process or whole batches alone: see docs/methods.md. SDMGrad does not settle at its published step size,
 and in float32 roundoff decides which task Krum selects."""
