@@ -1,6 +1,6 @@
 """Conversion of the official distributions into the field's layout.
 
-It imports files, and the layout and the rooms for checks.
+It imports files, and the layout, the rooms and the tables for checks.
 """
 
 from recon.data.preparation.cityscapes import prepare_cityscapes

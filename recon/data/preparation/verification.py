@@ -9,6 +9,7 @@ from recon.data.dense.layout import SPLITS, UNFINISHED, verify_layout
 from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.room import CLASSES
+from recon.data.tabular.verification import verify_tables
 from recon.files.reading import read_object, require
 from recon.progress import Advance, counted
 
@@ -21,13 +22,16 @@ def verify(directory: Path) -> None:
     """Check a prepared data set: every file's presence and checksum, then shapes and ranges.
 
     A folder without manifest.json, which somebody else prepared, is checked for shapes and ranges
-    only.
+    only. A folder of tables (Census-Income, Yeast) is read whole, and its rows are counted.
 
     Args:
         directory: Folder of the data set.
     """
     if not directory.is_dir():
         raise ValueError(f"{directory} is no folder; give one that holds {' and '.join(SPLITS)}")
+    if tables := list(verify_tables(directory)):
+        print("\n".join(tables))
+        return
     if (directory / MANIFEST).exists():
         manifest = read_object(directory / MANIFEST)
         _check_files(directory, manifest)

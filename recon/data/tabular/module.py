@@ -112,6 +112,14 @@ class TabularModule(LightningDataModule, ABC):
         self._read: dict[Split, Rows] | None = None
 
     @abstractmethod
+    def files_read(self) -> dict[str, Path]:
+        """The files, each by its name; a benchmark knows the data by their contents.
+
+        Raises:
+            ValueError: A file is missing.
+        """
+
+    @abstractmethod
     def read(self) -> dict[Split, Rows]:
         """Read both splits, or take them from a cache."""
 
