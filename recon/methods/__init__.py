@@ -47,6 +47,7 @@ from recon.methods.pcd import PCD
 from recon.methods.pcgrad import PCGrad
 from recon.methods.psmgd import PSMGD
 from recon.methods.rlw import RLW
+from recon.methods.rotograd import RotoGrad
 from recon.methods.sdmgrad import SDMGrad
 from recon.methods.stch import STCH
 from recon.methods.tchebycheff import Tchebycheff
@@ -105,6 +106,7 @@ __all__ = [
     "NashMTL",
     "PCGrad",
     "RandomMethod",
+    "RotoGrad",
     "SDMGrad",
     "StatefulMethod",
     "Tchebycheff",

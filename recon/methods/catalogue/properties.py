@@ -145,6 +145,7 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("modo", "alone", "agreeing", "calibrated", "bounded", "order-free", "non-negative"),
     _entry("cr_mogm", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative"),
     _entry("psmgd", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative"),
+    _entry("rotograd", *_PLAIN, "bounded", "order-free", "non-negative", "impartial"),
     _entry("krum", "agreeing", "calibrated", "bounded", "homogeneous", "non-negative", "memoryless", least_tasks=3),
     _entry("constant", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "linear", "memoryless"),
     _entry("config", *_PLAIN, "bounded", "order-free", "impartial", "memoryless"),
