@@ -9,6 +9,7 @@ from recon.engine.agreement import Brought, check_synchronised, raise_refusal
 from recon.engine.compiled import telling_of_plain_backwards
 from recon.engine.dispatch import bring, zero_terms
 from recon.engine.evaluation import Evaluation
+from recon.engine.lessons import hold_passed
 from recon.engine.memory import check_whole_batch
 from recon.engine.parts import EngineParts
 from recon.engine.setting import Setting
@@ -127,6 +128,7 @@ def _hold(brought: Brought, others: dict[int, Tensor], setting: Setting) -> None
                 gradients.add_row(task)
             else:
                 gradients.fill_row(task)
+    hold_passed(setting)
     held.add(brought.losses, brought.counts)
     held.counted = held.counted if brought.counted is None else brought.counted
 

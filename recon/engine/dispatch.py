@@ -15,6 +15,7 @@ from recon.engine.checks import (
 from recon.engine.compiled import telling_of_plain_backwards
 from recon.engine.evaluation import Evaluation
 from recon.engine.held import Held
+from recon.engine.lessons import note_lesson
 from recon.engine.own_gradients import CollectedGradients
 from recon.engine.protocols import Analyzer
 from recon.engine.refusal import MethodState
@@ -69,6 +70,8 @@ def fill_grad(evaluate: Callable[[], Evaluation], setting: Setting, analyzer: An
         setting.scaling.check_scale(step.loss_scale or 1, step.info.step)
     elif analyzer is not None and observed and step.info.layer_gramians is not None:
         analyzer.observe(step.info.layer_gramians)
+    if not step.info.overflow:
+        note_lesson(step, setting)
     if step.processes.several:
         step.processes.copy_of_first(setting.buffers())
     return step.info

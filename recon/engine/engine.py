@@ -12,6 +12,7 @@ from recon.engine.closures import needs_closure, step_by_optimizer
 from recon.engine.evaluation import Evaluation
 from recon.engine.evaluations import Evaluations
 from recon.engine.groups import Granularity, bind
+from recon.engine.lessons import teaching
 from recon.engine.memory import Memory
 from recon.engine.protocols import Analyzer
 from recon.engine.refusal import kept_if_refused
@@ -58,7 +59,8 @@ class Engine(MicroBatches):
             not be wrapped in ``DistributedDataParallel``.
         heads: Modules outside the shared part: one, several, or by keys. They are needed in several
             processes, if one may lack the labels of a task that it has never met;
-            :meth:`step` takes the parameters of its optimizer instead.
+            :meth:`step` takes the parameters of its optimizer instead. Rotations among them
+            (:class:`recon.models.RotatedHeads`) learn at the end of each step.
         granularity: Whether a Gramian method weighs the tasks once for all layers (``"network"``),
             in each ``"layer"`` by itself, or in groups of layers, ``{name: [layers]}``. Layers that
             no group names form one more group, ``"others"``; branched layers are in none. Each
@@ -163,7 +165,7 @@ class Engine(MicroBatches):
             self._setting.own.declare(p for group in optimizer.param_groups for p in group["params"])
 
         evaluate = _evaluating(closure, self.at, counts)
-        with kept_if_refused(self.method) as before:
+        with kept_if_refused(self.method) as before, teaching(self._setting):
             if needs_closure(optimizer):
                 return step_by_optimizer(optimizer, evaluate, self._setting)
             evaluations = Evaluations(self._setting, validation and _evaluating(validation, self.at))
@@ -171,6 +173,7 @@ class Engine(MicroBatches):
             if evaluations.overflowed:
                 info.overflow = True
                 before.restore()
+                self._setting.lesson = None
             return info
 
     def backward(
@@ -218,7 +221,7 @@ class Engine(MicroBatches):
         """
         check_single_evaluation(self.method, len(self.tasks))
         self._setting.check_processes()
-        with kept_if_refused(self.method):
+        with kept_if_refused(self.method), teaching(self._setting):
             return super().backward(losses, representation, counts)
 
 

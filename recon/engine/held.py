@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recon.engine.own_gradients import CollectedGradients
+from recon.engine.protocols import LearnsFromGradients
 from recon.gradients.sharded import Gradients
 
 
@@ -25,6 +26,7 @@ class Held:
         own: Gradients in the tasks' own parameters.
         rows: The buffer whose rows hold the gradients in the shared part.
         counted: Whether counts were given for the losses; ``None`` before the first.
+        passed: The gradients that learners have taken after each micro-batch.
 
     Example:
         >>> import torch
@@ -40,6 +42,7 @@ class Held:
     own: CollectedGradients = field(default_factory=CollectedGradients)
     rows: Gradients | None = None
     counted: bool | None = None
+    passed: dict[LearnsFromGradients, list[dict[str, Tensor]]] = field(default_factory=dict)
 
     def factor(self, task: int, count: float) -> float:
         """The factor on a loss whose gradients are to wait."""

@@ -1,5 +1,6 @@
 """The analyzers and methods that the engine works with, by the functions it calls."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -34,4 +35,27 @@ class KnowsWeights(Protocol):
         """The (K,) weights of the step that begins, which it then counts.
 
         ``None`` if they need the Gramian.
+        """
+
+
+@runtime_checkable
+class LearnsFromGradients(Protocol):
+    """A module beside the shared part that learns from the gradients which pass through it."""
+
+    def take_gradients(self) -> dict[str, Tensor]:
+        """Task -> the gradient of its loss that backwards have left here; each is taken once."""
+
+    def learn(
+        self,
+        batches: Sequence[Mapping[str, Tensor]],
+        tasks: Sequence[str],
+        summed: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Learn from the gradients of a step, after the method.
+
+        Args:
+            batches: The gradients taken after each micro-batch, as parts of those of the mean loss
+                over micro-batches and processes.
+            tasks: The tasks of the step, in order.
+            summed: Sums a tensor over the processes, which all call it alike.
         """

@@ -1,6 +1,6 @@
 """The choices and the state of an engine, which its steps share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,7 @@ from recon.engine.held import Held
 from recon.engine.memory import Memory, check_alone, check_memory
 from recon.engine.nonfinite import StepWatches
 from recon.engine.own_parameters import OwnParameters
+from recon.engine.protocols import LearnsFromGradients
 from recon.engine.scaling import LossScaling
 from recon.engine.shared_part import SharedPart
 from recon.gradients.layers import network_name, shared_layers
@@ -44,6 +45,8 @@ class Setting:
         granularity: The groups of layers, as asked for.
         memory: Whether the Jacobian of the shared part is held.
         groups: The groups that the method weighs each by itself; ``None`` for all layers together.
+        learners: The modules among the heads that learn from the gradients of a step.
+        lesson: What they learn at the end of the step.
     """
 
     tasks: tuple[str, ...]
@@ -61,6 +64,8 @@ class Setting:
     granularity: Granularity = "network"
     memory: Memory = "jacobian"
     groups: LayerGroups | None = None
+    learners: tuple[LearnsFromGradients, ...] = ()
+    lesson: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         # The same in all processes, whatever dtype their losses have, if they have any.
@@ -69,6 +74,8 @@ class Setting:
         self.own.declare(self.shared.module.parameters(), complete=False)  # branches
         for module in self.heads:
             self.own.declare(module.parameters())
+        inside = [each for module in self.heads for each in module.modules()]
+        self.learners = tuple(each for each in inside if isinstance(each, LearnsFromGradients))
 
     @property
     def processes(self) -> Processes:

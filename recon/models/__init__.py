@@ -13,6 +13,7 @@ from recon.models.architectures.ltb import LTB
 from recon.models.architectures.mmoe import MMoE
 from recon.models.architectures.mtan import SegNetMTAN
 from recon.models.architectures.ple import PLE
+from recon.models.architectures.rotograd import RotatedHeads
 from recon.models.architectures.staged_mtan import MTAN
 from recon.models.backbones.dilated_resnet import DilatedResNet50
 from recon.models.backbones.lenet import LeNet
@@ -38,6 +39,7 @@ __all__ = [
     "LeNet",
     "MMoE",
     "ResNet18",
+    "RotatedHeads",
     "SegNet",
     "SegNetMTAN",
     "TabularNet",

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "branching"))  # for separate_copies
+sys.path.insert(0, str(Path(__file__).parent / "architectures"))  # for rotograd_cases
 
 
 @pytest.fixture(autouse=True, scope="package")
