@@ -7,7 +7,8 @@ from recon.moved import renamed
 from recon.training.branch_options import BranchOptions
 from recon.training.callbacks import ConflictCallback
 from recon.training.module import MultiTaskModule
+from recon.training.rotation_options import RotationOptions
 
-__all__ = ["BranchOptions", "ConflictCallback", "MultiTaskModule"]
+__all__ = ["BranchOptions", "ConflictCallback", "MultiTaskModule", "RotationOptions"]
 
 __getattr__ = renamed(__name__)

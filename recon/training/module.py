@@ -31,6 +31,7 @@ from recon.training.refusals import (
     check_same_network,
 )
 from recon.training.resuming import RUN, check_same_run, run_record
+from recon.training.rotation_options import RotationOptions, heads_behind
 from recon.training.schedules import Interval, Monitor, check_interval, scheduled, step_schedules
 from recon.training.stepping import SteppedNetwork
 from recon.training.validation_batches import refuse_missing_validation
@@ -89,6 +90,8 @@ class MultiTaskModule(SteppedNetwork):
         granularity: Groups of layers that a Gramian method weighs by themselves; see there.
         memory: ``"gramian"`` trains in the memory of about one task gradient, in more time; see
             there.
+        rotations: Learned rotations of the features for each task, as RotoGrad has them, beside any
+            method; ``None`` for none, or for those of the method ``rotograd``.
 
     Raises:
         ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm
@@ -126,6 +129,7 @@ class MultiTaskModule(SteppedNetwork):
         at: At = "parameters",
         granularity: Granularity = "network",
         memory: Memory = "jacobian",
+        rotations: RotationOptions | None = None,
     ) -> None:
         check_norm(gradient_clip_val)
         check_interval(scheduler_interval)
@@ -134,6 +138,7 @@ class MultiTaskModule(SteppedNetwork):
         self.automatic_optimization = False
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)
+        self.heads = heads_behind(rotations, self.method, self.heads, backbone)
         self._seeds_method = not isinstance(method, Method) and "seed" not in options
         # Before optimizer and checkpoint ask for the method's parameters and state.
         prepare_method(self.method, self.backbone, len(self.tasks), at, granularity)

@@ -23,6 +23,7 @@ from recon.engine.step_info import StepInfo
 from recon.methods import Method
 from recon.training.lightning_callbacks import gathers_statistics
 from recon.training.network import MultiTaskNetwork
+from recon.training.rotation_options import check_same_samples
 from recon.training.schedules import Monitor, step_schedules
 from recon.training.validation_batches import divided
 from recon.training.window import Window
@@ -83,6 +84,8 @@ class SteppedNetwork(MultiTaskNetwork):
         """
         batch, held_out = divided(batch) if self.method.needs_validation else (batch, None)
         labelled = self.labelled(batch)
+        if labelled.per_task:
+            check_same_samples(self.heads)
         if gathers_statistics(self.trainer):
             with torch.no_grad():
                 return _sum(self.losses(labelled))

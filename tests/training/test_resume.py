@@ -87,8 +87,9 @@ def halve_each_epoch(optimizer: torch.optim.Optimizer) -> torch.optim.lr_schedul
         ({"method": "graddrop"}, 2),
         ({"method": "cagrad", "branch": BranchOptions(layers=["norm"])}, 1),
         ({"method": "gradvac", "granularity": "layer"}, 2),
+        ({"method": "rotograd", "at": "representation"}, 2),
     ],
-    ids=["joint", "pcgrad", "graddrop", "cagrad-branched", "gradvac-by-layer"],
+    ids=["joint", "pcgrad", "graddrop", "cagrad-branched", "gradvac-by-layer", "rotograd"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
     options: Any, every: int, trainer: TrainerFactory, tmp_path: Path
