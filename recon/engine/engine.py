@@ -59,8 +59,8 @@ class Engine(MicroBatches):
             not be wrapped in ``DistributedDataParallel``.
         heads: Modules outside the shared part: one, several, or by keys. They are needed in several
             processes, if one may lack the labels of a task that it has never met;
-            :meth:`step` takes the parameters of its optimizer instead. Rotations among them
-            (:class:`recon.models.RotatedHeads`) learn at the end of each step.
+            :meth:`step` takes the parameters of its optimizer instead. Rotations among them learn
+            (:class:`recon.models.RotatedHeads`).
         granularity: Whether a Gramian method weighs the tasks once for all layers (``"network"``),
             in each ``"layer"`` by itself, or in groups of layers, ``{name: [layers]}``. Layers that
             no group names form one more group, ``"others"``; branched layers are in none. Each
@@ -173,7 +173,6 @@ class Engine(MicroBatches):
             if evaluations.overflowed:
                 info.overflow = True
                 before.restore()
-                self._setting.lesson = None
             return info
 
     def backward(

@@ -140,6 +140,7 @@ class Evaluations(StepEngine[StepInfo]):
         gradients, watches, scaling = self.gradients, self._setting.watches, self._setting.scaling
         if scaling.active and (self.overflowed or not all_finite([gradients.jacobian])):
             self.overflowed = True
+            self._setting.lesson = None
             spoil(gradients.parameters)
             return
         norms = torch.linalg.vector_norm(gradients.jacobian, dim=1)
