@@ -59,8 +59,7 @@ class Engine(MicroBatches):
             not be wrapped in ``DistributedDataParallel``.
         heads: Modules outside the shared part: one, several, or by keys. They are needed in several
             processes, if one may lack the labels of a task that it has never met;
-            :meth:`step` takes the parameters of its optimizer instead. Rotations among them learn
-            (:class:`recon.models.RotatedHeads`).
+            :meth:`step` takes the parameters of its optimizer instead. Rotations among them learn.
         granularity: Whether a Gramian method weighs the tasks once for all layers (``"network"``),
             in each ``"layer"`` by itself, or in groups of layers, ``{name: [layers]}``. Layers that
             no group names form one more group, ``"others"``; branched layers are in none. Each

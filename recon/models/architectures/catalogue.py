@@ -14,6 +14,7 @@ from recon.models.architectures.ltb import LTB
 from recon.models.architectures.mmoe import MMoE
 from recon.models.architectures.mtan import SegNetMTAN
 from recon.models.architectures.ple import PLE
+from recon.models.architectures.rotograd import RotatedHeads
 from recon.models.architectures.staged_mtan import MTAN
 
 _ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -25,6 +26,7 @@ _ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "mmoe": MMoE,
     "mtan": MTAN,
     "ple": PLE,
+    "rotograd": RotatedHeads,
     "segnet_mtan": SegNetMTAN,
 }
 
@@ -39,7 +41,7 @@ def list_architectures() -> list[str]:
 
 
 def create_architecture(name: str, **options: Any) -> nn.Module:
-    """Make an architecture by its name, to be the backbone of a multi-task network.
+    """Make an architecture by its name: the backbone of a multi-task network, or its heads.
 
     >>> from recon.models import MLP
     >>> network = create_architecture("mmoe", expert=lambda: MLP(10, [4]), gate_inputs=10)
@@ -49,6 +51,9 @@ def create_architecture(name: str, **options: Any) -> nn.Module:
     Args:
         name: A name of :func:`list_architectures`.
         **options: Arguments of its class.
+
+    Returns:
+        The backbone; of ``rotograd`` the heads.
 
     Raises:
         ValueError: There is no such architecture, or it refuses a value.

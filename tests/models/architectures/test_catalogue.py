@@ -31,7 +31,7 @@ IN_YAML: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def test_they_are_listed() -> None:
-    assert list_architectures() == recon.list_architectures() == sorted(IN_YAML)
+    assert list_architectures() == recon.list_architectures() == sorted([*IN_YAML, "rotograd"])
 
 
 @pytest.mark.parametrize("name", IN_YAML)
@@ -52,6 +52,8 @@ def test_each_is_made_by_its_class_path_for_two_tasks(name: str) -> None:
 
 def test_an_architecture_is_made_by_its_name() -> None:
     assert len(create_architecture("mmoe", expert=lambda: MLP(3, [2]), experts=4, gate_inputs=3).experts) == 4
+    heads = create_architecture("rotograd", heads={"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}, size=3)
+    assert [tuple(head(torch.zeros(2, 3)).shape) for head in heads.values()] == [(2, 1), (2, 1)]
     with pytest.raises(ValueError, match="unknown architecture 'mmoes'; nearest: 'mmoe'"):
         create_architecture("mmoes")
 
