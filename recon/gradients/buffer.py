@@ -5,7 +5,9 @@ Gramian of the whole is the sum over the layers, so the same matrix products ser
 the conflict analyzer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from recon.gradients.layout import Layout, as_real
 from recon.gradients.reached import Reached
 
 _CHUNK, _FEWEST_CHUNKS = 4096, 64  # shorter rows gain nothing
+_LARGE = 1 << 15  # numbers; the call of a hook for fewer costs more than their memory is worth
 
 
 class TaskGradients(Layout):
@@ -61,6 +64,7 @@ class TaskGradients(Layout):
         self._views = [self.real_views(row[: self.size]) for row in self.rows]
         # The slices of the buffer that hold a gradient: the others are zero and need no work.
         self._reached = [Reached.nothing(len(self.parameters)) for _ in range(tasks)]
+        self._moved: set[int] = set()  # indices of the parameters whose gradients a hook has moved
 
     @property
     def jacobian(self) -> Tensor:
@@ -69,6 +73,40 @@ class TaskGradients(Layout):
 
     def hold_rows(self) -> None:
         """Prepare for rows that are added to over several backwards."""
+
+    @contextmanager
+    def moving_to(self, row: int) -> Iterator[None]:
+        """Move large gradients of a ``with`` block into a row one by one, as a backward makes them.
+
+        So they never stand beside the row all together. :meth:`fill_row` comes next.
+        """
+        self._moved.clear()
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._move, row, index))
+            for index, parameter in enumerate(self.parameters)
+            if parameter.numel() >= _LARGE
+        ]
+        try:
+            yield
+        except Exception:
+            self._moved.clear()  # the next row is filled without them
+            raise
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _move(self, row: int, index: int, parameter: Tensor) -> None:
+        gradient, reached, view = parameter.grad, self._reached[row], self._views[row][index]
+        assert gradient is not None
+        dense = as_real(gradient.to_dense() if gradient.is_sparse else gradient)
+        if index in self._moved:  # a nested backward, of an activation checkpoint, adds to the first
+            view.add_(dense)
+        else:
+            view.copy_(dense)
+        reached.sparse[index] = gradient.is_sparse and (reached.sparse[index] or index not in self._moved)
+        reached.some[index] = True
+        self._moved.add(index)
+        parameter.grad = None
 
     def fill_row(self, row: int) -> None:
         """Move ``.grad`` of the shared parameters into a row."""
@@ -81,9 +119,10 @@ class TaskGradients(Layout):
                 sources.append(as_real(gradient.to_dense() if gradient.is_sparse else gradient))
                 targets.append(view)
                 parameter.grad = None
-            elif reached.some[index]:
+            elif index not in self._moved and reached.some[index]:
                 stale.append(view)
-            reached.some[index] = gradient is not None
+            reached.some[index] = gradient is not None or index in self._moved
+        self._moved.clear()
         if sources:
             torch._foreach_copy_(targets, sources)
         if stale:

@@ -4,6 +4,7 @@ The rows are sums over the processes. A row is sent while the backward of the ne
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,10 @@ class ShardedGradients(Layout):
         if len(self._whole.rows) < self._tasks:
             self._wait()
             self._whole = TaskGradients(self.by_layer, self._tasks, self._whole.rows.shape[1])
+
+    def moving_to(self, row: int) -> AbstractContextManager[None]:
+        """Leave gradients of a ``with`` block where they are: an earlier row may be on its way."""
+        return nullcontext()
 
     def fill_row(self, row: int) -> None:
         """Move ``.grad`` of the shared parameters into a row of this process."""

@@ -1,10 +1,13 @@
 """The buffer of task gradients: complex parameters and sparse gradients, through the engine."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import recon
 from recon.gradients.buffer import TaskGradients, gramians_of_slices
@@ -320,3 +323,59 @@ def test_an_update_in_parts_is_the_whole_one() -> None:
     gradients.add_to_grad(whole)
     for parameter, piece in zip(gradients.parameters, gradients.like_parameters(whole), strict=True):
         torch.testing.assert_close(parameter.grad, 2 * piece)
+
+
+class Large(nn.Module):
+    """Layers on both sides of the size from which gradients are moved as they are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(40, 1024, sparse=True)
+        self.wide = nn.Linear(1024, 64)
+        self.a, self.b = nn.Linear(64, 512), nn.Linear(64, 512)
+
+    def losses(self, nested: bool) -> dict[str, Tensor]:
+        hidden = self.table(torch.tensor([1, 3, 3])).tanh()
+        wide = [checkpoint(self.wide, hidden * i, use_reentrant=True) if nested else self.wide(hidden) for i in (1, 2)]
+        return {"a": self.a(wide[0] + wide[1]).square().mean(), "b": self.b(wide[1]).square().mean()}
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "checkpoints within a backward"])
+def test_gradients_moved_as_they_are_made_are_those_moved_at_the_end(nested: bool) -> None:
+    def fill(context: Callable[[TaskGradients, int], AbstractContextManager[None]]) -> list[tuple[Any, ...]]:
+        net, found = Large(), []
+        gradients = TaskGradients(shared_layers(net), tasks=2)
+        later = net.wide(torch.ones(1, 1024)).sum()  # it reaches less than the row held
+        for row, loss in ((0, net.losses(nested)["a"]), (1, net.losses(nested)["b"]), (0, later)):
+            with context(gradients, row):
+                loss.backward()
+            held = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+            gradients.fill_row(row)
+            reached = gradients.reached_by(row).copy()
+            found.append((held, gradients.rows.clone(), reached.some, reached.sparse))
+        return found
+
+    at_the_end, as_made = fill(lambda gradients, row: nullcontext()), fill(TaskGradients.moving_to)
+    for plain, moved in zip(at_the_end, as_made, strict=True):
+        assert torch.equal(plain[1], moved[1])
+        assert plain[2:] == moved[2:]
+    assert {"table.weight", "wide.weight"} < at_the_end[0][0]
+    assert as_made[0][0] == {"wide.bias", "a.bias"}
+
+
+def test_a_backward_that_fails_leaves_nothing_in_a_later_row() -> None:
+    net = Large()
+    gradients = TaskGradients(shared_layers(net), tasks=1)
+
+    def fail(gradient: Tensor) -> None:
+        raise RuntimeError("half way")
+
+    loss = net.losses(nested=False)["a"]
+    net.table.weight.register_hook(fail)
+    with pytest.raises(RuntimeError, match="half way"), gradients.moving_to(0):
+        loss.backward()
+    net.zero_grad()
+    net.b(torch.ones(1, 64)).sum().backward()
+    gradients.fill_row(0)
+    assert gradients.rows.count_nonzero() == 512 * 65

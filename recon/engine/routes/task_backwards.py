@@ -51,11 +51,13 @@ def fill_rows(step: Step, gradients: Gradients) -> None:
     step.held.check_rows(gradients)
     with without_grad(gradients.parameters):
         for task in step.present:
-            step.backward_of(task)
             if task in step.held.counts:
+                step.backward_of(task)
                 gradients.scale_row(task, step.share_of_held(task))
                 gradients.add_row(task)
             else:
+                with gradients.moving_to(task):
+                    step.backward_of(task)
                 gradients.fill_row(task)
             if step.failure is not None:
                 gradients.scale_row(task, math.nan)
