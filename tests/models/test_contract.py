@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from recon.models import LeNet, SegNet, SegNetMTAN, heads_for
-from recon.models.contract import has_linear_heads, has_own_heads, has_task_specific_layers
+from recon.models import CrossStitch, LeNet, SegNet, SegNetMTAN, heads_for
+from recon.models.contract import for_tasks, has_linear_heads, has_own_heads, has_task_specific_layers
 from recon.tasks import classification, depth
 
 
@@ -29,3 +29,10 @@ def test_features_that_are_no_number_are_no_contract(features: object) -> None:
     network.num_features = features  # type: ignore[assignment]
     with pytest.raises(ValueError, match="Flatten does not say its num_features"):
         heads_for(network, [classification("digit", 10)])
+
+
+def test_a_network_that_depends_on_the_tasks_is_made_for_them_and_others_stay() -> None:
+    plan = CrossStitch(LeNet, ["conv1"])
+    assert for_tasks(plan, ["digit", "letter"]).tasks == ("digit", "letter")
+    backbone = LeNet()
+    assert for_tasks(backbone, ["digit", "letter"]) is backbone
