@@ -158,6 +158,11 @@ def test_branches_have_a_path_per_task() -> None:
     assert isinstance(branches.plain, nn.Sequential)
 
 
+def test_a_copy_may_be_shared_by_a_group() -> None:
+    network = import_module("my_shared_copies").network
+    assert network.groups["0"] == (("seg", "normals"), ("depth",)) and len(network.groups["2"]) == 3
+
+
 def test_a_map_of_several_backbones_branches_the_network_that_holds_them() -> None:
     parts = import_module("my_parts")
     assert parts.analyzer.layers == ("image.0", "sound.0", "neck")

@@ -1,9 +1,11 @@
-"""Copies of layers of any network, one copy per task; the network's code does not change.
+"""Copies of layers of any network, one per task or group; the network's code does not change.
 
 It imports gradients and tasks.
 
 ``branched``  the module that holds the network, its branches and its programs
 ``summary``   the text that a branched network prints as
+``groups``    groups of tasks that share a copy
+``sharing``   which tasks share which module or tensor
 ``layers``    the tensors that a layer owns, and the modules that must be copied for it
 ``state``     a backbone's tensors: the shared ones, and one branch per task
 ``init``      the start values of the copies
@@ -19,8 +21,9 @@ networks that cannot be traced, and ``reads`` decides whether a trace still hold
 """
 
 from recon.branching.branched import BranchedModule, branch
+from recon.branching.groups import Groups
 from recon.branching.growth import Growth, growth
 from recon.branching.init import NamedInit
 from recon.branching.running_statistics import Statistics
 
-__all__ = ["BranchedModule", "Growth", "NamedInit", "Statistics", "branch", "growth"]
+__all__ = ["BranchedModule", "Groups", "Growth", "NamedInit", "Statistics", "branch", "growth"]

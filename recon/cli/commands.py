@@ -11,7 +11,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from recon.cli.imports import imported
-from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, ImportedMap, compare, describe, read_map
+from recon.conflict import (
+    DEFAULT_SEVERITY,
+    DEFAULT_TOP,
+    ConflictMap,
+    ImportedMap,
+    compare,
+    describe,
+    describe_groups,
+    read_map,
+)
 
 USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
@@ -21,7 +30,7 @@ usage: recon [--import MODULE] COMMAND ...
   validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
-  map show|compare          conflict maps as tables
+  map show|compare|groups   conflict maps as tables; groups of tasks that share copies of layers
   map apply|import          a map on another network; a published ranking as a map
   data prepare|verify       NYUv2 and CityScapes, from the official files to what the benchmarks read
 
@@ -40,6 +49,7 @@ COMMANDS = {
     "toy": "recon.cli.commands:toy",
     "map show": "recon.cli.commands:show",
     "map compare": "recon.cli.commands:compare_maps",
+    "map groups": "recon.cli.commands:show_groups",
     "map apply": "recon.cli.commands:apply",
     "map import": "recon.cli.commands:import_map",
     "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",
@@ -121,6 +131,24 @@ def compare_maps(first: Path, second: Path, severity: float | None = None, top: 
     maps = _load_map(first, severity), _load_map(second, severity)
     imported = any(conflict_map.severity is not None for conflict_map in maps)
     print(compare(*maps, DEFAULT_SEVERITY if severity is None and not imported else severity, top))
+
+
+def show_groups(
+    path: Path, top: int | None = None, severity: float = DEFAULT_SEVERITY, number: int | None = None
+) -> None:
+    """Print which tasks may share a copy of a layer, for each layer, the worst layer first.
+
+    Tasks join by their mean cosines in the layer; friends share, foes part.
+
+    Args:
+        path: File of a measured conflict map.
+        top: How many layers; by default all.
+        severity: Severity S of the scores; tasks part below this mean cosine.
+        number: Number of groups in every layer, instead of parting by the severity.
+    """
+    conflict_map = _load_map(path, severity)
+    layers = conflict_map.top(len(conflict_map.layers) if top is None else top, severity)
+    print(describe_groups(conflict_map, layers, severity, number))
 
 
 def apply(

@@ -12,7 +12,7 @@ from recon.conflict.measured import MeasuredMap
 from recon.conflict.published_rankings import map_file, published_rankings
 from recon.conflict.ranking import DEFAULT_TOP
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
-from recon.conflict.table import describe
+from recon.conflict.table import describe, describe_groups
 
 __all__ = [
     "BIN_EDGES",
@@ -25,6 +25,7 @@ __all__ = [
     "MeasuredMap",
     "compare",
     "describe",
+    "describe_groups",
     "first_layers",
     "last_layers",
     "map_file",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
+from recon.conflict.groups import Joins
 from recon.conflict.map import ConflictMap
 from recon.conflict.provenance import ASSUMED, as_json
 from recon.conflict.record import named_layers
@@ -42,6 +43,12 @@ class ImportedMap(ConflictMap, kind="imported"):
     def rates(self, severity: float) -> dict[str, float]:
         raise ValueError(
             f"no rates at severity {severity}: an imported map has scores without the number of observations; "
+            "search with a ConflictAnalyzer"
+        )
+
+    def joins(self, layer: str) -> Joins:
+        raise ValueError(
+            f"no groups of tasks in layer {layer!r}: an imported map has scores without the cosines of task pairs; "
             "search with a ConflictAnalyzer"
         )
 

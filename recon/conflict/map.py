@@ -9,12 +9,13 @@ grid, so it knows the scores at every S of that grid exactly. An imported map kn
 one S, as published.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from recon.conflict.groups import TaskGroups
 from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
 from recon.conflict.ranking import top_layers
@@ -24,7 +25,7 @@ from recon.errors import unknown_name
 from recon.files.reading import read_object, require
 
 
-class ConflictMap(ABC):
+class ConflictMap(TaskGroups):
     """The conflict of each shared layer, from a search or a published file.
 
     A search makes its map by :meth:`recon.ConflictAnalyzer.conflict_map`.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.conflict.groups import Joins, check_layer
 from recon.conflict.map import ConflictMap
 from recon.conflict.pairs import Pairs
 from recon.conflict.provenance import as_json
@@ -80,6 +81,10 @@ class MeasuredMap(ConflictMap, kind="measured"):
     def rates(self, severity: float) -> dict[str, float]:
         observations = self.observations
         return {layer: score / max(observations[layer], 1) for layer, score in self.scores(severity).items()}
+
+    def joins(self, layer: str) -> Joins:
+        check_layer(layer, self.layers)
+        return Joins.of(self.tasks, self.mean_cosine[self.layers.index(layer)].numpy())
 
     def __repr__(self) -> str:
         return (

@@ -1,6 +1,7 @@
 """A conflict map as a text table, one row per layer."""
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
 
 from recon.conflict.map import ConflictMap
@@ -40,6 +41,36 @@ def describe(cmap: ConflictMap, severity: float | None = None) -> str:
     alignment = [_ALIGNMENT.get(title, "right") for title in columns]
     table = tabulate(rows, tablefmt="plain", colalign=alignment, disable_numparse=True)
     return f"{cmap!r}, severity {severity}\n{table}"
+
+
+def describe_groups(cmap: ConflictMap, layers: Sequence[str], severity: float, number: int | None = None) -> str:
+    """Return the groups of tasks in some layers as a table.
+
+    Args:
+        cmap: A measured map.
+        layers: The layers.
+        severity: The severity at which foes part.
+        number: The number of groups in each layer; ``None`` lets the severity decide.
+
+    Raises:
+        ValueError: As :meth:`recon.ConflictMap.groups`.
+
+    Example:
+        >>> import torch
+        >>> from recon import ConflictAnalyzer
+        >>> analyzer = ConflictAnalyzer(torch.nn.Linear(2, 2), tasks=["a", "b", "c"])
+        >>> gramian = torch.tensor([[1.0, -0.5, 0.25], [-0.5, 1.0, -0.25], [0.25, -0.25, 1.0]])
+        >>> analyzer.observe(gramian.unsqueeze(0))
+        >>> print(describe_groups(analyzer.conflict_map(), ["Linear"], severity=-0.1))
+        layer   number  groups
+        Linear       2  a, c | b
+    """
+    from tabulate import tabulate
+
+    groups = {layer: cmap.groups(layer, severity, number) for layer in layers}
+    rows = [[layer, str(len(own)), " | ".join(", ".join(group) for group in own)] for layer, own in groups.items()]
+    alignment = ("left", "right", "left")
+    return tabulate([["layer", "number", "groups"], *rows], tablefmt="plain", colalign=alignment, disable_numparse=True)
 
 
 def _columns(cmap: ConflictMap, severity: float) -> dict[str, list[str]]:

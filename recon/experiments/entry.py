@@ -39,6 +39,9 @@ class MethodEntry:
             each by itself; see :class:`recon.Engine`. Layers that a variant branches are in none.
         memory: ``gramian`` trains in the memory of about one task gradient, in more time; see
             :class:`recon.Engine`.
+        groups: Groups of tasks that share a copy in the +Recon runs: a number of groups in every
+            branched layer, or ``friends``: tasks whose mean cosine in the layer is the severity or
+            more share. By default every task has a copy. Needs a measured conflict map.
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
             ``name``. The +Recon runs take their layers from a joint entry with the same ``model``,
             or from a map.
@@ -53,6 +56,7 @@ class MethodEntry:
     at: At = "parameters"
     granularity: Literal["network", "layer"] | dict[str, Any] = "network"
     memory: Memory = "jacobian"
+    groups: int | Literal["friends"] | None = None
     model: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -91,6 +95,10 @@ class MethodEntry:
                 raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
         if self.map is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
+        if self.groups is not None and "recon" not in self.variants:
+            raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
+        if isinstance(self.groups, int) and self.groups < 2:
+            raise ValueError(f"method {self.label} has groups: {self.groups}; give 2 or more, or 'friends'")
         self._check_model()
         if self.granularity != "network":
             check_weighs_groups(method)

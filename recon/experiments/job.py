@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from recon.conflict import first_layers, last_layers, random_layers, read_map
+from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan, Run
@@ -41,7 +41,10 @@ class Job:
         if self.run.task is not None:
             return values | {"only": [self.run.task]}
         # Plain training branches too: the backbone may have task-specific layers of its own.
-        branch = {"layers": self._layers(), "init": self.plan.init, "statistics": self.plan.statistics}
+        layers = self._layers()
+        branch: dict[str, Any] = {"layers": layers, "init": self.plan.init, "statistics": self.plan.statistics}
+        if self.run.variant == "recon" and entry.groups is not None:
+            branch["groups"] = self._groups(layers, entry.groups)
         return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity, "memory": entry.memory}
 
     def _layers(self) -> list[str]:
@@ -59,13 +62,24 @@ class Job:
             return random_layers(layers, plan.top, self.run.seed, other_than=selected)
         return selected
 
-    def _selected_by_map(self, layers: list[str]) -> list[str]:
-        """The layers that the run's conflict map selects; none if there is no map for it."""
+    def _groups(self, layers: list[str], groups: int | str) -> dict[str, list[list[str]]]:
+        """The groups of tasks that share a copy of each layer."""
+        conflict_map = self._map()
+        assert conflict_map is not None  # the run takes its layers from it
+        number = groups if isinstance(groups, int) else None
+        return {layer: conflict_map.groups(layer, self.plan.severity, number) for layer in layers}
+
+    def _map(self) -> ConflictMap | None:
+        """The run's conflict map; ``None`` if there is none for it."""
         found = self.plan.map_of(self.run.entry)
         if found is None and self.run.needs is not None:
             found = str(self.folder.conflict_map(self.run.needs))
-        if found is None:
+        return None if found is None else read_map(found, self.plan.severity)
+
+    def _selected_by_map(self, layers: list[str]) -> list[str]:
+        """The layers that the run's conflict map selects; none if there is no map for it."""
+        conflict_map = self._map()
+        if conflict_map is None:
             return []
-        conflict_map = read_map(found, self.plan.severity)
         conflict_map.check_layers(layers)
         return conflict_map.top(self.plan.top, self.plan.severity)

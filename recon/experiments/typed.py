@@ -67,9 +67,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def _member(kind: Any, value: Any) -> Any:
-    """The member of a union that a value is read as: a mapping if it is one, else the first."""
+    """The member of a union to read a value as: of its type, a literal for text, or the first."""
     members = get_args(kind)
-    return next((each for each in members if get_origin(each) is dict and isinstance(value, dict)), members[0])
+    of_type = [each for each in members if (get_origin(each) or each) is type(value)]
+    literals = [each for each in members if get_origin(each) is Literal and isinstance(value, str)]
+    return [*of_type, *literals, *members][0]
 
 
 def _read_fields(cls: Any, content: Any, where: str) -> Any:

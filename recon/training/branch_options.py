@@ -1,12 +1,13 @@
 """The choice of the layers to branch, as a configuration writes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
-from recon.branching import NamedInit, Statistics, branch
-from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, read_map
+from recon.branching import Groups, NamedInit, Statistics, branch
+from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, read_map
 from recon.gradients.layers import shared_layers
 from recon.models.contract import for_tasks, has_task_specific_layers
 
@@ -30,11 +31,19 @@ class BranchOptions:
             imported map, and -0.1 otherwise.
         init: ``"copy"``: every copy starts from the backbone's weights; ``"reset"``: copies are
             re-initialised.
+        groups: Layer -> the groups of tasks that share a copy, ``[["a", "c"], ["b"]]``, for some of
+            the layers to branch; others have one copy per task. Or, with a ``map``, a number of
+            groups in every layer; or ``"friends"``: tasks whose mean cosine in a layer is S or more
+            share. A layer with one group stays shared.
+        growth: With a ``map``: the growth of parameters to spend on copies for groups, 0.05 for
+            +5 %, on the foes of lowest mean cosine in any of the map's layers, instead of the top
+            layers.
         statistics: ``"per_task"``: norms that stay shared behind a branch keep running statistics
             per task; ``"shared"``: one set that mixes the tasks, as published.
 
     Raises:
-        ValueError: Both ``layers`` and ``map`` are given, or neither.
+        ValueError: Both ``layers`` and ``map`` are given, or neither; or groups or growth need a
+            map, or both choose the groups.
     """
 
     layers: Sequence[str] | None = None
@@ -43,10 +52,16 @@ class BranchOptions:
     severity: float | None = None
     init: NamedInit = "copy"
     statistics: Statistics = "shared"
+    groups: dict[str, list[list[str]]] | int | Literal["friends"] | None = None
+    growth: float | None = None
 
     def __post_init__(self) -> None:
         if (self.layers is None) == (self.map is None):
             raise ValueError("branching needs either layer names (layers) or a conflict map file (map)")
+        if self.map is None and (isinstance(self.groups, int | str) or self.growth is not None):
+            raise ValueError("groups by number or 'friends', and growth, need a conflict map file (map); name groups")
+        if self.groups is not None and self.growth is not None:
+            raise ValueError("both groups and growth choose the groups of tasks; give one")
 
     def apply(self, backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
         """The branched network, with a copy per task of the backbone's own task-specific layers.
@@ -62,17 +77,32 @@ class BranchOptions:
             ValueError: The map cannot be read, or does not fit the backbone; or a layer is unknown.
         """
         backbone = for_tasks(backbone, tasks)
-        layers = _union(task_specific_layers(backbone), self._names(backbone))
-        return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics) if layers else backbone
+        names, groups = self._chosen(backbone, tasks)
+        layers = _union(task_specific_layers(backbone), names)
+        if not layers:
+            return backbone
+        return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics, groups=groups)
 
-    def _names(self, backbone: nn.Module) -> list[str]:
+    def _chosen(self, backbone: nn.Module, tasks: Sequence[str]) -> tuple[list[str], Mapping[str, Groups]]:
+        """The layers to branch, and the groups of tasks in some of them."""
+        named = self.groups if isinstance(self.groups, dict) else {}
         if self.layers is not None:
-            return list(self.layers)
+            return list(self.layers), named
         assert self.map is not None
         conflict_map = read_map(self.map, self.severity)
         conflict_map.check_layers(branchable_layers(backbone))
         told = [severity for severity in (self.severity, conflict_map.severity) if severity is not None]
-        return conflict_map.top(self.top, told[0] if told else DEFAULT_SEVERITY)
+        severity = told[0] if told else DEFAULT_SEVERITY
+        if self.growth is not None or isinstance(self.groups, int | str):
+            _check_same_tasks(conflict_map, tasks)
+        if self.growth is not None:
+            within = conflict_map.groups_within(self.growth, severity)
+            return list(within), within
+        top = conflict_map.top(self.top, severity)
+        if isinstance(self.groups, int | str):
+            number = None if isinstance(self.groups, str) else self.groups
+            return top, {layer: conflict_map.groups(layer, severity, number) for layer in top}
+        return top, named
 
 
 def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOptions | None) -> nn.Module:
@@ -97,6 +127,15 @@ def branchable_layers(backbone: nn.Module) -> list[str]:
     """The layers that tasks share before any branching: the layers of a conflict map."""
     own = set(task_specific_layers(backbone))
     return [layer for layer in shared_layers(backbone) if layer not in own]
+
+
+def _check_same_tasks(conflict_map: ConflictMap, tasks: Sequence[str]) -> None:
+    """Raise a ValueError if a measured map is of other tasks than those to group."""
+    if conflict_map.tasks and set(conflict_map.tasks) != set(tasks):
+        raise ValueError(
+            f"the conflict map is of the tasks {', '.join(conflict_map.tasks)}, and cannot group {', '.join(tasks)}; "
+            "search with these tasks, or name groups"
+        )
 
 
 def _union(first: Sequence[str], second: Sequence[str]) -> list[str]:

@@ -79,7 +79,7 @@ def test_usage_names_every_command(arguments: list[str], capsys: pytest.CaptureF
         "test",
         "search",
         "benchmark",
-        "map show|compare",
+        "map show|compare|groups",
         "data prepare",
         "--import",
     ):
@@ -260,6 +260,24 @@ def test_map_show_ranks_the_layers_of_either_format(published: str, capsys: pyte
             ["3", "fc", "7"],
             ["4", "layer2", "0"],
         ]
+
+
+def test_map_groups_tells_which_tasks_may_share_a_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    analyzer = recon.ConflictAnalyzer(
+        torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), ["a", "b", "c"]
+    )
+    gramians = [[[1, c, 0.5], [c, 1, c], [0.5, c, 1]] for c in (0.2, -0.3)]
+    analyzer.observe(torch.tensor(gramians, dtype=torch.float64))
+    path = str(tmp_path / "map.json")
+    analyzer.conflict_map().save(path)
+    main(["map", "groups", path])
+    assert capsys.readouterr().out.splitlines() == [
+        "layer  number  groups",
+        "1           2  a, c | b",
+        "0           1  a, b, c",
+    ]
+    main(["map", "groups", path, "--top", "1", "--number", "3"])
+    assert capsys.readouterr().out.splitlines()[1:] == ["1           3  a | b | c"]
 
 
 def test_map_compare_says_how_far_two_maps_agree(published: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,7 @@ def test_a_task_without_labels_takes_nothing_from_the_copy_that_it_shares() -> N
 
 
 def test_compiled_code_gives_a_copy_the_gradients_of_the_tasks_that_are_there() -> None:
+    torch.compiler.reset()  # of functions that other tests have compiled
     net, plain = Grouped(), Grouped()
     module = torch.compile(net.backbone, backend="aot_eager")
     engine = recon.Engine(module, TASKS, "pcgrad")

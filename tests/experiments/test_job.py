@@ -41,6 +41,31 @@ def test_a_map_file_takes_the_place_of_the_plans_own_search(
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
 
 
+def test_an_entry_with_groups_shares_copies_as_the_map_says(
+    tiny: PlanFactory, searched: Searched, tmp_path: Path
+) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    found = ConflictMap.load(path)
+    for groups, number in ((2, 2), ("friends", None)):
+        plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"], "groups": groups}], map=str(path))
+        plan.check()
+        branch = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)["model"]["branch"]
+        assert branch["groups"] == {layer: found.groups(layer, -0.1, number) for layer in branch["layers"]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"variants": ["plain"], "groups": 2}, "has groups and no variant 'recon'"),
+        ({"variants": ["recon"], "groups": 1}, "has groups: 1; give 2 or more, or 'friends'"),
+    ],
+)
+def test_groups_without_use_are_refused(tiny: PlanFactory, entry: dict[str, Any], text: str) -> None:
+    plan = tiny(methods=[{"method": "cagrad", **entry}], map="map.json")
+    with pytest.raises(ValueError, match=text):
+        plan.check()
+
+
 def test_a_plan_takes_a_published_ranking_by_its_name(tiny: PlanFactory, tmp_path: Path) -> None:
     name = "multi-fashion-mnist-resnet18"
     plan = tiny(methods=[{"method": "cagrad", "variants": ["recon"]}], map=name)

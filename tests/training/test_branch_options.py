@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from recon import ConflictAnalyzer
 from recon.models import LeNet, SegNet
 from recon.training import BranchOptions
 
@@ -65,3 +67,47 @@ def test_either_layers_or_a_map_say_what_to_branch() -> None:
 def test_an_unknown_layer_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown layer 'conv11' in LeNet; nearest: 'conv1'"):
         BranchOptions(layers=["conv11"]).apply(LeNet(), TASKS)
+
+
+def searched(path: Path, severity_of: dict[str, float], tasks: tuple[str, ...] = ("a", "b", "c")) -> str:
+    """A map of LeNet in which a and c agree, and b has this cosine with both in a layer."""
+    analyzer = ConflictAnalyzer(LeNet(), tasks)
+    gramians = [[[1, c, 0.5], [c, 1, c], [0.5, c, 1]] for c in (severity_of[layer] for layer in analyzer.layers)]
+    analyzer.observe(torch.tensor(gramians, dtype=torch.float64))
+    analyzer.conflict_map().save(path / "searched.json")
+    return str(path / "searched.json")
+
+
+COSINES = {"conv1": 0.1, "conv2": -0.5, "fc": -0.3}
+AC_B = (("a", "c"), ("b",))
+
+
+def test_groups_are_named_for_layers() -> None:
+    network = BranchOptions(layers=["conv2", "fc"], groups={"fc": [["a", "c"], ["b"]]}).apply(LeNet(), ["a", "b", "c"])
+    assert network.groups == {"conv2": (("a",), ("b",), ("c",)), "fc": AC_B}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"top": 2, "groups": "friends"}, {"conv2": AC_B, "fc": AC_B}),
+        ({"top": 2, "groups": "friends", "severity": -0.4}, {"conv2": AC_B}),
+        ({"top": 1, "groups": 3}, {"conv2": (("a",), ("b",), ("c",))}),
+        ({"top": 1, "groups": {"conv2": [["a"], ["b", "c"]]}}, {"conv2": (("a",), ("b", "c"))}),
+        ({"growth": 10.0}, {"conv2": AC_B, "fc": AC_B}),
+        ({"growth": 10.0, "severity": -0.4}, {"conv2": AC_B}),
+    ],
+)
+def test_a_map_chooses_groups(options: dict[str, Any], expected: dict[str, Any], tmp_path: Path) -> None:
+    network = BranchOptions(map=searched(tmp_path, COSINES), **options).apply(LeNet(), ["a", "b", "c"])
+    assert network.groups == expected
+
+
+def test_groups_that_cannot_be_chosen_are_refused(tmp_path: Path) -> None:
+    for options in ({"groups": 2}, {"groups": "friends"}, {"growth": 0.1}):
+        with pytest.raises(ValueError, match="need a conflict map file"):
+            BranchOptions(layers=["fc"], **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="both groups and growth"):
+        BranchOptions(map="map.json", groups=2, growth=0.1)
+    with pytest.raises(ValueError, match=r"map is of the tasks a, b, c, and cannot group a, b, d; search with these"):
+        BranchOptions(map=searched(tmp_path, COSINES), groups=2).apply(LeNet(), ["a", "b", "d"])
