@@ -21,7 +21,7 @@ import recon
 from recon.cli.dispatch import main
 from recon.models import heads_for
 
-PAGES = ("branching", "your-loop", "your-method", "your-data", "your-network", "per-task-data")
+PAGES = ("architectures", "branching", "your-loop", "your-method", "your-data", "your-network", "per-task-data")
 TEXTS = [(Path(__file__).parents[1] / "docs" / f"{name}.md").read_text() for name in PAGES]
 BLOCKS = [block for text in TEXTS for block in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)]
 FILES = {block.split()[1]: block for language, block in BLOCKS if language in ("python", "yaml")}
