@@ -43,7 +43,8 @@ class OrderMetric(Metric):
     def __init__(self, labels: int = 1) -> None:
         super().__init__()
         self.labels = labels
-        # Flat, so that a process without any sample has a state of the same form.
+        # Flat and all float32, so that a process without any sample has states of the same form.
+        self.set_dtype(torch.float32)
         self.add_state("logits", [], dist_reduce_fx="cat")
         self.add_state("truth", [], dist_reduce_fx="cat")
 
@@ -56,7 +57,7 @@ class OrderMetric(Metric):
         """
         truth = _checked_labels(preds, target)
         self.logits.append(preds.detach().float().flatten())
-        self.truth.append(truth.flatten())
+        self.truth.append(truth.float().flatten())
 
     def compute(self) -> Tensor:
         """The mean over the labels that count."""

@@ -17,6 +17,7 @@ from torchmetrics import MeanSquaredError
 
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import depth, normals, segmentation
+from recon.tasks.per_sample import binary
 from recon.tasks.task import Task
 from recon.training import BranchOptions, MultiTaskModule
 
@@ -262,6 +263,27 @@ def test_processes_that_have_seen_different_tasks_give_the_metrics_of_all(traine
     assert math.isnan(together.pop("val/never/accuracy"))
     assert together == pytest.approx(alone)
     assert alone.keys() == {"val/kind/accuracy", "val/size/mse"}
+
+
+class ChecksByProcess(pl.LightningDataModule):
+    """Labels of one task for the first of two processes, of the other for the second."""
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        x, _ = samples(9)
+        truth = torch.arange(9) % 2
+        parts = [(x[:4], {"first": truth[:4]}), (x[4:], {"second": truth[4:]})]
+        return loader(*parts[self.trainer.global_rank :: self.trainer.world_size])
+
+
+def test_a_process_without_a_label_joins_in_metrics_that_keep_all_logits(trainer: TrainerFactory) -> None:
+    found = []
+    two: dict[str, Any] = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
+    for options in ({}, two):
+        network = module(tasks=[binary("first"), binary("second")])
+        found += trainer(**options).validate(network, datamodule=ChecksByProcess(), verbose=False)
+    alone, together = found
+    assert together == pytest.approx(alone) and alone["val/second/average_precision"] > 0
 
 
 def test_each_tasks_own_set_is_evaluated_whole(trainer: TrainerFactory) -> None:
