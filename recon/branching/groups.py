@@ -116,11 +116,12 @@ def keep_groups(network: nn.Module, layers: Mapping[str, Partition]) -> None:
     """Keep the groups of a network in its state, if tasks share copies; refuse states of others.
 
     Args:
-        network: The branched network; it gets the buffer ``partitions``, (L, K) int64.
+        network: The branched network; it gets the buffer ``partitions``, (L, K) int64, with the
+            layers in alphabetic order.
         layers: Branched layer -> the partition of the tasks.
     """
     if any(len(set(partition)) < len(partition) for partition in layers.values()):
-        network.register_buffer("partitions", torch.tensor([*layers.values()]))
+        network.register_buffer("partitions", torch.tensor([layers[layer] for layer in sorted(layers)]))
         network.register_load_state_dict_pre_hook(_check_same_groups)
 
 
@@ -129,6 +130,7 @@ def _check_same_groups(network: Any, state: Mapping[str, Any], prefix: str, *_: 
     if saved is None or torch.equal(saved.cpu(), network.partitions.cpu()):
         return  # torch itself refuses a state that lacks it
     same = saved.shape == network.partitions.shape
-    layers = [name for row, name in enumerate(network.layers) if same and (saved[row] != network.partitions[row]).any()]
+    rows = enumerate(sorted(network.layers)) if same else ()
+    layers = [name for row, name in rows if (saved[row] != network.partitions[row]).any()]
     where = f", in layer {layers[0]!r} and {len(layers) - 1} others" if layers else ""
     raise ValueError(f"the state is of a network with other groups of tasks{where}; branch with the groups of that one")

@@ -225,6 +225,14 @@ def test_a_state_of_other_groups_is_refused() -> None:
         net.load_state_dict(branch(Chain(), ["first", "third"], TASKS).state_dict())
 
 
+def test_a_state_is_of_the_groups_in_whatever_order_the_layers_were_given() -> None:
+    groups = {"first": AC_B, "third": A_BC}
+    net, other = (branch(Chain(), layers, TASKS, groups=groups) for layers in (["first", "third"], ["third", "first"]))
+    other.load_state_dict(net.state_dict())
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(other.eval()(x), net.eval()(x), rtol=0, atol=0)
+
+
 def test_the_summary_tells_groups_copies_and_runs() -> None:
     net = branch(Chain(), ["first", "second", "third"], TASKS, groups={"first": AC_B, "third": AC_B})
     assert str(net).splitlines() == [
