@@ -50,6 +50,10 @@ NUMBERS = ("age", *_MONEY, "num persons worked for employer", "weeks worked in y
 
 _LABELS = {"income": ("income", "50000+"), "never_married": ("marital status", "Never married")}
 _INCOMES = ("- 50000", "50000+")
+_STATUSES = (
+    *("Never married", "Divorced", "Separated", "Widowed", "Married-civilian spouse present"),
+    *("Married-A F spouse present", "Married-spouse absent"),
+)
 
 CATEGORICAL = tuple(
     name for name in COLUMNS if name not in (*NUMBERS, "instance weight", *(source for source, _ in _LABELS.values()))
@@ -162,6 +166,12 @@ class _Table:
     def numbers(self) -> np.ndarray:
         """The columns of numbers, ``(N, 7)``, amounts of money as log(1 + x)."""
         values = {name: to_numbers(self.columns[name], name, self.path) for name in NUMBERS}
+        for name in _MONEY:
+            if values[name].min() < 0:
+                raise ValueError(
+                    f"{self.path} has {values[name].min():g} as {name!r}; an amount of money is not negative there. "
+                    "Give the unchanged file"
+                )
         return np.stack([np.log1p(values[name]) if name in _MONEY else values[name] for name in NUMBERS], axis=1)
 
     def labels(self) -> np.ndarray:
@@ -172,5 +182,11 @@ class _Table:
                 f"{self.path} has {strange[0]!r} in its last column; the official file has {' or '.join(_INCOMES)} "
                 "there. Give the unchanged file"
             )
-        never_married = [cell == _LABELS["never_married"][1] for cell in self.columns["marital status"]]
+        statuses = self.columns["marital status"]
+        if strange := sorted(set(statuses) - set(_STATUSES)):
+            raise ValueError(
+                f"{self.path} has {strange[0]!r} as 'marital status', which the official file has not. Give the "
+                "unchanged file"
+            )
+        never_married = [cell == _LABELS["never_married"][1] for cell in statuses]
         return np.stack([np.array(incomes) == _INCOMES[1], never_married], axis=1).astype(np.uint8)

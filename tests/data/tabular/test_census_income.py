@@ -84,6 +84,8 @@ def test_a_file_with_other_columns_is_refused(write_census: Write, number: int, 
     [
         ("age", "old", r"census-income.data has 'old' as 'age' in row 3, which is no number"),
         ("income", "10000.", r"census-income.data has '10000' in its last column; the official file has - 50000 or"),
+        ("marital status", "Never-married", r"census-income.data has 'Never-married' as 'marital status', which the"),
+        ("capital losses", "-1", r"census-income.data has -1 as 'capital losses'; an amount of money is not negative"),
     ],
 )
 def test_columns_in_another_order_are_refused_by_their_cells(
