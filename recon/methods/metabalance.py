@@ -6,6 +6,9 @@ Gradient Magnitudes of Auxiliary Tasks", WWW 2022, algorithm 1, strategy C.
     update Σ w_i g_i,   w_i = r n_1 / n_i + 1 - r
     n_i the moving average of |g_i|;  task 1 is the primary task
 
+The averages are corrected for their start from 0, task by task. It cancels, as in the paper, unless
+tasks are absent from steps.
+
 Needs the diagonal of the Gramian. The state is the moving averages. No randomness. Sum scale: the
 weight of the primary task is 1. In a step without the primary task all weights are 1.
 
@@ -43,6 +46,7 @@ class MetaBalance(PrimaryTaskMethod, GramianMethod):
 
     scale = "sum"
     norms: Tensor
+    steps: Tensor
 
     def __init__(self, relax: float = 0.7, beta: float = 0.9, primary: int = 0) -> None:
         super().__init__(primary)
@@ -52,6 +56,7 @@ class MetaBalance(PrimaryTaskMethod, GramianMethod):
     def make_state(self, tasks: int) -> None:
         super().make_state(tasks)
         self.register_buffer("norms", torch.zeros(tasks, dtype=torch.float64))
+        self.register_buffer("steps", torch.zeros(tasks, dtype=torch.int64))
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
         """Weights of the task gradients, (K,)."""
@@ -64,7 +69,8 @@ class MetaBalance(PrimaryTaskMethod, GramianMethod):
     def _weights(self, gramians: Tensor) -> Tensor:
         norms = gramians.diagonal(dim1=-2, dim2=-1).sqrt()
         norms = self.beta * self.norms.to(norms) + (1 - self.beta) * norms
-        self.norms = norms.to(self.norms)
+        self.norms, self.steps = norms.to(self.norms), self.steps + 1
+        norms = norms / (1 - self.beta ** self.steps.to(norms))  # tasks with fewer steps count in full
         primary = self.primary_row()
         if primary is None:
             return torch.ones_like(norms)

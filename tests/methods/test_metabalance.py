@@ -70,3 +70,13 @@ def test_hyperparameters_out_of_range_are_refused() -> None:
         MetaBalance(beta=1)
     with pytest.raises(ValueError, match="metabalance: primary must be the index of one of 2 tasks, got 5"):
         MetaBalance(primary=5).combine(torch.eye(2))
+
+
+def test_a_task_that_comes_later_is_brought_to_the_same_length() -> None:
+    method = MetaBalance(relax=1.0)
+    method.bind(3)
+    gramian = torch.tensor([4.0, 1.0, 9.0], dtype=torch.float64).diag()
+    for _ in range(50):
+        with method.among([0, 1]):
+            method.weights(gramian[:2, :2])
+    torch.testing.assert_close(method.weights(gramian), torch.tensor([1, 2, 2 / 3], dtype=torch.float64))

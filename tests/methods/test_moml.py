@@ -145,3 +145,18 @@ def test_a_validation_loss_that_is_not_finite_is_refused_and_leaves_the_method()
 def test_hyperparameters_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="moml: virtual_lr must be a finite number >= 0, got -1"):
         MOML(virtual_lr=-1)
+
+
+@pytest.mark.parametrize("name", ["moml", "auto_lambda"])
+def test_a_validation_batch_without_labels_moves_no_weights(name: str) -> None:
+    network, method = Network(), recon.create_method(name)
+    engine = recon.Engine(network.backbone, TASKS, method)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    weight = network.backbone.weight.detach().clone()
+    engine.step(
+        lambda _=None: dict(zip(TASKS, network(batch(0)), strict=True)),
+        torch.optim.SGD(network.parameters(), lr=0.1),
+        validation=dict,
+    )
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert not torch.equal(network.backbone.weight, weight)

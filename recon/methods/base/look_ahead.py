@@ -71,6 +71,8 @@ class LookAheadMethod(StatefulMethod, LossMethod):
             steps.append(-rate * (weighted + self.drift(parameter, optimizer)))
         with engine.perturbed(parameters, steps):
             validation = engine.task_gradients(engine.validation())
+        if not validation:  # a batch without labels says nothing
+            return
         slopes = -_products(validation, training, rates)
         if slopes.isfinite().all():
             self.learn(slopes, [engine.tasks.index(task) for task in validation])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recon.gradients.wrappers import NotShared
 from recon.models.architectures.columns import Columns, ColumnsPlan
-from recon.models.architectures.parts import Source
+from recon.models.architectures.parts import Source, apart
 
 
 class CrossStitch(ColumnsPlan):
@@ -91,9 +91,9 @@ class CrossStitchUnit(nn.Module, NotShared):
         """
         stacked = torch.stack([*outputs])
         if self.channels is None:
-            return torch.einsum("ij,j...->i...", self.weight, stacked).unbind()
+            return apart(torch.einsum("ij,j...->i...", self.weight, stacked))
         if stacked.shape[2] != self.channels:
             raise ValueError(
                 f"stage {self.stage!r} has {stacked.shape[2]} channels, not {self.channels}; correct stages"
             )
-        return torch.einsum("ijc,jbc...->ibc...", self.weight, stacked).unbind()
+        return apart(torch.einsum("ijc,jbc...->ibc...", self.weight, stacked))

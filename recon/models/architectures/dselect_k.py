@@ -74,7 +74,7 @@ class SelectingGate(nn.Module):
     def __init__(self, inputs: int, experts: int, k: int, gamma: float, entropy: float) -> None:
         if not 1 <= k <= experts:
             raise ValueError(f"k is {k}; it must be from 1 to {experts}, the number of experts")
-        if gamma <= 0 or entropy < 0:
+        if not 0 < gamma < math.inf or not 0 <= entropy < math.inf:
             raise ValueError(f"gamma is {gamma} and entropy is {entropy}; give a positive width, a weight from 0 on")
         super().__init__()
         self.k, self.gamma, self.entropy = k, gamma, entropy

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recon.gradients.wrappers import NotShared
 from recon.models.architectures.columns import Columns, ColumnsPlan
-from recon.models.architectures.parts import Source
+from recon.models.architectures.parts import Source, apart
 
 
 class LTB(ColumnsPlan):
@@ -111,7 +111,7 @@ class ParentChoice(nn.Module, NotShared):
     def forward(self, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Map K outputs ``(B, ...)`` of one shape to K inputs of the next stage."""
         choice = torch.where(self.temperature.isinf(), torch.ones_like(self.logits), self._choice())
-        return torch.einsum("ij,j...->i...", choice, torch.stack([*outputs])).unbind()
+        return apart(torch.einsum("ij,j...->i...", choice, torch.stack([*outputs])))
 
     def _choice(self) -> Tensor:
         if self.training:

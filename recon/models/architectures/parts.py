@@ -63,6 +63,14 @@ def mixture(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor:
     return torch.einsum("be,be...->b...", weights, torch.stack([*outputs], dim=1))
 
 
+def apart(stacked: Tensor) -> tuple[Tensor, ...]:
+    """The entries of a stack ``(K, B, ...)``, each of which a backbone may write into.
+
+    Autograd lets no one write into what ``unbind`` gives, as ``ReLU(inplace=True)`` would.
+    """
+    return tuple(part.squeeze(0) for part in stacked.unsafe_split(1))
+
+
 class SoftmaxGate(nn.Linear):
     """Weights of experts, positive and of sum 1: the softmax of a linear map without bias.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import recon
 from recon.gradients.layers import shared_layers
-from recon.models import CrossStitch, LeNet, ResNet18, heads_for
+from recon.models import LTB, CrossStitch, LeNet, ResNet18, heads_for
 from recon.tasks import classification
 
 TASKS = ["a", "b", "c"]
@@ -135,3 +135,16 @@ def test_what_does_not_fit_is_refused() -> None:
     net = CrossStitch(LeNet, {"conv1": 11}).for_tasks(["a", "b"])
     with pytest.raises(ValueError, match="stage 'conv1' has 10 channels, not 11"):
         net(torch.rand(2, 1, 36, 36))
+
+
+@pytest.mark.parametrize("architecture", [CrossStitch, LTB])
+def test_the_backbone_may_write_into_what_follows_a_stage(architecture: type[CrossStitch | LTB]) -> None:
+    plain = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    writing = nn.Sequential(plain[0], nn.ReLU(inplace=True), plain[2])
+    gradients = []
+    for backbone in (plain, writing):
+        network = architecture(backbone, ["0"]).for_tasks(["a", "b"])
+        torch.manual_seed(0)
+        sum(own.sum() for own in network(torch.ones(5, 4)).values()).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*gradients)

@@ -139,3 +139,5 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         DSelectK(lambda: MLP(6, [4]), experts=4, entropy=-1, gate_inputs=6)
     with pytest.raises(ValueError, match="experts is 0"):
         DSelectK(lambda: MLP(6, [4]), experts=0, gate_inputs=6)
+    with pytest.raises(ValueError, match="entropy is nan"):
+        DSelectK(lambda: MLP(6, [4]), experts=4, entropy=float("nan"), gate_inputs=6)
