@@ -22,6 +22,7 @@ from recon.methods import create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import branchable_layers
 from recon.training.refusals import refuse_unsupported
+from recon.training.validation_batches import refuse_missing_validation
 
 
 def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
@@ -88,6 +89,7 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
             command.model.configure_optimizers()
             if number == 0:  # all runs have the same data
                 _check_loaders(command.trainer, command.datamodule)
+                _check_validation(plan.methods, command.datamodule)
                 _check_accumulation(plan.methods, command.trainer)
                 _check_devices(plan.methods, command.trainer)
             flops_of_sample(command.model, command.datamodule)
@@ -111,6 +113,13 @@ def _check_devices(entries: Sequence[MethodEntry], trainer: pl.Trainer) -> None:
         if set(entry.variants) != {"single"}:
             check_one_process(create_method(entry.method, **entry.options), 2, processes)
             check_alone(entry.memory, processes > 1)
+
+
+def _check_validation(entries: Sequence[MethodEntry], data: pl.LightningDataModule) -> None:
+    """Refuse methods that need validation batches where the data have none."""
+    for entry in entries:
+        if set(entry.variants) != {"single"}:
+            refuse_missing_validation(create_method(entry.method, **entry.options), data.train_dataloader())
 
 
 def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:

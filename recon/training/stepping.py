@@ -82,7 +82,7 @@ class SteppedNetwork(MultiTaskNetwork):
             The sum of the task losses, which Lightning's learning-rate finder reads; ``None`` where
             there is no label to step by.
         """
-        batch, held_out = divided(batch) if self.method.needs_validation else (batch, None)
+        batch, held_out = divided(batch, self.trainer.train_dataloader)
         labelled = self.labelled(batch)
         if labelled.per_task:
             check_same_samples(self.heads)

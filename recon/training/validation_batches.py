@@ -8,13 +8,15 @@ from recon.methods import Method
 TRAINING, VALIDATION = "train", "validation"
 
 
-def divided(batch: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The training and the validation batch of one step.
+def divided(batch: Any, loaders: object) -> tuple[Any, Any]:
+    """The training and the validation batch of one step; ``None`` without a loader of the latter.
 
-    >>> divided({"train": 1, "validation": 2})
+    >>> divided({"train": 1, "validation": 2}, {"train": [1], "validation": [2]})
     (1, 2)
+    >>> divided(1, [1])
+    (1, None)
     """
-    return batch[TRAINING], batch[VALIDATION]
+    return (batch[TRAINING], batch[VALIDATION]) if _has_validation(loaders) else (batch, None)
 
 
 def refuse_missing_validation(method: Method, loaders: object) -> None:
@@ -25,12 +27,31 @@ def refuse_missing_validation(method: Method, loaders: object) -> None:
         loaders: What the trainer loads its training batches from.
 
     Raises:
-        ValueError: The method needs validation batches, and there are none.
+        ValueError: The method needs validation batches, and there are none; or there are more than
+            training batches, which an epoch would then see several times.
     """
-    given = isinstance(loaders, Mapping) and set(loaders) == {TRAINING, VALIDATION}
-    if method.needs_validation and not given:
+    if isinstance(loaders, Mapping) and _has_validation(loaders):
+        training, validation = (_length(loaders[name]) for name in (TRAINING, VALIDATION))
+        if training is not None and validation is not None and validation > training:
+            raise ValueError(
+                f"the loader of validation batches has {validation} batches and that of training {training}, so an "
+                "epoch would pass over the training data again; give larger validation batches, or fewer samples"
+            )
+    elif method.needs_validation:
         raise ValueError(
             f"{type(method).__name__} learns its weights from a validation batch in each step, and there is no loader "
             f"of them; let train_dataloader return {{{TRAINING!r}: loader, {VALIDATION!r}: loader of held-out data}}, "
             "whose samples are neither trained on nor tested on"
         )
+
+
+def _has_validation(loaders: object) -> bool:
+    return isinstance(loaders, Mapping) and set(loaders) == {TRAINING, VALIDATION}
+
+
+def _length(loader: Any) -> int | None:
+    """The number of batches; ``None`` of a stream."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None

@@ -134,3 +134,9 @@ def test_the_networks_of_entries_are_looked_at_too(tiny: PlanFactory) -> None:
         prepare(tiny(methods=[*ALL, entry(lenet, "first")]), None)
     with pytest.raises(ValueError, match=r"unknown option 'model\.bakcbone'; nearest: 'model\.backbone'"):
         prepare(tiny(methods=[*ALL, entry({"bakcbone": 3}, "plain")]), None)
+
+
+def test_a_method_that_needs_validation_batches_is_refused_without_them(tiny: PlanFactory) -> None:
+    plan = tiny(methods=[{"method": "joint", "variants": ["plain"]}, {"method": "moml", "variants": ["plain"]}])
+    with pytest.raises(ValueError, match="MOML learns its weights from a validation batch"):
+        prepare(plan, None)

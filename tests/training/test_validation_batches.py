@@ -68,3 +68,21 @@ def test_training_without_a_loader_of_validation_batches_is_refused(method: str,
     with pytest.raises(ValueError, match=r"learns its weights from a validation batch in each step, .* 'validation': "):
         trainer(max_epochs=1).fit(module, DataLoader(samples(1, 8), batch_size=4))
     assert torch.equal(module.backbone.first.weight, before)
+
+
+def test_a_method_without_need_of_them_trains_on_the_training_batches_alone(trainer: TrainerFactory) -> None:
+    training, held_out = (DataLoader(samples(seed, 12), batch_size=4) for seed in (1, 2))
+    tasks = [Task(name, nn.MSELoss(), dict, 1) for name in ("a", "b")]
+    states = []
+    for loaders in (training, {"train": training, "validation": held_out}):
+        torch.manual_seed(0)
+        module = MultiTaskModule(Small(), tasks)
+        trainer(max_epochs=1).fit(module, loaders)
+        states.append(module.state_dict())
+    torch.testing.assert_close(*states)
+
+
+def test_more_validation_than_training_batches_are_refused(trainer: TrainerFactory) -> None:
+    training, held_out = (DataLoader(samples(1, number), batch_size=4) for number in (8, 12))
+    with pytest.raises(ValueError, match=r"has 3 batches and that of training 2, .* again; give larger"):
+        trainer(max_epochs=1).fit(module_of("moml"), {"train": training, "validation": held_out})
