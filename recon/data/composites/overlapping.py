@@ -71,7 +71,7 @@ class OverlappingImages(CompositesModule):
 
     def prepare_data(self) -> None:
         """Download what is missing."""
-        for folder in set(self.sources.values()):
+        for folder in dict.fromkeys(self.sources.values()):
             _download_if_missing(self.root, folder)
 
     def files_read(self) -> dict[str, Path]:
@@ -87,7 +87,10 @@ class OverlappingImages(CompositesModule):
     def compose(self, split: Split) -> Composites:
         """Read a split's pairs from the cache, or pair the raw images."""
         self.prepare_data()
-        images = {folder: _read(self.root / folder / "raw", _PREFIXES[split]) for folder in set(self.sources.values())}
+        images = {
+            folder: _read(self.root / folder / "raw", _PREFIXES[split])
+            for folder in dict.fromkeys(self.sources.values())
+        }
         first, second = (images[folder] for folder in self.sources.values())
         size = self.sizes[split]
         source = _digest(*first, *second)
