@@ -79,6 +79,18 @@ def test_solvers_prints_times_for_groups_of_layers(capsys: pytest.CaptureFixture
     assert max(differences) < 1e-12
 
 
+@pytest.mark.slow
+def test_memory_prints_the_gradients_above_joint_training() -> None:
+    options = ("--tasks=[2]", "--batch=2", "--size=32", "--rounds=0")
+    command = [sys.executable, str(BENCHMARKS / "memory.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
+    rows = {line[8:30].strip(): line[30:].split() for line in done.stdout.splitlines()[1:]}
+    above = {kind: float(words[4]) for kind, words in rows.items() if words[1] == "MB"}
+    assert above["joint, plain PyTorch"] == 0
+    assert above["memory='gramian'"] < 1.2
+    assert 1 < above["memory='jacobian'"] < 2.3  # K, and what the allocator adds
+
+
 def test_two_processes_train_as_one_does() -> None:
     check_processes("--ranks=[2]", "--methods=[joint,mgda,graddrop,moco]", precision="float64")
 
