@@ -4,7 +4,7 @@ A partition of the tasks is a tuple with one entry for each task: the index of t
 group. ``(0, 1, 0)`` are the groups ``[a, c]`` and ``[b]`` of the tasks a, b, c.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,7 +98,8 @@ def layer_partitions(
 
 def _check_groups(layer: str, groups: Groups, tasks: Sequence[str]) -> None:
     where = f"the groups of layer {layer!r}"
-    if isinstance(groups, str) or any(isinstance(group, str) or not isinstance(group, Sequence) for group in groups):
+    lists = isinstance(groups, Iterable) and not isinstance(groups, str)
+    if not lists or any(isinstance(group, str) or not isinstance(group, Sequence) for group in groups):
         raise ValueError(f"{where} are {groups!r}; give a list of lists of tasks: [['a', 'c'], ['b']]")
     named = [task for group in groups for task in group]
     for task in named:

@@ -258,6 +258,8 @@ def test_the_summary_tells_groups_copies_and_runs() -> None:
         ({"second": AC_B}, r"unknown layer 'second' in the layers to branch"),
         ({"first": "abc"}, r"layer 'first' are 'abc'; give a list of lists of tasks"),
         ({"first": ["ac", "b"]}, r"give a list of lists of tasks: \[\['a', 'c'\], \['b'\]\]"),
+        ({"first": 3}, r"layer 'first' are 3; give a list of lists of tasks"),
+        ({"first": [3]}, r"layer 'first' are \[3\]; give a list of lists of tasks"),
         ([AC_B], r"give a mapping of layers to groups"),
     ],
 )
