@@ -1,8 +1,9 @@
 """Metrics of labels and of numbers per sample, over the whole evaluation set.
 
-torchmetrics computes them. AUROC and average precision are exact: they keep every logit, and take
-their order only. torchmetrics itself would take the logits of a batch for probabilities if all of
-them happen to lie in [0, 1], and would round those far from zero to 1.
+torchmetrics computes them. AUROC and average precision are exact for logits of at most float32:
+they keep every logit in float32, and take their order only. torchmetrics itself would take the
+logits of a batch for probabilities if all of them happen to lie in [0, 1], and would round those
+far from zero to 1.
 
 Metrics raise a ``ValueError`` for values that they cannot judge: other shapes, a label other than 0
 and 1, a logit that is not a number.
