@@ -18,14 +18,18 @@ from torch import Tensor, nn
 from recon.models.architectures.mmoe import GatedExperts
 from recon.models.architectures.parts import Source, flat
 
+_EPSILON = 1e-6
+
 
 class DSelectK(GatedExperts):
     """Experts that all tasks share, and for each task a gate that selects k of them at most.
 
     Experts and input layer are shared, gates are not, as in :class:`recon.models.MMoE`. In training
-    each gate adds its regulariser to the loss of its task: the entropy of the selectors, summed
-    over the batch. If the number of experts is no power of two, a second term keeps selectors from
-    codes without an expert.
+    each gate adds its regulariser to the loss of its task: the entropy of the selectors, as a mean
+    over the samples, so that its strength does not depend on the size of a batch and micro-batches
+    add up to their batch. If the number of experts is no power of two, a second term of weight 1
+    keeps selectors from codes without an expert. The authors' code sums both terms over the batch
+    beside a mean loss, where a weight acts as that weight times the batch size does here.
 
     >>> import recon, torch
     >>> from recon.models import MLP
@@ -39,7 +43,7 @@ class DSelectK(GatedExperts):
         experts: Number of experts.
         k: Number of selectors, the most experts that a gate uses at the end.
         gamma: Width of the smooth step, outside of which it is 0 or 1.
-        entropy: Weight of the entropy.
+        entropy: Weight of the mean entropy; the authors' weight, of a sum, times the batch size.
         input_layer: A module before experts and gates; none by default.
         gate_inputs: Number of values of a sample at the gate; by default the ``num_features`` of
             the input layer.
@@ -111,9 +115,9 @@ class SelectingGate(nn.Module):
         selected, self._selected = self._selected, None
         if selected is None:
             return None
-        term = -self.entropy * (selected * torch.log(selected + 1e-6)).sum()
+        term = -self.entropy * (selected * torch.log(selected + _EPSILON)).sum(dim=(1, 2)).mean()
         if len(self.codes) < 2 ** self.codes.shape[1]:
-            term = term + (1 / selected.sum(dim=-1)).sum()
+            term = term + (1 / selected.sum(dim=-1)).sum(dim=1).mean()
         return term
 
     def __getstate__(self) -> dict[str, object]:

@@ -68,6 +68,7 @@ def test_its_regulariser_is_the_entropy_and_keeps_to_codes_with_an_expert(expert
         expected = expected - 0.01 * sum(q * (q + 1e-6).log() for q in row)
         if experts == 6:
             expected = expected + 1 / sum(row)
+    expected = expected / 7  # a mean over the samples
     term = gate.regulariser()
     torch.testing.assert_close(term, expected)
     grads = [torch.autograd.grad(value, gate.code_weight)[0] for value in (term, expected)]
@@ -85,6 +86,20 @@ def test_the_regulariser_is_of_one_forward_in_training() -> None:
     assert gate.regulariser() is None
     gate.eval()(torch.randn(3, 5))
     assert gate.regulariser() is None
+
+
+def test_the_regulariser_of_a_batch_is_the_mean_of_those_of_its_micro_batches() -> None:
+    gate = sampled(SelectingGate(5, 6, k=2, gamma=1.0, entropy=0.01))
+    x = torch.randn(8, 5, dtype=torch.float64)
+
+    def term(samples: Tensor) -> Tensor:
+        gate(samples)
+        found = gate.regulariser()
+        assert found is not None
+        return found
+
+    torch.testing.assert_close(term(x), (3 * term(x[:3]) + 5 * term(x[3:])) / 8)
+    torch.testing.assert_close(term(torch.cat([x, x])), term(x))
 
 
 def test_a_gate_can_be_copied_and_kept_after_a_forward() -> None:
