@@ -117,7 +117,8 @@ class SelectingGate(nn.Module):
             return None
         term = -self.entropy * (selected * torch.log(selected + _EPSILON)).sum(dim=(1, 2)).mean()
         if len(self.codes) < 2 ** self.codes.shape[1]:
-            term = term + (1 / selected.sum(dim=-1)).sum(dim=1).mean()
+            # A selector may come to a code without an expert, whose sum is 0.
+            term = term + (1 / selected.sum(dim=-1).clamp(min=_EPSILON)).sum(dim=1).mean()
         return term
 
     def __getstate__(self) -> dict[str, object]:

@@ -102,6 +102,18 @@ def test_the_regulariser_of_a_batch_is_the_mean_of_those_of_its_micro_batches() 
     torch.testing.assert_close(term(torch.cat([x, x])), term(x))
 
 
+def test_a_selector_of_a_code_without_an_expert_leaves_the_regulariser_finite() -> None:
+    gate = SelectingGate(5, 3, k=1, gamma=1.0, entropy=0.01)
+    nn.init.ones_(gate.code_bias)  # code 11, of a fourth expert
+    nn.init.zeros_(gate.code_weight)
+    assert not gate(torch.randn(4, 5)).any()
+    term = gate.regulariser()
+    assert term is not None
+    assert term.isfinite()
+    term.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in gate.parameters())
+
+
 def test_a_gate_can_be_copied_and_kept_after_a_forward() -> None:
     gate = SelectingGate(5, 4, k=2, gamma=1.0, entropy=0.01)
     gate(torch.randn(3, 5))
