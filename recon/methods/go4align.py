@@ -7,9 +7,9 @@ NeurIPS 2024.
     groups of tasks by k-means of γ;   update Σ w_i g_i,  w_i = mean γ of the group of task i
 
 p accumulates the risks of all steps, and the second factor brings all losses to one scale. Needs
-only the losses, which are positive, and one backward; a task whose loss is 0 takes no part. The
-state is p, from 1/K. No randomness. Sum scale: for equal losses all weights are 1. In a step with
-some of the tasks their p keep their sum.
+only the losses, which are positive, and one backward; a task whose loss is 0 takes no part, as if
+it were absent. The state is p, from 1/K. No randomness. Sum scale: for equal losses all weights are
+1. In a step with some of the tasks their p keep their sum.
 
 The published code clusters from random centres until k-means settles; we find the best clusters
 exactly (see `solvers.clusters`).
@@ -60,8 +60,8 @@ class GO4Align(StatefulMethod, LossMethod):
         """The mean weight of each task's group, (K,)."""
         check_positive("go4align", losses)
         left_out = losses == 0
-        rows, total = among_themselves(self.indicators)
-        moved = (rows.log() - self.step_size * losses.to(rows)).softmax(0)
-        self.indicators = total * moved
-        own = moved * (losses.sum() / torch.where(left_out, torch.inf, losses)).to(rows)
+        rows, total = among_themselves(torch.where(left_out, 0, self.indicators))
+        moved = torch.where(left_out, -torch.inf, rows.log() - self.step_size * losses.to(rows)).softmax(0)
+        self.indicators = torch.where(left_out, self.indicators, total * moved)
+        own = torch.where(left_out, torch.inf, moved * (losses.sum() / losses).to(rows))
         return torch.where(left_out, 0, centres(own, self.groups).to(losses))

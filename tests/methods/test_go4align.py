@@ -42,6 +42,22 @@ def test_a_loss_of_zero_takes_no_part() -> None:
     assert not GO4Align().loss_weights(torch.zeros(3)).any()
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3, 5])
+def test_a_loss_of_zero_is_as_an_absent_task(groups: int) -> None:
+    given, alone = GO4Align(groups, step_size=0.3), GO4Align(groups, step_size=0.3)
+    given.bind(5)
+    alone.bind(5)
+    for seed in range(4):
+        losses, present = losses_of(seed), [0, 2, 3, 4] if seed % 2 else [1, 4]
+        with alone.among(present):
+            expected = alone.loss_weights(losses[present])
+        zeros = torch.zeros(5, dtype=torch.float64)
+        weights = given.loss_weights(zeros.index_copy(0, torch.tensor(present), losses[present]))
+        torch.testing.assert_close(weights[present], expected)
+        assert not weights[[i for i in range(5) if i not in present]].any()
+        torch.testing.assert_close(given.indicators, alone.indicators)
+
+
 def test_a_task_whose_losses_stay_high_loses_weight() -> None:
     method = GO4Align(step_size=0.1)
     for _ in range(50):

@@ -16,7 +16,7 @@ def centres(values: Tensor, groups: int) -> Tensor:
     It works on the device of the numbers, for which no host waits.
 
     Args:
-        values: (K,).
+        values: (K,); infinite ones take no part and stay as they are.
         groups: Number of groups; with K or more, each number is a group.
 
     Example:
@@ -26,7 +26,8 @@ def centres(values: Tensor, groups: int) -> Tensor:
     if groups >= len(values):
         return values
     ordered, order = values.sort()
-    means, deviations = _intervals(ordered)
+    left_out = ordered == torch.inf
+    means, deviations = _intervals(ordered, left_out)
     ends_before: list[Tensor] = []
     least = deviations[0]
     for _ in range(groups - 1):
@@ -39,17 +40,20 @@ def centres(values: Tensor, groups: int) -> Tensor:
         found = torch.where((place >= start) & (place <= end), _entry(means, start, end), found)
         end = start - 1
     found = torch.where(place <= end, _entry(means, place[:1], end), found)
-    return torch.empty_like(values).scatter(0, order, found)
+    return torch.empty_like(values).scatter(0, order, torch.where(left_out, ordered, found))
 
 
-def _intervals(ordered: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and the squared deviations of each interval of sorted numbers, (K, K)."""
+def _intervals(ordered: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the squared deviations of each interval of sorted numbers, (K, K).
+
+    Numbers that are left out, the last ones, count for neither.
+    """
     place = torch.arange(len(ordered), device=ordered.device)
-    inside = (place >= place[:, None, None]) & (place <= place[:, None])  # (start, end, number)
+    inside = (place >= place[:, None, None]) & (place <= place[:, None]) & ~left_out  # (start, end, number)
     counts = inside.sum(dim=2)
     means = torch.where(inside, ordered, 0).sum(dim=2) / counts.clamp(min=1)
     deviations = torch.where(inside, (ordered - means[:, :, None]).square(), 0).sum(dim=2)
-    return means, torch.where(counts > 0, deviations, torch.inf)
+    return means, torch.where(place >= place[:, None], deviations, torch.inf)
 
 
 def _entry(matrix: Tensor, row: Tensor, column: Tensor) -> Tensor:
