@@ -17,7 +17,7 @@ descent with momentum; for another optimizer, such as Adam, it is a plain step a
 Works in one process, and without accumulation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class AutoLambda(LookAheadMethod):
         super().__init__()
         self.lr = check_number("auto_lambda", "lr", lr, low=0)
         self.start = check_number("auto_lambda", "start", start, low=-torch.inf)
-        self.primary = None if primary is None else [check_count("auto_lambda", "primary", i, low=0) for i in primary]
+        self.primary = None if primary is None else _indices(primary)
 
     def make_state(self, tasks: int) -> None:
         """Start with equal weights, (K,).
@@ -94,8 +94,18 @@ class AutoLambda(LookAheadMethod):
 
     def learn(self, slopes: Tensor, tasks: list[int]) -> None:
         chosen = [row for row, task in enumerate(tasks) if self.primary is None or task in self.primary]
+        if not chosen:  # a batch without a primary task says nothing
+            return
         gradient = slopes[chosen].sum(dim=0).to(self.factors)
         self.factors = self.adam.moved(self.factors, gradient, torch.zeros_like(gradient, dtype=torch.bool))
+
+
+def _indices(primary: Sequence[int]) -> list[int]:
+    if isinstance(primary, str) or not isinstance(primary, Iterable):
+        raise ValueError(
+            f"auto_lambda: primary must be a list of indices of tasks, got {primary!r}; give [0] or [0, 2]"
+        )
+    return [check_count("auto_lambda", "primary", index, low=0) for index in primary]
 
 
 def _group(parameter: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

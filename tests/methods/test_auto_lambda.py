@@ -82,10 +82,32 @@ def test_an_auxiliary_task_that_hinders_the_primary_one_loses_weight() -> None:
     assert method.factors[0] > 0.2 > 0 > method.factors[1]
 
 
+def test_a_validation_batch_without_a_primary_task_moves_nothing() -> None:
+    torch.manual_seed(0)
+    backbone = nn.Linear(3, 2)
+    method = AutoLambda(lr=0.01, primary=[0])
+    engine, optimizer = recon.Engine(backbone, ["a", "b"], method), torch.optim.SGD(backbone.parameters(), lr=0.01)
+
+    def losses(*tasks: str) -> dict[str, Tensor]:
+        output = backbone(torch.ones(1, 3)).sum()
+        return {task: (output - 1 - number) ** 2 for number, task in enumerate(tasks)}
+
+    engine.step(lambda other=None: losses("a", "b"), optimizer, validation=lambda: losses("a", "b"))
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    engine.step(lambda other=None: losses("a", "b"), optimizer, validation=lambda: {"b": losses("b")["b"]})
+    assert before["adam.steps"].tolist() == [1, 1]
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
 def test_wrong_hyperparameters_are_refused() -> None:
     with pytest.raises(ValueError, match=r"auto_lambda: primary must be indices of 2 tasks, got \[2\]"):
         AutoLambda(primary=[2]).bind(2)
     with pytest.raises(ValueError, match=r"auto_lambda: primary must be indices of 2 tasks, got \[\]"):
         AutoLambda(primary=[]).bind(2)
+    for primary in (1, "0"):
+        with pytest.raises(
+            ValueError, match=rf"primary must be a list of indices of tasks, got {primary!r}; give \[0\]"
+        ):
+            AutoLambda(primary=primary)
     with pytest.raises(ValueError, match="auto_lambda: lr must be a finite number >= 0, got -1"):
         AutoLambda(lr=-1)
