@@ -177,4 +177,4 @@ def _checked_labels(logits: Tensor, target: Tensor) -> Tensor:
         )
     if logits[valid].isnan().any():
         raise ValueError("a logit is not a number; the network has diverged")
-    return torch.where(valid, target, UNLABELLED).long()
+    return torch.where(valid, target.long(), UNLABELLED)  # first int64: uint8 has no -1

@@ -95,6 +95,22 @@ def test_a_label_without_both_values_does_not_count() -> None:
     assert evaluated(binary("label"), logits[:, :1], labels[:, 1], [SAMPLES])["auroc"] == 0
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int64, torch.float32])
+@pytest.mark.parametrize("task", [binary("label"), multilabel("labels", 3)], ids=lambda task: task.name)
+def test_a_label_without_truth_is_one_to_count_loss_and_metrics_whatever_its_type(
+    task: Task, kind: torch.dtype
+) -> None:
+    logits, labels = logits_and_labels(task.outputs)
+    target = labels.to(kind)  # -1 is 255 in uint8
+    assert task.count(target) == task.count(labels) < labels.numel()
+    assert task.loss(logits, target) == task.loss(logits, labels)
+    for name, metric in task.metrics().items():
+        metric.update(logits, target)
+        expected = task.metrics()[name]
+        expected.update(logits, labels)
+        assert metric.compute() == expected.compute()
+
+
 @pytest.mark.parametrize("weight", [1.0, 3.0])
 @pytest.mark.parametrize("kind", [torch.int64, torch.float32])
 def test_the_loss_of_labels_is_the_mean_over_those_that_are_there(weight: float, kind: torch.dtype) -> None:
