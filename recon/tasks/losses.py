@@ -133,6 +133,25 @@ def masked_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.where(valid, 1 - cosines, 0).sum() / _count(valid)
 
 
+def mean_over(valid: Tensor, errors: Tensor) -> Tensor:
+    """The mean of the errors where there is truth; 0 without any.
+
+    Halves are summed in float32: a sum of float16 is infinite beyond 65,504.
+
+    >>> mean_over(torch.tensor([True, False, True]), torch.tensor([1.0, 5.0, 2.0]))
+    tensor(1.5000)
+
+    Args:
+        valid: Which items have truth, bool.
+        errors: Of the same shape.
+
+    Returns:
+        A scalar, of the type of the errors.
+    """
+    wide = torch.promote_types(errors.dtype, torch.float32)
+    return (torch.where(valid, errors, 0).sum(dtype=wide) / _count(valid)).to(errors.dtype)
+
+
 def check_labels(logits: Tensor, labels: Tensor) -> None:
     """Refuse logits and labels other than (B, C, H, W) and (B, H, W) int64."""
     if logits.ndim != 4 or labels.shape != logits[:, 0].shape:

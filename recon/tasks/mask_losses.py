@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recon.tasks.losses import UNLABELLED
+from recon.tasks.losses import UNLABELLED, mean_over
 
 
 def weighted_mask_loss(logits: Tensor, labels: Tensor, positive_weight: float) -> Tensor:
@@ -75,4 +75,4 @@ def _mean(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     valid = labels != UNLABELLED
     truth = torch.where(valid, labels, 0).to(logits.dtype)
     errors = functional.binary_cross_entropy_with_logits(logits.squeeze(1), truth, reduction="none")
-    return torch.where(valid, weights * errors, 0).sum() / valid.sum().clamp(min=1)
+    return mean_over(valid, weights * errors)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recon.errors import unknown_name
-from recon.tasks.losses import UNLABELLED
+from recon.tasks.losses import UNLABELLED, mean_over
 
 RegressionLoss = Literal["mse", "mae", "huber"]
 """Squared error, absolute error, or squared up to a delta and linear beyond."""
@@ -80,7 +80,7 @@ def labelled_binary_cross_entropy(
     truth = torch.where(valid, labels, 0).to(logits.dtype)
     weight = None if positive_weight is None else logits.new_tensor(positive_weight)
     errors = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none")
-    return torch.where(valid, errors, 0).sum() / valid.sum().clamp(min=1)
+    return mean_over(valid, errors)
 
 
 def regression_loss(
@@ -137,4 +137,4 @@ def _mean_error(errors: Callable[..., Tensor], scale: tuple[float, ...], predict
     # In the prediction's place, so that the error there is zero, and its gradient too.
     truth = torch.where(valid, target.to(prediction.dtype), prediction.detach())
     each = errors(prediction, truth, reduction="none")
-    return torch.where(valid, each, 0).sum() / valid.sum().clamp(min=1)
+    return mean_over(valid, each)

@@ -120,6 +120,15 @@ def test_gradients_are_finite_and_zero_where_there_is_no_truth(task: Task) -> No
 
 
 @each_task
+def test_the_loss_of_many_halves_is_that_of_few(task: Task) -> None:
+    logits = torch.tensor([4.0, -4.0], dtype=torch.float16)
+    labels = torch.tensor([0, 1])
+    few, many = (task.loss(logits.expand(1, 1, height, -1), labels.expand(1, height, -1)) for height in (1, 300_000))
+    assert few > 0
+    torch.testing.assert_close(many, few)
+
+
+@each_task
 def test_a_convolutional_head_goes_with_the_task_and_estimates_are_probabilities(task: Task) -> None:
     prediction = convolutional_head(4, task.outputs)(torch.randn(2, 4, 6, 7))
     assert prediction.shape == (2, 1, 6, 7)

@@ -202,6 +202,19 @@ def test_the_gradient_is_the_derivative(task: Task) -> None:
 
 
 @each_task
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_loss_of_many_halves_is_that_of_few(task: Task, kind: torch.dtype) -> None:
+    few = torch.full((1, task.outputs), 2.0, dtype=kind, requires_grad=True)
+    many = few.detach().expand(200_000, -1)
+    loss = task.loss(few, torch.zeros(1, task.outputs))
+    torch.testing.assert_close(task.loss(many, torch.zeros(200_000, task.outputs)), loss)
+    loss.backward()
+    assert loss.dtype == kind
+    assert few.grad is not None
+    assert few.grad.isfinite().all()
+
+
+@each_task
 def test_a_linear_head_goes_with_the_task_and_an_estimate_with_the_target(task: Task) -> None:
     prediction = linear_heads(5, [task])[task.name](torch.randn(4, 5))
     assert prediction.shape == (4, task.outputs)
