@@ -46,7 +46,7 @@ def binary(name: str, positive_weight: float = 1.0) -> Task:
     weight = _weights(name, (positive_weight,))
     return Task(
         name,
-        partial(labelled_binary_cross_entropy, positive_weight=weight),
+        partial(labelled_binary_cross_entropy, positive_weight=weight, task=name),
         partial(_label_metrics, 1),
         1,
         _likely_label,
@@ -88,7 +88,7 @@ def multilabel(name: str, labels: int, positive_weight: float | Sequence[float] 
         raise ValueError(f"task {name!r} has {len(weight)} positive weights for {labels} labels; give one, or one each")
     return Task(
         name,
-        partial(labelled_binary_cross_entropy, positive_weight=_weights(name, weight)),
+        partial(labelled_binary_cross_entropy, positive_weight=_weights(name, weight), task=name),
         partial(_label_metrics, labels),
         labels,
         _likely_labels,

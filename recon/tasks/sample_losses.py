@@ -49,7 +49,7 @@ def valid_numbers(target: Tensor) -> Tensor:
 
 
 def labelled_binary_cross_entropy(
-    logits: Tensor, labels: Tensor, positive_weight: Sequence[float] | None = None
+    logits: Tensor, labels: Tensor, positive_weight: Sequence[float] | None = None, task: str = "labels"
 ) -> Tensor:
     """Mean binary cross-entropy over the labels that are there.
 
@@ -65,19 +65,24 @@ def labelled_binary_cross_entropy(
         labels: (B, L), or (B,) if L is 1; 1 or 0, a probability in a floating target, -1 or NaN for
             none.
         positive_weight: Weight of the positive terms, one number or L of them; ``None`` for 1.
+        task: The task's name, for errors.
 
     Returns:
         A scalar; 0 without any label.
 
     Raises:
-        ValueError: Other shapes.
+        ValueError: Other shapes; on the CPU, a label outside [0, 1]. On CUDA, such a label is
+            torch's asynchronous ``RuntimeError``, since a look at the values would make each step
+            wait.
     """
     labels = check_columns(logits, labels)
     valid = labels != UNLABELLED
     if labels.is_floating_point():
         valid &= labels.isfinite()
     # Filled before the loss: a gradient of zero times NaN is NaN.
-    truth = torch.where(valid, labels, 0).to(logits.dtype)
+    known = torch.where(valid, labels, 0)
+    _refuse_other_labels(known, task)
+    truth = known.to(logits.dtype)
     weight = None if positive_weight is None else logits.new_tensor(positive_weight)
     errors = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none")
     return mean_over(valid, errors)
@@ -127,6 +132,16 @@ def check_columns(prediction: Tensor, target: Tensor) -> Tensor:
             f"{tuple(target.shape)}; they should be (B, C) and (B, C), or (B, 1) and (B,)"
         )
     return target
+
+
+def _refuse_other_labels(labels: Tensor, task: str) -> None:
+    wrong = (labels < 0) | (labels > 1)
+    rule = "a label is 0, 1 or a probability, and -1 where there is none"
+    if labels.device.type == "cuda" or torch.compiler.is_compiling():
+        torch._assert_async(~wrong.any(), f"task {task!r} has a label outside [0, 1]; {rule}")
+    elif labels.device.type == "cpu" and wrong.any():
+        values = labels[wrong]
+        raise ValueError(f"task {task!r} has {len(values)} labels outside [0, 1], such as {values[0].item():g}; {rule}")
 
 
 def _mean_error(errors: Callable[..., Tensor], scale: tuple[float, ...], prediction: Tensor, target: Tensor) -> Tensor:

@@ -258,6 +258,33 @@ def test_shapes_that_do_not_go_together_are_refused(task: Task) -> None:
         task.loss(torch.zeros(4), torch.zeros(4))
 
 
+@pytest.mark.parametrize("task", [binary("label"), multilabel("labels", 3)], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [(2, torch.int64), (-2, torch.int64), (254, torch.uint8), (1.01, torch.float32), (-0.5, torch.float32)],
+)
+def test_the_loss_refuses_a_label_outside_zero_to_one(task: Task, label: float, kind: torch.dtype) -> None:
+    target = torch.ones(4, task.outputs, dtype=kind)
+    target[1] = -1
+    logits = torch.zeros(4, task.outputs, dtype=torch.bfloat16)  # has no 1.01
+    assert task.loss(logits, target) > 0
+    target[3, -1] = label
+    with pytest.raises(ValueError, match=f"task '{task.name}' has 1 labels outside .0, 1., such as {label:g}; a label"):
+        task.loss(logits, target)
+
+
+def test_a_probability_is_a_label_of_the_loss() -> None:
+    target = torch.tensor([0.25, NAN, -1.0])
+    assert binary("label").loss(torch.zeros(3, 1), target).item() == pytest.approx(math.log(2))
+
+
+def test_a_compiled_loss_stays_whole_and_refuses_a_label_outside_zero_to_one() -> None:
+    loss = torch.compile(binary("label").loss, fullgraph=True, backend="aot_eager")
+    assert loss(torch.zeros(2, 1), torch.tensor([1, -1])).item() == pytest.approx(math.log(2))
+    with pytest.raises(RuntimeError, match=r"task 'label' has a label outside \[0, 1\]"):
+        loss(torch.zeros(2, 1), torch.tensor([1, 2]))
+
+
 def test_metrics_refuse_what_they_cannot_judge() -> None:
     for metric in binary("label").metrics().values():
         with pytest.raises(ValueError, match="1 labels are 2 or another out of range; a label is 0 or 1, and -1 where"):
