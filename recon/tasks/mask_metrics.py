@@ -1,10 +1,11 @@
 """Metrics of a yes or no at every pixel, at the best of several thresholds.
 
 Counts at all thresholds come from one histogram of the probabilities, so memory does not grow with
-the set. Without any truth a value is 0. Metrics raise a ``ValueError`` for values that they cannot
-judge: other shapes, a label other than 0 and 1, a logit that is not a number.
+the set. Without any truth a value is NaN. Metrics raise a ``ValueError`` for values that they
+cannot judge: other shapes, a label other than 0 and 1, a logit that is not a number.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -86,12 +87,12 @@ class MaxF(_AtThresholds):
         self.counts = self.counts + self._counts(preds, target, reached_at=True).sum(0)
 
     def compute(self) -> Tensor:
-        """The largest F-measure; 0 where nothing is right at any threshold."""
+        """The largest F-measure; 0 if nothing is right at any threshold, NaN without any truth."""
         false, right = self.counts[:, 1:].double()
         positives = self.counts[1, 0]
         # The formula above, multiplied out: there is no precision where nothing is predicted.
         f = (1 + self.beta_squared) * right / (self.beta_squared * positives + right + false).clamp(min=1e-12)
-        return f.max().float()
+        return torch.where(self.counts.any(), f.max(), math.nan).float()
 
 
 class MaxMeanIoU(_AtThresholds):
@@ -133,8 +134,8 @@ class MaxMeanIoU(_AtThresholds):
         self.images = self.images + len(counts)
 
     def compute(self) -> Tensor:
-        """The largest mean; 0 without any image."""
-        return (self.iou_sums.max() / self.images.clamp(min=1)).float()
+        """The largest mean; NaN without any image."""
+        return (self.iou_sums.max() / self.images).float()
 
 
 def _check_values(logits: Tensor, labels: Tensor) -> None:

@@ -38,10 +38,12 @@ class MeanIoU(MulticlassJaccardIndex):
 
     Args:
         classes: Number of classes.
+        without_truth: The value without any labelled pixel.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, without_truth: float = 0.0) -> None:
         super().__init__(classes, ignore_index=UNLABELLED, validate_args=False)
+        self.without_truth = without_truth
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch.
@@ -54,8 +56,8 @@ class MeanIoU(MulticlassJaccardIndex):
         super().update(preds, target)
 
     def compute(self) -> Tensor:
-        """The mean over the classes that count; 0 if there is none."""
-        return super().compute() if self.confmat.any() else torch.zeros((), device=self.device)
+        """The mean over the classes that count; ``without_truth`` if there is none."""
+        return super().compute() if self.confmat.any() else torch.full((), self.without_truth, device=self.device)
 
 
 class PixelAccuracy(MulticlassAccuracy):

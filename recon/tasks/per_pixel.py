@@ -1,5 +1,6 @@
 """Tasks with an answer at every pixel: segmentation, parts of people, depth, normals."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -79,8 +80,8 @@ def parts(name: str, aggregation: Aggregation = "dataset", class_names: Sequence
 
     It is :func:`segmentation` with the protocol of Maninis et al., "Attentive Single-Tasking of
     Multiple Tasks", CVPR 2019: 6 parts and the background, cross-entropy, and ``miou`` over the
-    whole set, the background included. An image without people has no truth there: its labels are
-    -1 everywhere.
+    whole set, the background included; NaN if the set has no truth. An image without people has no
+    truth there: its labels are -1 everywhere.
 
     >>> import torch
     >>> task = parts("parts")
@@ -159,7 +160,7 @@ def _segmentation_metrics(classes: int) -> "dict[str, Metric]":
 def _part_metrics(classes: int) -> "dict[str, Metric]":
     from recon.tasks.metrics import MeanIoU
 
-    return {"miou": MeanIoU(classes)}
+    return {"miou": MeanIoU(classes, without_truth=math.nan)}
 
 
 def _depth_metrics() -> "dict[str, Metric]":

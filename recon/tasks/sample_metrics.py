@@ -5,10 +5,11 @@ they keep every logit in float32, and take their order only. torchmetrics itself
 logits of a batch for probabilities if all of them happen to lie in [0, 1], and would round those
 far from zero to 1.
 
-Metrics raise a ``ValueError`` for values that they cannot judge: other shapes, a label other than 0
-and 1, a logit that is not a number.
+Without any truth a value is NaN. Metrics raise a ``ValueError`` for values that they cannot judge:
+other shapes, a label other than 0 and 1, a logit that is not a number.
 """
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -27,7 +28,7 @@ class OrderMetric(Metric):
     """Logits and labels of the whole set, and the mean over labels of a value of their order.
 
     A label of which the set does not have both values, 0 and 1, does not count. Without any that
-    counts, the value is 0.
+    counts, the value is 0; without any truth at all, NaN.
 
     Args:
         labels: Number of labels of a sample.
@@ -63,9 +64,11 @@ class OrderMetric(Metric):
     def compute(self) -> Tensor:
         """The mean over the labels that count."""
         if not len(self.logits):
-            return torch.zeros((), device=self.device)
+            return _nan(self.device)
         logits = dim_zero_cat(self.logits).reshape(-1, self.labels)
         truth = dim_zero_cat(self.truth).long().reshape(-1, self.labels)
+        if not (truth != UNLABELLED).any():
+            return _nan(self.device)
         values = [self._value(*one) for one in zip(logits.unbind(1), truth.unbind(1), strict=True) if _has_both(one[1])]
         return torch.stack(values).mean() if values else torch.zeros((), device=self.device)
 
@@ -130,6 +133,11 @@ class LabelAccuracy(BinaryAccuracy):
         if truth.numel():  # torchmetrics cannot reshape an empty batch
             super().update((preds > 0).long().flatten(), truth.flatten())
 
+    def compute(self) -> Tensor:
+        """The fraction; NaN without any label."""
+        counts = (self.tp, self.fp, self.tn, self.fn)
+        return super().compute() if any(dim_zero_cat(count).any() for count in counts) else _nan(self.device)
+
 
 class _OfNumbers(Metric):
     """A mixin: sums in float64, over the numbers that are there, in the target's unit."""
@@ -158,6 +166,10 @@ class MeanSquaredNumberError(_OfNumbers, MeanSquaredError):
 
 class MeanAbsoluteNumberError(_OfNumbers, MeanAbsoluteError):
     """Mean of |prediction - truth| over the numbers that are there, in the target's unit."""
+
+
+def _nan(device: torch.device) -> Tensor:
+    return torch.full((), math.nan, device=device)
 
 
 def _has_both(truth: Tensor) -> bool:

@@ -90,11 +90,26 @@ def test_miou_of_saliency_is_the_mean_over_images_at_the_best_threshold(sizes: l
 
 
 @each_task
-def test_a_perfect_prediction_has_metrics_of_one_and_none_at_all_of_zero(task: Task) -> None:
+def test_a_perfect_prediction_has_metrics_of_one_and_no_truth_of_nan(task: Task) -> None:
     _, labels = logits_and_labels()
     perfect = torch.where(labels == 1, 9.0, -9.0).unsqueeze(1)
     assert set(evaluated(task, perfect, labels, [IMAGES]).values()) == {1.0}
-    assert set(evaluated(task, perfect, torch.full_like(labels, -1), [IMAGES]).values()) == {0.0}
+    assert np.isnan([*evaluated(task, perfect, torch.full_like(labels, -1), [IMAGES]).values()]).all()
+    nowhere = torch.full_like(perfect, -9.0)
+    assert set(evaluated(task, nowhere, torch.ones_like(labels), [IMAGES]).values()) == {0.0}
+
+
+@pytest.mark.parametrize("aggregation", ["dataset", "per_batch"])
+@pytest.mark.parametrize("make", [edges, saliency, parts])
+def test_a_set_without_truth_is_nan_even_after_one_with_it(make: Callable[..., Task], aggregation: str) -> None:
+    task = make("task", aggregation=aggregation)
+    prediction, labels = torch.randn(2, task.outputs, 3, 4), torch.ones(2, 3, 4, dtype=torch.long)
+    for metric in task.metrics().values():
+        metric.update(prediction, labels)
+        assert metric.compute().isfinite()
+        metric.reset()
+        metric.update(prediction, torch.full_like(labels, -1))
+        assert metric.compute().isnan()
 
 
 @each_task

@@ -95,6 +95,13 @@ def test_a_label_without_both_values_does_not_count() -> None:
     assert evaluated(binary("label"), logits[:, :1], labels[:, 1], [SAMPLES])["auroc"] == 0
 
 
+def test_a_label_without_truth_among_others_does_not_count() -> None:
+    logits, labels = logits_and_labels(2)
+    labels[:, 1] = -1
+    values = evaluated(multilabel("labels", 2), logits, labels, [SAMPLES])
+    assert values == pytest.approx(evaluated(binary("label"), logits[:, :1], labels[:, 0], [SAMPLES]))
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int64, torch.float32])
 @pytest.mark.parametrize("task", [binary("label"), multilabel("labels", 3)], ids=lambda task: task.name)
 def test_a_label_without_truth_is_one_to_count_loss_and_metrics_whatever_its_type(
@@ -181,6 +188,16 @@ def test_without_any_truth_loss_and_gradient_are_zero(task: Task) -> None:
     assert loss == 0
     assert prediction.grad is not None
     assert (prediction.grad == 0).all()
+
+
+@each_task
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+def test_without_any_truth_metrics_are_nan(task: Task) -> None:
+    for metric in task.metrics().values():
+        assert metric.compute().isnan()  # a set without samples
+        metric.update(torch.zeros(4, task.outputs), torch.full((4, task.outputs), NAN))
+        assert metric.compute().isnan()
+        assert metric.compute().shape == ()
 
 
 @each_task
