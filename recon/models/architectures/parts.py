@@ -43,11 +43,22 @@ def copies(source: Source, count: int, name: str) -> list[nn.Module]:
         name: Name of that number in errors.
 
     Raises:
-        ValueError: The number is not positive.
+        ValueError: The number is not a positive whole one.
     """
+    check_number_of(name, count)
+    return [deepcopy(source) if isinstance(source, nn.Module) else source() for _ in range(count)]
+
+
+def check_number_of(name: str, count: int) -> None:
+    """Refuse a number of modules that is not a positive whole one.
+
+    Raises:
+        ValueError: It is not; the error names it.
+    """
+    if type(count) is not int:
+        raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
     if count < 1:
         raise ValueError(f"{name} is {count}; it must be at least 1")
-    return [deepcopy(source) if isinstance(source, nn.Module) else source() for _ in range(count)]
 
 
 def mixture(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor:

@@ -8,12 +8,21 @@ next.
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from itertools import pairwise
 from typing import cast
 
 from torch import Tensor, nn
 
 from recon.gradients.wrappers import NotShared
-from recon.models.architectures.parts import HeadsAsOf, SoftmaxGate, Source, copies, mixture, values_at_gate
+from recon.models.architectures.parts import (
+    HeadsAsOf,
+    SoftmaxGate,
+    Source,
+    check_number_of,
+    copies,
+    mixture,
+    values_at_gate,
+)
 from recon.tasks.names import check_task_names
 
 
@@ -44,8 +53,8 @@ class PLE(nn.Module, HeadsAsOf):
             the experts before.
 
     Raises:
-        ValueError: There is no level, a number of experts is not positive, or the number of values
-            at a gate unknown.
+        ValueError: There is no level, a number of experts is not positive, the number of values at
+            a gate unknown, or a level of linear layers does not take the features before it.
     """
 
     def __init__(
@@ -60,12 +69,12 @@ class PLE(nn.Module, HeadsAsOf):
         if not levels:
             raise ValueError("levels is empty; give an expert for each level")
         for name, count in (("experts", experts), ("own", own)):
-            if count < 1:
-                raise ValueError(f"{name} is {count}; it must be at least 1")
+            check_number_of(name, count)
         self.levels = tuple(levels)
         self.counts = (experts, own)
         self.input_layer = input_layer
         self.samples = nn.ModuleList(copies(level, 1, "experts")[0] for level in levels)
+        _check_chain(self.samples)
         self.gate_inputs = [
             values_at_gate(input_layer, gate_inputs),
             *(values_at_gate(expert, None) for expert in self.samples[:-1]),
@@ -159,6 +168,18 @@ class PLELevel(nn.Module):
             common = mixture(self.shared_gate(common), [*everything, *shared])
         mixed = {task: mixture(self.gates[task](states[task]), [*own, *shared]) for task, own in outputs.items()}
         return mixed, common
+
+
+def _check_chain(experts: Iterable[nn.Module]) -> None:
+    """Refuse an expert whose first layer is linear and does not take the features before it."""
+    for number, (before, expert) in enumerate(pairwise(experts), start=1):
+        features = getattr(before, "num_features", None)
+        first = expert[0] if isinstance(expert, nn.Sequential) and len(expert) else expert
+        if isinstance(first, nn.Linear) and isinstance(features, int) and first.in_features != features:
+            raise ValueError(
+                f"levels[{number}] takes {first.in_features} values, and levels[{number - 1}] gives {features}; "
+                f"make its experts for {features} values"
+            )
 
 
 class _NotSharedDict(nn.ModuleDict, NotShared):

@@ -138,6 +138,8 @@ def test_the_path_of_one_task_runs_unbranched() -> None:
 def test_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="experts is 0; it must be at least 1"):
         MMoE(lambda: MLP(6, [4]), experts=0, gate_inputs=6)
+    with pytest.raises(ValueError, match=r"experts is 2\.5; it must be a whole number, at least 1"):
+        MMoE(lambda: MLP(6, [4]), experts=2.5, gate_inputs=6)
     with pytest.raises(ValueError, match="gate_inputs is None; give the number of values of an input"):
         MMoE(lambda: MLP(6, [4]), experts=2)
     with pytest.raises(ValueError, match=r"made for samples of 5 values, and got \(2, 3\).*set gate_inputs to 6"):
