@@ -1,12 +1,12 @@
 """One network per task, run side by side, with a unit that mixes them after each named stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from recon.models.architectures.parts import HeadsAsOf, Source, copies
-from recon.models.architectures.stages import record
+from recon.models.architectures.stages import check_not_a_name, record
 from recon.tasks.names import check_task_names
 
 
@@ -60,8 +60,9 @@ class ColumnsPlan(nn.Module, HeadsAsOf):
             another, or not called exactly once.
     """
 
-    def __init__(self, backbone: Source, stages: Sequence[str]) -> None:
+    def __init__(self, backbone: Source, stages: Collection[str]) -> None:
         super().__init__()
+        check_not_a_name(stages)
         if not stages:
             raise ValueError("stages is empty; name one or more, by their paths in the backbone")
         self._source = (backbone,)  # a module in a tuple is not a part of this one

@@ -45,7 +45,7 @@ class CrossStitch(ColumnsPlan):
     """
 
     def __init__(self, backbone: Source, stages: list[str] | dict[str, int], same: float = 0.9) -> None:
-        super().__init__(backbone, [*stages])
+        super().__init__(backbone, stages)
         if not 0 <= same <= 1:
             raise ValueError(f"same is {same}; it must be from 0 to 1")
         self.same = same

@@ -8,7 +8,7 @@ Here it is a network with a single attention path. The network of K tasks is tha
 the masks for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -57,6 +57,10 @@ class MTAN(nn.Module, HeadsAsOf):
         super().__init__()
         if not stages:
             raise ValueError("stages is empty; give one or more, with the channels of their outputs")
+        if not isinstance(stages, Mapping):
+            raise ValueError(
+                f"stages is {stages!r}; give the channels of each stage's outputs, such as {{'layer1': 64}}"
+            )
         for stage, own in stages.items():
             if expansion not in (1, 4) or own < 1 or own % expansion:
                 raise ValueError(

@@ -100,6 +100,16 @@ def record(network: nn.Module, stages: Collection[str]) -> dict[bool, Steps]:
     return {training: _recorded(in_mode(network, training), frozenset(stages)) for training in (True, False)}
 
 
+def check_not_a_name(stages: object) -> None:
+    """Refuse one name, whose letters would pass for stages.
+
+    Raises:
+        ValueError: It is one; the error shows the list to give.
+    """
+    if isinstance(stages, str):
+        raise ValueError(f"stages is the name {stages!r}; give a list of names: [{stages!r}]")
+
+
 def check_stages(network: nn.Module, stages: Collection[str]) -> None:
     """Refuse names of stages that a network does not have, or one inside of another.
 

@@ -138,6 +138,12 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("architecture", [CrossStitch, LTB])
+def test_the_name_of_one_stage_is_refused(architecture: type[CrossStitch | LTB]) -> None:
+    with pytest.raises(ValueError, match=r"stages is the name 'conv1'; give a list of names: \['conv1'\]"):
+        architecture(LeNet, "conv1")
+
+
+@pytest.mark.parametrize("architecture", [CrossStitch, LTB])
 def test_the_backbone_may_write_into_what_follows_a_stage(architecture: type[CrossStitch | LTB]) -> None:
     plain = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     writing = nn.Sequential(plain[0], nn.ReLU(inplace=True), plain[2])

@@ -123,7 +123,9 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
             two_levels(**{name: 0})
         with pytest.raises(ValueError, match=rf"{name} is 2\.5; it must be a whole number, at least 1"):
             two_levels(**{name: 2.5})
-    with pytest.raises(ValueError, match=r"levels\[1\] takes 7 values, and levels\[0\] gives 5; make its experts for 5 values"):
+    with pytest.raises(
+        ValueError, match=r"levels\[1\] takes 7 values, and levels\[0\] gives 5; make its experts for 5 values"
+    ):
         PLE([lambda: MLP(6, [5]), lambda: MLP(7, [4])], gate_inputs=6)
     with pytest.raises(ValueError, match="levels is empty"):
         PLE([])

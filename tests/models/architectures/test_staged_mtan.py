@@ -106,3 +106,5 @@ def test_what_does_not_fit_is_refused() -> None:
         MTAN(DilatedResNet50(width=2), {"layer1": 6})
     with pytest.raises(ValueError, match="stages is empty"):
         MTAN(LeNet(), {})
+    with pytest.raises(ValueError, match="stages is 'layer1'; give the channels of each stage's outputs"):
+        MTAN(ResNet18(width=4), "layer1")
