@@ -91,6 +91,7 @@ def test_memory_prints_the_gradients_above_joint_training() -> None:
     assert 1 < above["memory='jacobian'"] < 2.3  # K, and what the allocator adds
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does() -> None:
     check_processes("--ranks=[2]", "--methods=[joint,mgda,graddrop,moco]", precision="float64")
 

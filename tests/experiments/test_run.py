@@ -210,6 +210,7 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], int, str]] = {
 """Each with the number of ResNets whose 41 layers it shares, and the name of one layer."""
 
 
+@pytest.mark.slow
 def test_one_plan_compares_architectures_plain_and_with_recon(tiny: PlanFactory, tmp_path: Path) -> None:
     entries = [
         {"method": "joint", "name": name, "model": {"backbone": backbone}, "variants": ["plain", "recon"]}

@@ -106,7 +106,8 @@ def trained(method: Method, jacobian: Tensor, losses: Tensor) -> Tensor:
     def closure(batch: object = None) -> dict[str, Tensor]:
         return dict(zip(names, (jacobian * shared.vector).sum(1) + losses, strict=True))
 
-    engine.step(closure, torch.optim.SGD([shared.vector, *method.parameters()], lr=0.0))
+    optimizer = torch.optim.SGD([shared.vector, *method.parameters()], lr=0.0)
+    engine.step(closure, optimizer, validation=closure if method.needs_validation else None)
     assert shared.vector.grad is not None
     return shared.vector.grad
 
