@@ -21,6 +21,7 @@ from recon.engine.protocols import Analyzer
 from recon.engine.refusal import MethodState
 from recon.engine.routes import ROUTES, Step
 from recon.engine.routes.head_backwards import check_heads
+from recon.engine.routes.route import Passed
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
 from recon.gradients.graph import reached_leaves, without_grad
@@ -132,6 +133,7 @@ def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observ
         loss_scale=loss_scale,
         groups=setting.groups,
         memory=setting.memory,
+        passed=Passed(wanted=bool(setting.learners)),
     )
 
 

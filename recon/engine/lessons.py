@@ -39,7 +39,7 @@ def note_lesson(step: Step, setting: Setting) -> None:
         return
     scale = 1 / (step.loss_scale or 1)
     shares = {step.tasks[task]: scale * step.share_of_held(task) for task in step.held.counts}
-    latest = dict.fromkeys(step.tasks, scale)
+    latest = dict.fromkeys(step.tasks, scale) | _unweighted(step, scale)
     taken = {}
     for learner in setting.learners:
         held = [_scaled(batch, shares) for batch in step.held.passed.get(learner, [])]
@@ -57,7 +57,16 @@ def _teach(
         learner.learn(batches, tasks, summed)
 
 
-def _scaled(batch: Mapping[str, Tensor], factors: Mapping[str, float]) -> dict[str, Tensor]:
+def _unweighted(step: Step, scale: float) -> dict[str, Tensor]:
+    """Task -> the factor that makes a weighted gradient the task's own; none if they are plain."""
+    weights = step.passed.weights
+    if weights is None:
+        return {}
+    factors = scale / torch.where(weights == 0, 1, weights)
+    return {step.tasks[task]: factor for task, factor in zip(step.present, factors, strict=True)}
+
+
+def _scaled(batch: Mapping[str, Tensor], factors: Mapping[str, float | Tensor]) -> dict[str, Tensor]:
     return {task: _in_full(gradient) * factors[task] for task, gradient in batch.items()}
 
 

@@ -36,9 +36,12 @@ class LossObjective:
             return False
         if step.observed and step.shared.trains():
             return False
+        terms = torch.stack([*step.terms.values()])
         with step.asking():
-            objective = method.objective(torch.stack([*step.terms.values()]))
-        (objective * step.scale).backward(retain_graph=step.keeps_graph)
+            objective = method.objective(terms) * step.scale
+        if step.passed.wanted:
+            [step.passed.weights] = torch.autograd.grad(objective, terms, retain_graph=True)
+        objective.backward(retain_graph=step.keeps_graph)
         step.watch_sum()
         return True
 
@@ -81,9 +84,10 @@ def known_weights(step: Step) -> Tensor | None:
     """The method's weights (K',) at the engine's scale, if it knows them and that saves a backward.
 
     Where early layers are branched it does not: a task's own parameters take a backward through the
-    whole network anyway. Nor do weights that differ between layers.
+    whole network anyway. Nor do weights that differ between layers, or where modules learn from the
+    gradients, which a weight of 0 would hide.
     """
-    if not isinstance(step.method, KnowsWeights) or step.groups is not None:
+    if not isinstance(step.method, KnowsWeights) or step.groups is not None or step.passed.wanted:
         return None
     if is_partly_shared(step.shared.module):
         return None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -24,6 +24,19 @@ from recon.gradients.graph import accumulate, reached_leaves
 from recon.gradients.processes import Processes
 from recon.gradients.wrappers import is_compiled
 from recon.methods import Method
+
+
+@dataclass
+class Passed:
+    """The gradients that pass through modules which learn from them.
+
+    Attributes:
+        wanted: Whether there are such modules.
+        weights: (K',) factors on the present tasks' gradients there; ``None`` if they are plain.
+    """
+
+    wanted: bool = False
+    weights: Tensor | None = None
 
 
 @dataclass
@@ -55,6 +68,7 @@ class Step:
         groups: The groups of layers that the method weighs each by itself; ``None`` for all layers
             together.
         memory: Whether the Jacobian of the shared part is held.
+        passed: How gradients pass through modules that learn from them.
         failure: An error of this process that is to be raised once the other processes know of it.
     """
 
@@ -79,6 +93,7 @@ class Step:
     loss_scale: float | None
     groups: LayerGroups | None = None
     memory: Memory = "jacobian"
+    passed: Passed = field(default_factory=Passed)
     failure: Exception | None = None
 
     def backward_of(self, task: int) -> None:

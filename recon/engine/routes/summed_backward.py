@@ -49,6 +49,7 @@ def _collect(step: Step, weights: Tensor) -> None:
     """Collect the gradients of the weighted terms, and those of earlier micro-batches."""
     assert step.collected is not None
     by_task = dict(zip(step.present, weights, strict=True))
+    step.passed.weights = weights
     step.add_held(by_task)
     terms = [by_task[task].to(term) * term for task, term in step.terms.items()]
     if not terms:

@@ -49,8 +49,8 @@ class RotatedHeads(nn.ModuleDict):
 
     Hand the heads over to the engine, and every step turns the rotations, whatever the method. The
     method ``rotograd`` adds the other half of RotoGrad, gradients of equal length. Methods that
-    make one backward of weighted losses turn the rotations by the weighted gradients. A task
-    without loss in a step keeps its rotation.
+    make one backward of weighted losses turn the rotations by the tasks' own gradients too; a task
+    of weight 0 has none there. A task without loss in a step keeps its rotation.
 
     >>> import recon
     >>> backbone, heads = nn.Linear(4, 3), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 1)}
