@@ -170,7 +170,7 @@ def batches(missing: bool, steps: int, unlabelled: bool = True) -> Iterator[Batc
         )
 
 
-def train(method_name: str, setting: Setting, processes: Processes, steps: int = STEPS) -> dict[str, Any]:
+def train(method_name: str, setting: Setting, processes: Processes, steps: int) -> dict[str, Any]:
     """Train in this process, with its part of every batch."""
     method = recon.create_method(method_name)
     network = Network(setting)
@@ -243,7 +243,7 @@ def trainings(names: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, label
 
 
-def run(rank: int, number: int, port: int, folder: str, names: Sequence[str], precision: str) -> None:
+def run(rank: int, number: int, port: int, folder: str, names: Sequence[str], precision: str, steps: int) -> None:
     """Train everything in one of several processes, and write the results to a file."""
     torch.set_num_threads(1)
     torch.set_default_dtype(getattr(torch, precision))
@@ -254,7 +254,7 @@ def run(rank: int, number: int, port: int, folder: str, names: Sequence[str], pr
     shared_part.Processes = Traffic  # type: ignore[attr-defined]
     for name, label in trainings(names):
         try:
-            results[name, label] = train(name, SETTINGS[label], Processes())
+            results[name, label] = train(name, SETTINGS[label], Processes(), steps)
         except (TypeError, ValueError) as error:
             results[name, label] = {"error": f"{type(error).__name__}: {error}"}
     torch.save(results, Path(folder) / f"{number}-{rank}.pt")
@@ -262,13 +262,15 @@ def run(rank: int, number: int, port: int, folder: str, names: Sequence[str], pr
         torch.distributed.destroy_process_group()
 
 
-def in_processes(number: int, names: Sequence[str], precision: str) -> list[dict[tuple[str, str], dict[str, Any]]]:
+def in_processes(
+    number: int, names: Sequence[str], precision: str, steps: int
+) -> list[dict[tuple[str, str], dict[str, Any]]]:
     """The results of every process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     with tempfile.TemporaryDirectory() as folder:
-        spawn(run, (number, port, folder, names, precision), nprocs=number)
+        spawn(run, (number, port, folder, names, precision, steps), nprocs=number)
         return [torch.load(Path(folder) / f"{number}-{rank}.pt", weights_only=True) for rank in range(number)]
 
 
@@ -290,19 +292,22 @@ def difference(one: dict[str, Any], several: Sequence[dict[str, Any]]) -> float 
     return max(float((result["moved"] - one["moved"]).norm() / one["moved"].norm()) for result in several)
 
 
-def main(ranks: tuple[int, ...] = (2, 3), methods: tuple[str, ...] = (), precision: str = "float64") -> dict[str, Any]:
+def main(
+    ranks: tuple[int, ...] = (2, 3), methods: tuple[str, ...] = (), precision: str = "float64", steps: int = STEPS
+) -> dict[str, Any]:
     """Print the differences between several processes and one, and the traffic.
 
     Args:
         ranks: Numbers of processes.
         methods: Names of methods; all by default.
         precision: Dtype of the network.
+        steps: Number of steps.
     """
     names = methods or tuple(name for name in recon.list_methods() if name != "torchjd")
-    (one,) = in_processes(1, names, precision)
+    (one,) = in_processes(1, names, precision, steps)
     found: dict[str, Any] = {}
     for number in ranks:
-        several = in_processes(number, names, precision)
+        several = in_processes(number, names, precision, steps)
         print(f"{number} processes, {precision}: relative difference; bytes sent in a step by each process")
         for name, label in trainings(names):
             results = [each[name, label] for each in several]

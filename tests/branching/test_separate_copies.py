@@ -140,10 +140,9 @@ def test_groups_equal_separate_copies(name: str, training: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*cannot be traced")
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", PUBLISHED_NETWORKS)
-def test_groups_in_a_published_network_equal_separate_copies(name: str, training: bool) -> None:
-    assert_groups_equal_separate_copies(PUBLISHED_NETWORKS[name], training)
+def test_groups_in_a_published_network_equal_separate_copies(name: str) -> None:
+    assert_groups_equal_separate_copies(PUBLISHED_NETWORKS[name], training=True)
 
 
 @pytest.mark.filterwarnings("error:.*cannot be traced")
