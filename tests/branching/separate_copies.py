@@ -175,8 +175,8 @@ def _move_apart(net: BranchedModule, copies: dict[str, nn.Module], own: Owners) 
             owner = own.get((task, name))
             if owner == task and tensor.is_floating_point():
                 tensor.mul_(1 + 0.2 * torch.rand_like(tensor))
-            elif owner is not None:
-                tensor.copy_(copies[owner].state_dict()[name])
+            elif owner not in (None, task):
+                tensor.copy_(dict((*copies[owner].named_parameters(), *copies[owner].named_buffers()))[name])
             if owner is not None and name in branched:
                 branched[name].copy_(tensor)
 
