@@ -54,9 +54,10 @@ def test_they_get_the_sum_of_the_tasks_gradients(method: str, recwarn: pytest.Wa
 def test_several_processes_sum_their_gradients(threads: Threads) -> None:
     x = torch.randn(8, 6)
     expected = step(Mixed(), x, "mgda")
+    nets = [Mixed(), Mixed()]  # before the threads, which share one source of random numbers
 
     def train(own: ThreadProcesses) -> dict[str, Tensor | None]:
-        return step(Mixed(), x[4 * own.rank : 4 * own.rank + 4], "mgda")
+        return step(nets[own.rank], x[4 * own.rank : 4 * own.rank + 4], "mgda")
 
     for found in threads.run(2, train):
         torch.testing.assert_close(found, expected)
