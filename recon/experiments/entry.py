@@ -33,6 +33,7 @@ class MethodEntry:
         name: Stands for the method in ids and tables, for plans that have it twice with different
             options, maps or models.
         map: File of a conflict map for these +Recon runs, instead of the plan's.
+        top: k, the number of layers branched in these runs, instead of the plan's.
         at: Where a Gramian method takes the task gradients; ``representation`` needs
             ``variants: [plain]``.
         granularity: ``layer``, or groups of layers by name, let a Gramian method weigh the tasks in
@@ -53,6 +54,7 @@ class MethodEntry:
     seeds: tuple[int, ...] = (0,)
     name: str = ""
     map: str | None = None
+    top: int | None = None
     at: At = "parameters"
     granularity: Literal["network", "layer"] | dict[str, Any] = "network"
     memory: Memory = "jacobian"
@@ -95,6 +97,10 @@ class MethodEntry:
                 raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
         if self.map is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
+        if self.top is not None and self.top < 1:
+            raise ValueError(f"method {self.label} has top: {self.top}; give 1 or more")
+        if self.top is not None and set(self.variants) == {"plain"}:
+            raise ValueError(f"method {self.label} has a top and no variant that branches; add recon")
         if self.groups is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
         if isinstance(self.groups, int) and self.groups < 2:

@@ -52,14 +52,14 @@ class Job:
         plan, variant = self.plan, self.run.variant
         if variant == "plain":
             return []
-        layers = branchable_layers(self._network().backbone())
+        layers, top = branchable_layers(self._network().backbone()), plan.top_of(self.run.entry)
         if variant == "first":
-            return first_layers(layers, plan.top)
+            return first_layers(layers, top)
         if variant == "last":
-            return last_layers(layers, plan.top)
+            return last_layers(layers, top)
         selected = self._selected_by_map(layers)
         if variant == "random":  # must differ from the map's: with few layers chance may repeat it
-            return random_layers(layers, plan.top, self.run.seed, other_than=selected)
+            return random_layers(layers, top, self.run.seed, other_than=selected)
         return selected
 
     def _groups(self, layers: list[str], groups: int | str) -> dict[str, list[list[str]]]:
@@ -82,4 +82,4 @@ class Job:
         if conflict_map is None:
             return []
         conflict_map.check_layers(layers)
-        return conflict_map.top(self.plan.top, self.plan.severity)
+        return conflict_map.top(self.plan.top_of(self.run.entry), self.plan.severity)

@@ -61,7 +61,7 @@ class Plan:
         fit: Configuration of ``recon fit``; each run is one such fit.
         methods: The methods and their variants and seeds; an entry may replace keys of
             ``fit.model``, so that one plan compares networks (:class:`MethodEntry`).
-        top: k, the number of layers branched.
+        top: k, the number of layers branched; an entry may have its own.
         severity: Severity S at which the conflict map ranks.
         init: How branched copies start; see :func:`recon.branch`.
         statistics: Whether norms that stay shared behind a branch keep one set of running
@@ -116,6 +116,10 @@ class Plan:
     def map_of(self, entry: MethodEntry) -> str | None:
         """File of the conflict map that an entry's +Recon runs use; ``None`` if a run finds it."""
         return entry.map or self.map
+
+    def top_of(self, entry: MethodEntry) -> int:
+        """k, the number of layers that an entry's runs branch."""
+        return self.top if entry.top is None else entry.top
 
     @property
     def maps(self) -> list[str]:

@@ -65,9 +65,9 @@ def _by_network(entries: Sequence[MethodEntry]) -> list[list[MethodEntry]]:
 
 def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[str]) -> None:
     """Refuse too many layers for the entries' network, and maps of other networks or severities."""
-    variants = {variant for entry in entries for variant in entry.variants}
-    if variants != {"plain"} and plan.top >= len(layers):
-        raise ValueError(f"top={plan.top} would branch all {len(layers)} shared layers; leave at least one shared")
+    tops = [plan.top_of(entry) for entry in entries if set(entry.variants) != {"plain"}]
+    if tops and max(tops) >= len(layers):
+        raise ValueError(f"top={max(tops)} would branch all {len(layers)} shared layers; leave at least one shared")
     for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
         conflict_map.check_layers(layers)

@@ -41,6 +41,23 @@ def test_a_map_file_takes_the_place_of_the_plans_own_search(
     assert configuration["model"]["branch"]["layers"] == ConflictMap.load(path).top(4, -0.1)
 
 
+def test_an_entry_may_branch_another_number_of_layers_than_the_plan(tiny: PlanFactory, searched: Searched) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    plan = tiny(
+        methods=[
+            {"method": "joint"},
+            {"method": "joint", "name": "two", "top": 2, "variants": ["recon", "random", "first", "last"]},
+        ],
+        map=str(path),
+    )
+    plan.check()
+    found, branched = ConflictMap.load(path), {}
+    for run in ("joint-recon-seed0", "two-recon-seed0", "two-random-seed0", "two-first-seed0", "two-last-seed0"):
+        branched[run] = configuration_of(plan, runs_of(plan)[run], searched[1])["model"]["branch"]["layers"]
+    assert [len(layers) for layers in branched.values()] == [4, 2, 2, 2, 2]
+    assert branched["two-recon-seed0"] == found.top(2, -0.1)
+
+
 def test_an_entry_with_groups_shares_copies_as_the_map_says(
     tiny: PlanFactory, searched: Searched, tmp_path: Path
 ) -> None:
@@ -58,9 +75,11 @@ def test_an_entry_with_groups_shares_copies_as_the_map_says(
     [
         ({"variants": ["plain"], "groups": 2}, "has groups and no variant 'recon'"),
         ({"variants": ["recon"], "groups": 1}, "has groups: 1; give 2 or more, or 'friends'"),
+        ({"variants": ["recon"], "top": 0}, "has top: 0; give 1 or more"),
+        ({"variants": ["plain"], "top": 2}, "has a top and no variant that branches"),
     ],
 )
-def test_groups_without_use_are_refused(tiny: PlanFactory, entry: dict[str, Any], text: str) -> None:
+def test_numbers_without_use_are_refused(tiny: PlanFactory, entry: dict[str, Any], text: str) -> None:
     plan = tiny(methods=[{"method": "cagrad", **entry}], map="map.json")
     with pytest.raises(ValueError, match=text):
         plan.check()

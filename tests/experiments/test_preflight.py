@@ -122,6 +122,8 @@ def test_a_map_of_another_network_or_severity_is_refused(
 def test_branching_every_layer_is_refused(tiny: PlanFactory) -> None:
     with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
         prepare(tiny(methods=ALL, top=41), None)
+    with pytest.raises(ValueError, match="top=41 would branch all 41 shared layers"):
+        prepare(tiny(methods=[{"method": "joint", "variants": ["plain", "first"], "top": 41}]), None)
     prepare(tiny(top=41), None)  # nothing is branched
 
 
