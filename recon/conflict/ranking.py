@@ -27,4 +27,4 @@ def top_layers(scores: Mapping[str, int], k: int) -> list[str]:
 def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
     """Raise a ValueError unless ``k`` of the layers can be selected."""
     if not 1 <= k <= len(layers):
-        raise ValueError(f"k={k} layers of {len(layers)}; give a number from 1 to {len(layers)}")
+        raise ValueError(f"top={k} of {len(layers)} layers; give a number from 1 to {len(layers)}")

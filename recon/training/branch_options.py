@@ -1,12 +1,13 @@
 """The choice of the layers to branch, as a configuration writes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
-from recon.branching import Groups, NamedInit, Statistics, branch
+from recon.branching import NamedInit, Statistics, branch
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, read_map
 from recon.gradients.layers import shared_layers
 from recon.models.contract import for_tasks, has_task_specific_layers
@@ -77,19 +78,36 @@ class BranchOptions:
             ValueError: The map cannot be read, or does not fit the backbone; or a layer is unknown.
         """
         backbone = for_tasks(backbone, tasks)
-        names, groups = self._chosen(backbone, tasks)
-        layers = _union(task_specific_layers(backbone), names)
+        named = self.by_name(backbone, tasks)
+        assert named.layers is not None
+        layers = _union(task_specific_layers(backbone), named.layers)
         if not layers:
             return backbone
+        groups = named.groups if isinstance(named.groups, dict) else {}
         return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics, groups=groups)
 
-    def _chosen(self, backbone: nn.Module, tasks: Sequence[str]) -> tuple[list[str], Mapping[str, Groups]]:
-        """The layers to branch, and the groups of tasks in some of them."""
-        named = self.groups if isinstance(self.groups, dict) else {}
-        if self.layers is not None:
-            return list(self.layers), named
-        assert self.map is not None
-        conflict_map = read_map(self.map, self.severity)
+    def by_name(self, backbone: nn.Module, tasks: Sequence[str]) -> "BranchOptions":
+        """The same choice with names of layers and groups instead of a map.
+
+        It stays the same when the file of the map changes.
+
+        Args:
+            backbone: The shared network, of these tasks if it depends on them.
+            tasks: Names of the tasks.
+
+        Raises:
+            ValueError: The map cannot be read, or does not fit the backbone.
+        """
+        if self.map is None:
+            return self
+        names, groups = self._chosen(self.map, backbone, tasks)
+        return BranchOptions(names, init=self.init, statistics=self.statistics, groups=groups or None)
+
+    def _chosen(
+        self, path: str, backbone: nn.Module, tasks: Sequence[str]
+    ) -> tuple[list[str], dict[str, list[list[str]]]]:
+        """The layers of a map to branch, and the groups of tasks in some of them."""
+        conflict_map = read_map(path, self.severity)
         conflict_map.check_layers(branchable_layers(backbone))
         told = [severity for severity in (self.severity, conflict_map.severity) if severity is not None]
         severity = told[0] if told else DEFAULT_SEVERITY
@@ -99,10 +117,11 @@ class BranchOptions:
             within = conflict_map.groups_within(self.growth, severity)
             return list(within), within
         top = conflict_map.top(self.top, severity)
+        rank_zero_info(f"branch.top={self.top} branches so many of the {len(conflict_map.layers)} layers of {path}")
         if isinstance(self.groups, int | str):
             number = None if isinstance(self.groups, str) else self.groups
             return top, {layer: conflict_map.groups(layer, severity, number) for layer in top}
-        return top, named
+        return top, self.groups or {}
 
 
 def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOptions | None) -> nn.Module:

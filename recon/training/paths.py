@@ -10,6 +10,7 @@ from recon.branching import BranchedModule
 from recon.errors import unknown_name
 from recon.gradients.wrappers import unwrapped
 from recon.models import heads_for
+from recon.models.contract import for_tasks
 from recon.tasks.names import check_task_names
 from recon.tasks.task import Task
 from recon.training.batch import takes_keywords
@@ -34,6 +35,8 @@ class TaskPaths(pl.LightningModule):
 
     Attributes:
         known_tasks: The names of all tasks, those that ``only`` leaves out included.
+        branch: The layers that were branched, by name where a map has chosen them; ``None`` for no
+            more than the backbone's own.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class TaskPaths(pl.LightningModule):
         self.heads = heads if heads is not None else heads_for(backbone, self.tasks)
         if missing := [name for name in self.task_names if name not in self.heads]:
             raise ValueError(f"heads has no {missing}; it has {list(self.heads)}")
-        self.backbone = network_for(backbone, self.task_names, branch)
+        network = for_tasks(backbone, self.task_names)
+        self.branch = None if branch is None else branch.by_name(network, self.task_names)
+        self.backbone = network_for(network, self.task_names, self.branch)
 
     @property
     def task_names(self) -> list[str]:

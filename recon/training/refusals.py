@@ -116,5 +116,5 @@ def check_same_network(saved: list[str], own: list[str]) -> None:
         ]
         raise ValueError(
             f"the checkpoint is of another network or method: {' and '.join(differences)}; "
-            "give the backbone, branch and method that it was trained with"
+            "give the backbone, branch and method that it was trained with; the config.yaml in its folder has them"
         )

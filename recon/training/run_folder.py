@@ -1,5 +1,6 @@
 """The folder of a run: its checkpoint beside its logs, apart from every other run."""
 
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 
 from recon.files.atomic import remove_leftovers, write_atomically
 from recon.moved import with_new_names
+from recon.training.paths import TaskPaths
 
 CHECKPOINT = "last.ckpt"
 CONFIGURATION = "config.yaml"
@@ -60,23 +62,31 @@ class RunConfiguration(SaveConfigCallback):
     A run without logs and without a checkpoint of ours has no folder, and keeps none. Lightning
     itself would write into the working folder, over any ``config.yaml``, where the logger has no
     folder.
+
+    Layers that a conflict map has chosen are kept by name, as another search may write the map's
+    file anew before the run is evaluated.
     """
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if trainer.logger is not None:
-            self._write(run_folder(trainer))
+            self._write(run_folder(trainer), pl_module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.logger is None and trainer.is_global_zero:
             for checkpoint in trainer.checkpoint_callbacks:
                 if isinstance(checkpoint, LastEpochCheckpoint) and checkpoint.dirpath is not None:
-                    self._write(Path(checkpoint.dirpath))
+                    self._write(Path(checkpoint.dirpath), pl_module)
 
-    def _write(self, folder: Path) -> None:
-        configuration = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
-        write_atomically(
-            folder / CONFIGURATION, yaml.safe_dump(with_new_names(configuration), sort_keys=False, allow_unicode=True)
-        )
+    def _write(self, folder: Path, module: pl.LightningModule) -> None:
+        configuration = with_new_names(yaml.safe_load(self.parser.dump(self.config, skip_unset=False)))
+        origin = ""
+        branch = configuration["model"]["branch"]
+        if branch is not None and branch["map"] is not None and isinstance(module, TaskPaths):
+            assert module.branch is not None
+            origin = f"# model.branch: the choice of {branch['map']!r}\n"
+            configuration["model"]["branch"] = asdict(module.branch)
+        text = yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True)
+        write_atomically(folder / CONFIGURATION, origin + text)
 
 
 def tell(trainer: pl.Trainer) -> None:

@@ -69,5 +69,5 @@ def test_comparisons_that_mean_nothing_are_refused() -> None:
         compare(measured(**FIRST), measured(**SECOND), None, k=1)
     with pytest.raises(ValueError, match=r"severity -0\.2 of a map imported at severity -0\.1"):
         compare(measured(**FIRST), imported(**SECOND), -0.2, k=1)
-    with pytest.raises(ValueError, match="k=6 layers of 5"):
+    with pytest.raises(ValueError, match="top=6 of 5 layers"):
         compare(measured(**FIRST), imported(**SECOND), None, k=6)

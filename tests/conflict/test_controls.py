@@ -44,5 +44,5 @@ def test_where_there_is_no_other_set_that_is_said() -> None:
 @pytest.mark.parametrize("k", [-1, 0, 6])
 def test_numbers_that_cannot_be_selected_are_refused(k: int) -> None:
     for select in (first_layers, last_layers, lambda layers, k: random_layers(layers, k, seed=0)):
-        with pytest.raises(ValueError, match=f"k={k} layers of 5; give a number from 1 to 5"):
+        with pytest.raises(ValueError, match=f"top={k} of 5 layers; give a number from 1 to 5"):
             select(LAYERS, k)

@@ -57,7 +57,7 @@ def test_top_layers_are_ranked_by_score_and_ties_in_forward_order() -> None:
 
 @pytest.mark.parametrize("k", [-1, 0, 4])
 def test_more_or_fewer_layers_than_there_are_is_refused(cmap: MeasuredMap, k: int) -> None:
-    with pytest.raises(ValueError, match=f"k={k} layers of 3; give a number from 1 to 3"):
+    with pytest.raises(ValueError, match=f"top={k} of 3 layers; give a number from 1 to 3"):
         cmap.top(k, -0.1)
 
 

@@ -111,3 +111,27 @@ def test_groups_that_cannot_be_chosen_are_refused(tmp_path: Path) -> None:
         BranchOptions(map="map.json", groups=2, growth=0.1)
     with pytest.raises(ValueError, match=r"map is of the tasks a, b, c, and cannot group a, b, d; search with these"):
         BranchOptions(map=searched(tmp_path, COSINES), groups=2).apply(LeNet(), ["a", "b", "d"])
+
+
+@pytest.mark.parametrize("options", [{"top": 2}, {"top": 2, "groups": "friends"}, {"growth": 10.0}])
+def test_the_choice_of_a_map_can_be_kept_by_name(options: dict[str, Any], tmp_path: Path) -> None:
+    tasks, chosen = ["a", "b", "c"], BranchOptions(map=searched(tmp_path, COSINES), init="reset", **options)
+    named = chosen.by_name(LeNet(), tasks)
+    assert (named.map, named.growth, named.init, named.layers) == (None, None, "reset", ["conv2", "fc"])
+    assert named.apply(LeNet(), tasks).groups == chosen.apply(LeNet(), tasks).groups
+    assert named.by_name(LeNet(), tasks) is named
+
+
+def test_the_number_of_layers_that_a_map_branches_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
+        BranchOptions(map=path, top=2).apply(LeNet(), TASKS)
+        assert caplog.messages == [f"branch.top=2 branches so many of the 3 layers of {path}"]
+        BranchOptions(layers=["fc"]).apply(LeNet(), TASKS)
+    assert len(caplog.messages) == 1
+
+
+def test_more_layers_than_the_map_has_are_refused_by_the_name_of_the_option(tmp_path: Path) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
+    with pytest.raises(ValueError, match=r"top=25 of 3 layers; give a number from 1 to 3"):
+        BranchOptions(map=path).apply(LeNet(), TASKS)

@@ -1,5 +1,6 @@
 """Commands execute nothing of a checkpoint, and go on from none of another run."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,16 @@ def test_a_checkpoint_of_an_earlier_version_goes_on() -> None:
     del content["recon_run"]
     torch.save(content, LAST)
     run("fit", "--ckpt_path=last", "--trainer.max_epochs=2")
+
+
+def test_a_branched_run_is_evaluated_as_it_was_trained_after_its_map_has_changed() -> None:
+    ranking = {"conv1": 3, "conv2": 2, "fc": 1}
+    lenet = ["--model.backbone={class_path: recon.models.LeNet}", "--model.branch.map=map.json", "--model.branch.top=1"]
+    Path("map.json").write_text(json.dumps(ranking))
+    run("fit", *lenet)
+    Path("map.json").write_text(json.dumps({**ranking, "fc": 9}))
+    written = Path("logs/glyphs/version_0/config.yaml")
+    assert written.read_text().startswith("# model.branch: the choice of 'map.json'\n")
+    assert yaml.safe_load(written.read_text())["model"]["branch"]["layers"] == ["conv1"]
+    main(["test", "--config", str(written), f"--ckpt_path={LAST}"])
+    assert "the checkpoint" in refusal("test", *lenet, f"--ckpt_path={LAST}")
