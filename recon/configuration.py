@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,6 +32,9 @@ _REFUSED = re.compile(
     r"Does not validate against any of the Union subtypes\n.*?Errors:\n\s+- (?P<what>[^\n]+((?<=:)\n\s+[^\n]+)*)",
     re.DOTALL,
 )
+_LINKED = re.compile(r"Call to compute_fn of link .*? failed: (?P<what>.*)", re.DOTALL)
+_NO_ATTRIBUTE = re.compile(r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'(?!; nearest)")
+_NO_PATH = re.compile(r"Expected a dot import path string: (?P<name>\w+)")
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(?P<known>[^\]]+)\]\. Got value: (?P<value>[^\n]+)")
 _BESIDE_THE_POINT = re.compile(r"- (Expected a path but|Does not validate against|Expected a <class 'NoneType'>)")
 
@@ -93,13 +97,15 @@ class Parser(ArgumentParser):
             message = f"{key}: {problem['cls']}: {problem['what']}"
         else:
             message = _shortened(message)
-        super().error(_LITERAL.sub(_with_nearest, message), ex)
+        message = _LITERAL.sub(_with_nearest, message)
+        message = _NO_ATTRIBUTE.sub(lambda found: f"{found[0]}{nearest_class(f'{found[1]}.{found[2]}')}", message)
+        super().error(_NO_PATH.sub(r"\g<name> is no path of a class, such as package.module.\g<name>", message), ex)
 
     def instantiate(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().instantiate(*args, **kwargs)
         except ValueError as error:  # a class refused its arguments
-            refused = _REFUSED.match(str(error))
+            refused = _REFUSED.match(str(error)) or _LINKED.match(str(error))
             what = " ".join(refused["what"].split()) if refused else str(error)
             kind = _unworded(error, what)
             if refused or kind:
@@ -129,6 +135,26 @@ class CommandParser(Parser):
         if names[0] in self._by_keyword:
             return super().add_argument(f"--{names[0]}", required=True, **options)
         return super().add_argument(*names, **options)
+
+
+def nearest_class(path: str) -> str:
+    """The end of an error about a class that is not there: the names most like it.
+
+    >>> nearest_class("recon.errors.unknown_nam")
+    "; nearest: 'recon.errors.unknown_name'"
+
+    Args:
+        path: The path of the class. The innermost of its modules that is imported is searched.
+
+    Returns:
+        At most three names; an empty text if none is like it.
+    """
+    module, _, name = path.rpartition(".")
+    while module and module not in sys.modules:
+        module, _, name = module.rpartition(".")
+    names = [known for known in dir(sys.modules.get(module)) if not known.startswith("_")] if module else []
+    nearest = get_close_matches(name, names, n=3)
+    return f"; nearest: {', '.join(repr(f'{module}.{known}') for known in nearest)}" if nearest else ""
 
 
 def _with_nearest(refused: re.Match[str]) -> str:

@@ -30,6 +30,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "class Setting(pl.LightningDataModule):\n"
             "    def __init__(self):\n"
             "        raise AttributeError('cannot assign to it')\n"
+            "class NoTasks(pl.LightningDataModule):\n"
+            "    pass\n"
         ),
         "list.yaml": "[1, 2]",
         "empty.yaml": "",
@@ -101,7 +103,11 @@ def test_what_is_empty_or_too_long_is_told_too(arguments: list[str], capsys: pyt
         (["--data=raising.Data"], "KeyError: 'labels'"),
         (["--data=raising.Setting"], "given class_path 'raising.Setting': cannot assign to it"),
         (["--data=torch.nn.Linear"], "data: Import path does not correspond to a subclass of LightningDataModule"),
-        (["--model.backbone=torch.nn.Lineal"], "module 'torch.nn' has no attribute 'Lineal'"),
+        (["--data=raising.NoTasks"], "recon: NoTasks has no tasks; give data whose attribute `tasks` lists what is"),
+        (["--data=recon.data.Glyps"], "module 'recon.data' has no attribute 'Glyps'; nearest: 'recon.data.Glyphs'\n"),
+        (["--data=Glyps"], "data: Glyps is no path of a class, such as package.module.Glyps"),
+        (["--model.backbone=torch.nn.Lineal"], "module 'torch.nn' has no attribute 'Lineal'; nearest: 'torch.nn.Line"),
+        (["--model.method=nope"], "; if it is your own, import its module first (recon --import MODULE)"),
         (["--trainer.max_ep=1"], "unknown option 'trainer.max_ep'; nearest: "),
         (["--trainer.devices=9999"], "devices=9999 asks for as many processes on the CPU, which has "),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: Expected a <class 'int'>; got x"),

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from recon.configuration import build_object
+from recon.configuration import build_object, nearest_class
 from recon.data.contract import tasks_of
 from recon.models.contract import has_for_tasks
 from recon.tasks.task import Task
@@ -193,5 +193,6 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 def _class(path: Any, key: str) -> Any:
     found = locate(path) if isinstance(path, str) else None
     if found is None:
-        raise ValueError(f"{key}.class_path is {path!r}, which cannot be imported; give the path of a class")
+        nearest = nearest_class(path) if isinstance(path, str) else ""
+        raise ValueError(f"{key}.class_path is {path!r}, which cannot be imported; give the path of a class{nearest}")
     return found

@@ -55,3 +55,9 @@ def test_an_architecture_is_made_for_the_tasks_of_the_data_or_of_the_run() -> No
     section = Fit({**SECTION, "model": {"backbone": backbone}})
     assert section.backbone().tasks == ("digit", "letter")
     assert section.with_model({"only": ["letter"]}).backbone().tasks == ("letter",)
+
+
+def test_an_unknown_class_of_data_suggests_the_nearest() -> None:
+    fit = Fit({"data": {"class_path": "recon.data.Glyps"}, "model": {"backbone": {}}})
+    with pytest.raises(ValueError, match=r"'recon\.data\.Glyps', which cannot .*; nearest: 'recon\.data\.Glyphs'"):
+        fit.without_files()

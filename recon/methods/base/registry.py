@@ -111,7 +111,8 @@ def _find(name: str) -> tuple[str, type[Method]]:
     if not isinstance(name, str):
         raise TypeError(f"a method is wanted by name, such as 'cagrad', got {name!r}")
     if _key(name) not in _registered:
-        raise unknown_name("method", name, list_methods())
+        unknown = unknown_name("method", name, list_methods())
+        raise ValueError(f"{unknown}; if it is your own, import its module first (recon --import MODULE)")
     return _registered[_key(name)]
 
 
