@@ -14,15 +14,11 @@ minimum of the mean loss; c = 0 is the mean itself.
 The published code minimises the dual by SLSQP, or by a bounded scalar search for two tasks, and
 adds small constants under its roots. We solve the dual to rounding.
 
-For a given level, the shortest x with g_i·(g_0 + x) >= level for every task solves a non-negative
-least-squares problem, and x = J'u with u >= 0. The dual value at u / Σu bounds the best level from
-above and becomes the next level. This is Newton's method on |x| = c |g_0|, from above.
-
 Where the dual is least at g_w = 0, the formula for d reads 0/0. Of all d that solve the first
 problem we then take the nearest to g_0.
 """
 
-from math import sqrt
+from math import inf, sqrt
 from typing import Literal
 
 import numpy as np
@@ -32,17 +28,13 @@ from torch import Tensor
 from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
-from recon.methods.solvers.gramian import Array, hull_contains_zero, nearest_combination, unit_root
+from recon.methods.solvers.gramian import Array, hull_contains_zero, unit_root
+from recon.methods.solvers.near_mean import best_deviation, harmless_or_best_deviation
 from recon.methods.solvers.resolution import resolution
 
-_MAX_ITERATIONS = 100
-_TOLERANCE = 1e-8
 # Inner products in float64 cannot tell a shorter convex combination of unit vectors from zero. Nor
 # can they below the resolution of the gradients.
 _RESOLUTION = 1e-7
-# Length of a separate component that each of some opposed directions gets. It keeps multipliers
-# below c / _SOFTNESS.
-_SOFTNESS = 1e-8
 
 
 @register_method("cagrad")
@@ -107,19 +99,11 @@ def _deviation(gramian: Array, c: float, tasks: int) -> Array:
         return np.zeros_like(norms)
     toward_mean = directions.T @ (mean / mean_norm)
     inverse = norms.min() / norms
-    level = float(((toward_mean + c) / inverse).min())  # the dual at its vertices
     if len(norms) < tasks or hull_contains_zero(directions, max(_RESOLUTION, resolution())):
-        # No update gains on every task. The best level is 0 if the ball holds an update that harms
-        # none, and negative otherwise.
-        directions = np.vstack([directions, max(_SOFTNESS, resolution()) * np.eye(len(norms))])
-        u = nearest_combination(directions, -toward_mean)
-        harmless: Array = u / (1 + toward_mean @ u)
-        x = directions @ harmless
-        length = sqrt(x @ x)
-        if length <= c * (1 + _TOLERANCE / 10):
-            return harmless * mean_norm / norms
-        level = min(level, (toward_mean @ harmless + c * length) / (inverse @ harmless))
-    return _multipliers(directions, toward_mean, inverse, c, level) * mean_norm / norms
+        multipliers = harmless_or_best_deviation(directions, toward_mean, inverse, c, "cagrad")
+    else:
+        multipliers = best_deviation(directions, toward_mean, inverse, c, inf, "cagrad")
+    return multipliers * mean_norm / norms
 
 
 def _deviations_of_pairs(norms: Array, cosines: Array, c: float) -> Array:
@@ -149,35 +133,3 @@ def _deviations_of_pairs(norms: Array, cosines: Array, c: float) -> Array:
         np.stack([first_is_longer, ~first_is_longer], axis=1), of_longer[:, None], of_shorter[:, None]
     )
     return deviations
-
-
-def _multipliers(directions: Array, toward_mean: Array, inverse: Array, c: float, level: float) -> Array:
-    """Newton's method from an upper bound of the best level: y >= 0 with |directions y| = c."""
-    for _ in range(_MAX_ITERATIONS):
-        u = nearest_combination(directions, level * inverse - toward_mean)
-        if not u.any():  # c is below rounding: the ball holds nothing but the mean gradient
-            return u
-        x = directions @ u
-        length = sqrt(x @ x)
-        bound = float((toward_mean @ u + c * length) / (inverse @ u))
-        if bound >= level - 1e-15 * (abs(level) + 1 + c):
-            break
-        level = bound
-    multipliers: Array = c * u / length
-    _check_kkt(directions, toward_mean, multipliers, bound * inverse, c)
-    return multipliers
-
-
-def _check_kkt(directions: Array, toward_mean: Array, multipliers: Array, levels: Array, c: float) -> None:
-    """Raise a RuntimeError unless the multipliers solve the dual.
-
-    Every task must reach its level, and every task with a multiplier must lie on it. Residuals are
-    relative to the terms that cancel.
-    """
-    gain = toward_mean + directions.T @ (directions @ multipliers) - levels
-    size = 1 + c + np.abs(levels) + _RESOLUTION * multipliers.sum()
-    residual = max((-gain / size).max(), (np.abs(gain) / size * multipliers).max() / multipliers.max())
-    if not residual <= _TOLERANCE:
-        raise RuntimeError(
-            f"cagrad: the dual is solved to a relative KKT residual of {residual:.1e}, not {_TOLERANCE:.0e}"
-        )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd.aggregation import CAGrad as TorchjdCAGrad
 
-import recon.methods.cagrad
+import recon.methods.solvers.near_mean
 from recon.methods import CAGrad
 
 RADII = [1e-3, 0.4, 0.9, 2.0]
@@ -185,7 +185,7 @@ def test_torchjd_gives_nearly_the_same_update() -> None:
 
 
 def test_a_dual_that_is_not_solved_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recon.methods.cagrad, "_MAX_ITERATIONS", 1)
+    monkeypatch.setattr(recon.methods.solvers.near_mean, "_MAX_ITERATIONS", 1)
     jacobian = torch.randn(5, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with pytest.raises(RuntimeError, match=r"cagrad: the dual is solved to a relative KKT residual of .*, not 1e-08"):
         CAGrad().combine(jacobian)
