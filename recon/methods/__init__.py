@@ -12,6 +12,7 @@ from recon.methods.base.registry import create_method, list_methods, register_me
 from recon.methods.base.state import StatefulMethod
 from recon.methods.cagrad import CAGrad
 from recon.methods.conflict_free import ConFIG
+from recon.methods.conicgrad import ConicGrad
 from recon.methods.constant import Constant
 from recon.methods.cosmos import COSMOS
 from recon.methods.cr_mogm import CRMOGM
@@ -83,6 +84,7 @@ __all__ = [
     "AutoLambda",
     "CAGrad",
     "ConFIG",
+    "ConicGrad",
     "Constant",
     "DualProj",
     "ExcessMTL",

@@ -122,6 +122,8 @@ ENTRIES: tuple[Entry, ...] = (
         c=1.5,
         rescale=2,
     ),
+    _entry("conicgrad", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "memoryless"),
+    _entry("conicgrad", *_PLAIN, "bounded", "mean-bounded", "order-free", "non-negative", "memoryless", c=0.9),
     _entry("imtl_g", *_PLAIN, "order-free", "stops", "stops early", "memoryless"),
     _entry("imtl", *_PLAIN, "order-free", "stops", "stops early"),
     _entry("gradvac", *_PLAIN, "non-negative", "linear"),
