@@ -16,6 +16,7 @@ from recon.conflict import (
     DEFAULT_TOP,
     ConflictMap,
     ImportedMap,
+    MeasuredMap,
     compare,
     describe,
     describe_groups,
@@ -50,6 +51,7 @@ COMMANDS = {
     "map show": "recon.cli.commands:show",
     "map compare": "recon.cli.commands:compare_maps",
     "map groups": "recon.cli.commands:show_groups",
+    "map draw": "recon.cli.commands:draw_map",
     "map apply": "recon.cli.commands:apply",
     "map import": "recon.cli.commands:import_map",
     "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",
@@ -149,6 +151,24 @@ def show_groups(
     conflict_map = _load_map(path, severity)
     layers = conflict_map.top(len(conflict_map.layers) if top is None else top, severity)
     print(describe_groups(conflict_map, layers, severity, number))
+
+
+def draw_map(path: Path, *, out: Path, layers: str | None = None) -> None:
+    """Draw the mean cosine of each pair of tasks as a matrix, friends beside each other.
+
+    Args:
+        path: File of a measured conflict map.
+        out: Where the PNG and the PDF are written, with any suffix or none.
+        layers: Layers to draw, with commas between them; by default the mean over all.
+    """
+    from recon.experiments.report.figures import save
+    from recon.experiments.report.task_pairs import task_pairs
+
+    conflict_map = _load_map(path, None)
+    if not isinstance(conflict_map, MeasuredMap):
+        raise ValueError(f"{path} has no cosines to draw: it is an imported ranking; give the map of a search")
+    for written in save(task_pairs([conflict_map], () if layers is None else layers.split(",")), out):
+        print(written)
 
 
 def apply(

@@ -12,6 +12,7 @@ from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
 from recon.experiments.report.summary import summarise
 from recon.experiments.report.table import csv_table, markdown_table
+from recon.experiments.report.task_pairs import task_pairs
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task
 
@@ -48,12 +49,14 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
     """Draw conflict per layer, cosines before and after Recon, and delta-m, where runs allow it."""
     paths = []
     out = folder.path
-    plain, recon = _joint_maps(runs, folder, "plain"), _joint_maps(runs, folder, "recon")
+    plain, recon = (_joint_maps(plan, runs, folder, variant) for variant in ("plain", "recon"))
     both = [seed for seed in plain if seed in recon]
     if plain:
         branched = [[layer for layer in plain[seed].layers if layer not in recon[seed].layers] for seed in both]
         by_layer = figures.conflict_by_layer(list(plain.values()), branched, plan.severity)
         paths += figures.save(by_layer, out / "conflict_by_layer")
+        if len(tasks) > 2:
+            paths += figures.save(task_pairs(list(plain.values())), out / "task_pairs")
     if both:
         histograms = figures.cosine_histograms([plain[seed] for seed in both], [recon[seed] for seed in both])
         paths += figures.save(histograms, out / "cosine_histograms")
@@ -63,12 +66,13 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
     return paths
 
 
-def _joint_maps(runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
-    """Seed -> conflict map of the joint runs of a variant."""
+def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
+    """Seed -> conflict map of the first joint entry with the plan's own network."""
+    joint = next((entry.label for entry in plan.methods if entry.is_joint and not entry.model), None)
     maps = {}
     for run in runs:
         path = folder.conflict_map(run["id"])
-        if (run["method"], run["variant"]) == ("joint", variant) and path.exists():
+        if (run["method"], run["variant"]) == (joint, variant) and path.exists():
             conflict_map = ConflictMap.load(path)
             assert isinstance(conflict_map, MeasuredMap)
             maps[run["seed"]] = conflict_map
