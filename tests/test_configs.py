@@ -114,6 +114,7 @@ def test_both_kinds_of_configuration_are_there() -> None:
         "cityscapes/resnet50",
         "census_income/joint",
         "yeast/joint",
+        "yeast/groups",
         "glyphs/attributes",
         "scenes/cpu",
         "experiments/demo",
