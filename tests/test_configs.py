@@ -10,8 +10,10 @@ import pytest
 import torch
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent / "data" / "celeba"))  # for small_faces
 sys.path.insert(0, str(Path(__file__).parent / "data" / "tabular"))  # for small_tables
 
+from small_faces import prepare_faces
 from small_tables import write_census_files, write_yeast_file
 
 from recon.experiments import Plan
@@ -36,6 +38,7 @@ SMALL = {
     "recon.data.MultiFashionMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.MultiMNIST": {"train_size": 8, "test_size": 8, "batch_size": 4},
     "recon.data.Rooms": {"train_size": 4, "val_size": 2, "batch_size": 4, "height": 32, "width": 32},
+    "recon.data.CelebA": {"batch_size": 4, "tasks": ["Smiling", "Young"]},
     "recon.data.CensusIncome": {"batch_size": 8},
     "recon.data.Yeast": {"batch_size": 8},
     "recon.data.NYUv2": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
@@ -93,6 +96,8 @@ def write_scenes(root: Path, height: int, width: int) -> None:
 
 def root_of(data: dict[str, Any], root: Path) -> str | None:
     """The folder for data that read one; built-in data are kept in a cache."""
+    if data["class_path"] == "recon.data.CelebA":
+        return str(prepare_faces(root))
     if data["class_path"] == "recon.data.CensusIncome":
         write_census_files(root)
     if data["class_path"] == "recon.data.Yeast":
@@ -104,7 +109,8 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
 
 
 def test_both_kinds_of_configuration_are_there() -> None:
-    assert {name(path) for path in FITS} >= {"glyphs/fit", "multi_fashion_mnist/fit", "census_income/fit", "yeast/fit"}
+    fits = {"glyphs/fit", "multi_fashion_mnist/fit", "celeba/fit", "census_income/fit", "yeast/fit"}
+    assert {name(path) for path in FITS} >= fits
     assert {name(path) for path in PLANS} >= {
         "multi_fashion_mnist/narrow",
         "multi_fashion_mnist/paper",
@@ -112,6 +118,7 @@ def test_both_kinds_of_configuration_are_there() -> None:
         "nyuv2/resnet50",
         "cityscapes/segnet",
         "cityscapes/resnet50",
+        "celeba/paper",
         "census_income/joint",
         "yeast/joint",
         "yeast/groups",

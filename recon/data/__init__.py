@@ -3,6 +3,7 @@
 They import files and tasks, and nothing of networks or training.
 """
 
+from recon.data.celeba.module import CelebA
 from recon.data.composites.glyph_attributes import GlyphAttributes
 from recon.data.composites.glyphs import Glyphs
 from recon.data.composites.multi_fashion import MultiFashion
@@ -17,6 +18,7 @@ from recon.data.tabular.yeast import Yeast
 from recon.moved import renamed
 
 __all__ = [
+    "CelebA",
     "CensusIncome",
     "CityScapes",
     "GlyphAttributes",

@@ -18,7 +18,7 @@ from recon.models.architectures.staged_mtan import MTAN
 from recon.models.backbones.dilated_resnet import DilatedResNet50
 from recon.models.backbones.lenet import LeNet
 from recon.models.backbones.mlp import MLP
-from recon.models.backbones.resnet import ResNet18
+from recon.models.backbones.resnet import FlatResNet18, ResNet18
 from recon.models.backbones.segnet import SegNet
 from recon.models.backbones.tabular_net import ColumnEmbedding, TabularNet
 from recon.models.backbones.timm_backbone import timm_backbone
@@ -36,6 +36,7 @@ __all__ = [
     "CrossStitch",
     "DSelectK",
     "DilatedResNet50",
+    "FlatResNet18",
     "LeNet",
     "MMoE",
     "ResNet18",

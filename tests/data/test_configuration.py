@@ -12,6 +12,7 @@ DENSE |= {"augment", "aggregation", "num_workers", "shuffle_seed"}
 TABULAR = {"root", "batch_size", "eval_batch_size", "val_size", "seed", "shuffle_seed"}
 
 KEYS = {
+    "CelebA": {"root", "batch_size", "tasks", "size", "eval_batch_size", "shuffle_seed"},
     "CensusIncome": TABULAR,
     "Yeast": TABULAR | {"split_seed"},
     "Glyphs": COMPOSITES,

@@ -6,6 +6,7 @@ import pytest
 from pytorch_lightning import LightningDataModule
 
 from recon.data import (
+    CelebA,
     CensusIncome,
     CityScapes,
     GlyphAttributes,
@@ -23,7 +24,10 @@ BUILT_IN = (Glyphs, GlyphAttributes)
 
 @pytest.mark.parametrize(
     "build",
-    [Glyphs, GlyphAttributes, MultiFashion, MultiFashionMNIST, MultiMNIST, NYUv2, CityScapes, CensusIncome, Yeast],
+    [
+        *(Glyphs, GlyphAttributes, MultiFashion, MultiFashionMNIST, MultiMNIST),
+        *(NYUv2, CityScapes, CelebA, CensusIncome, Yeast),
+    ],
 )
 def test_built_in_data_modules_fulfil_the_contract(build: type[LightningDataModule], tmp_path: Path) -> None:
     data = build() if build in BUILT_IN else build(root=tmp_path)

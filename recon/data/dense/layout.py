@@ -26,6 +26,8 @@ from recon.files.reading import open_regular
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
+MANIFEST = "manifest.json"
+"""A file in the root of a prepared data set: source, settings, and a checksum of each file."""
 UNFINISHED = "preparing.json"
 """A file in the root of a layout while ``recon data prepare`` makes it."""
 

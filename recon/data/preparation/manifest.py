@@ -1,6 +1,7 @@
 """A prepared data set: made sample by sample, resumable, and sealed by a manifest.
 
-``DIR/{train,val}/{image,label,...}/{i}.npy``, and beside them one of two JSON files:
+``DIR/{train,val}/{image,label,...}/{i}.npy`` (CelebA has ``test`` too), and beside them one of two
+JSON files:
 
     preparing.json   while it is being made: ``format``, ``dataset``, ``source`` (names, sizes
                      and checksums of the official files) and ``settings``. Together they
@@ -22,13 +23,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from recon.data.dense.layout import UNFINISHED
+from recon.data.dense.layout import MANIFEST, UNFINISHED
 from recon.files.atomic import atomic_path, write_json
 from recon.files.reading import open_regular, read_object
 from recon.progress import Advance, counted
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 LOCK = ".lock"
 
 Arrays = Mapping[str, np.ndarray]
@@ -45,6 +45,7 @@ class Recipe:
         settings: Everything else that the arrays depend on, as JSON.
         samples: For each split, the names of its samples in the source, in order.
         folders: The folders of a split, one array of a sample in each.
+        unit: A sample in a word; one of CelebA is a block of images.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Recipe:
     settings: Mapping[str, Any]
     samples: Mapping[str, Sequence[str]]
     folders: Sequence[str]
+    unit: str = "image"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def carry_out(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays]) -> 
         _make_missing(recipe, out, make)
         _seal(recipe, out)
         (out / UNFINISHED).unlink()
-    print(f"{out}: " + ", ".join(f"{len(names)} {split} images" for split, names in recipe.samples.items()))
+    print(f"{out}: " + ", ".join(f"{len(names)} {split} {recipe.unit}s" for split, names in recipe.samples.items()))
 
 
 def file_record(path: Path) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _make_missing(recipe: Recipe, out: Path, make: Callable[[str, int], Arrays])
         sample for sample in samples if not all((out / path).exists() for path in recipe.files(*sample).values())
     ]
     done = len(samples) - len(missing)
-    with Advance(recipe.dataset, "image", done) as advance:
+    with Advance(recipe.dataset, recipe.unit, done) as advance:
         for number, sample in enumerate(missing, done + 1):
             arrays = make(*sample)
             for folder, path in recipe.files(*sample).items():

@@ -1,8 +1,10 @@
-"""PNG files of a distribution, read with suspicion: every error names the file."""
+"""PNG and JPEG files of a distribution, read with suspicion: every error names the file."""
 
 import io
+import os
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -38,6 +40,25 @@ def check_png(path: Path, size: Size) -> None:
     check_size(path, (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])), size)
 
 
+def check_jpeg(path: Path) -> None:
+    """Check by its first and last bytes that a file is a whole JPEG, without decoding it.
+
+    Raises:
+        ValueError: It is missing, no JPEG, or cut short.
+    """
+    try:
+        with open_regular(path) as file:
+            head = file.read(3)
+            file.seek(-min(2, os.fstat(file.fileno()).st_size), io.SEEK_END)
+            tail = file.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); get it again") from error
+    if head != b"\xff\xd8\xff":
+        raise ValueError(f"{path} is no JPEG; get it again")
+    if tail != b"\xff\xd9":
+        raise ValueError(f"{path} is truncated; get it again")
+
+
 def check_size(what: object, found: Size, expected: Size) -> None:
     """Refuse a picture of another height and width."""
     if found != expected:
@@ -47,7 +68,9 @@ def check_size(what: object, found: Size, expected: Size) -> None:
         )
 
 
-def decode(file: Path | io.BytesIO, what: object, modes: tuple[str, ...], size: Size) -> np.ndarray:
+def decode(
+    file: Path | io.BytesIO, what: object, modes: tuple[str, ...], size: Size, kind: Literal["PNG", "JPEG"] = "PNG"
+) -> np.ndarray:
     """Read a picture.
 
     Args:
@@ -55,6 +78,7 @@ def decode(file: Path | io.BytesIO, what: object, modes: tuple[str, ...], size: 
         what: Its name in errors.
         modes: The modes of PIL that it may have.
         size: The height and width that it must have.
+        kind: The format that it must have.
 
     Raises:
         ValueError: It is damaged, of another mode or of another size.
@@ -62,7 +86,7 @@ def decode(file: Path | io.BytesIO, what: object, modes: tuple[str, ...], size: 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=("PNG",)) as picture:
+            with Image.open(file, formats=(kind,)) as picture:
                 mode, found = picture.mode, (picture.height, picture.width)
                 check_size(what, found, size)
                 array = np.asarray(picture)

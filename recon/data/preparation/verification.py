@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recon.data.dense.layout import SPLITS, UNFINISHED, verify_layout
-from recon.data.preparation.manifest import FORMAT, MANIFEST, file_record
+from recon.data.celeba.verification import verify_faces
+from recon.data.dense.layout import MANIFEST, SPLITS, UNFINISHED, verify_layout
+from recon.data.preparation.manifest import FORMAT, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.room import CLASSES
 from recon.data.tabular.verification import verify_tables
@@ -14,7 +15,7 @@ from recon.files.reading import read_object, require
 from recon.progress import Advance, counted
 
 _SHOWN = 10
-_SAMPLE = re.compile(rf"({'|'.join(SPLITS)})/\w+/\d+\.npy", re.ASCII)
+_SAMPLE = re.compile(rf"({'|'.join(SPLITS)}|test)/\w+/\d+\.npy", re.ASCII)
 """The files of a manifest: all below its own folder."""
 
 
@@ -35,6 +36,10 @@ def verify(directory: Path) -> None:
     if (directory / MANIFEST).exists():
         manifest = read_object(directory / MANIFEST)
         _check_files(directory, manifest)
+        if manifest.get("dataset") == "celeba":
+            settings = require(manifest, "settings", (dict,), MANIFEST)
+            print("\n".join(verify_faces(directory, require(settings, "height", (int,), MANIFEST))))
+            return
     elif (directory / UNFINISHED).exists():
         raise ValueError(f"{directory} is unfinished; the 'recon data prepare' that began it goes on with it")
     else:
