@@ -1,7 +1,7 @@
 """The engine within a step: gradients for a method that evaluates the losses once or more often."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,18 @@ class Evaluations(StepEngine[StepInfo]):
             self.overflowed = True
         return dict(zip(reached, gradients, strict=True))
 
+    def task_gradient(self, task: str, losses: Mapping[str, Tensor]) -> None:
+        with self._backward_again(task, losses) as (gradients, row):
+            gradients.complete(range(len(self._setting.present)))
+            gradients.fill_row(row)
+
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
+        with self._backward_again(task, losses) as (gradients, row):
+            gradients.fill_row_with_change(row)
+
+    @contextmanager
+    def _backward_again(self, task: str, losses: Mapping[str, Tensor]) -> Iterator[tuple[TaskGradients, int]]:
+        """The buffer, and the row of a task whose gradient elsewhere is in ``.grad``."""
         gradients, scaling = self.gradients, self._setting.scaling
         assert isinstance(gradients, TaskGradients)  # such methods need one process
         known, index = check_losses(losses, self.tasks, self._latest_step), self.tasks.index(task)
@@ -118,7 +129,7 @@ class Evaluations(StepEngine[StepInfo]):
             if scaling.active:
                 self.overflowed |= not all_finite(p.grad for p in own if p.grad is not None)
                 scaling.unscale(gradients.parameters)
-            gradients.fill_row_with_change(self._setting.present.index(index))
+            yield gradients, self._setting.present.index(index)
 
     def loss_values(self, losses: Mapping[str, Tensor]) -> Tensor:
         def bring() -> Brought:

@@ -49,6 +49,7 @@ from recon.methods.pcgrad import PCGrad
 from recon.methods.psmgd import PSMGD
 from recon.methods.rlw import RLW
 from recon.methods.rotograd import RotoGrad
+from recon.methods.samo import SAMO
 from recon.methods.sdmgrad import SDMGrad
 from recon.methods.stch import STCH
 from recon.methods.tchebycheff import Tchebycheff
@@ -77,6 +78,7 @@ __all__ = [
     "PCD",
     "PSMGD",
     "RLW",
+    "SAMO",
     "STCH",
     "UW",
     "UWSO",

@@ -37,12 +37,12 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recon.methods.base.hyperparameters import check_above, check_options
-from recon.methods.base.kinds import GramianMethod, JacobianMethod
-from recon.methods.base.method import Method
-from recon.methods.base.registry import create_method, register_method
+from recon.methods.base.kinds import JacobianMethod
+from recon.methods.base.registry import register_method
+from recon.methods.base.sharpness import ascent, gradient_method
 from recon.methods.base.step_engine import Closure, Info, StepEngine
 
 Steps = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -93,7 +93,7 @@ class FMTL(JacobianMethod):
             raise ValueError(f"fmtl: adaptive must be True or False, got {adaptive!r}")
         self.adaptive = adaptive
         self.method_options = check_options("fmtl", method_options)
-        self.low_loss = _gradient_method(method, self.method_options)
+        self.low_loss = gradient_method("fmtl", method, self.method_options)
         self.flatness = deepcopy(self.low_loss)
         self.scale = self.low_loss.scale  # type: ignore[misc]  # elsewhere a constant of the class
         self.needs_all_tasks = self.low_loss.needs_all_tasks  # type: ignore[misc]
@@ -131,21 +131,17 @@ class FMTL(JacobianMethod):
             own: The perturbation of each present task's own parameters.
         """
         shared = engine.gradients.parameters
-        for task, row, (parameters, ascent) in zip(losses, engine.gradients.jacobian, own, strict=True):
+        for task, row, (parameters, own_ascent) in zip(losses, engine.gradients.jacobian, own, strict=True):
             shared_ascent = self._ascent(shared, engine.like_parameters(row))
-            with engine.perturbed([*shared, *parameters], [*shared_ascent, *ascent]):
+            with engine.perturbed([*shared, *parameters], [*shared_ascent, *own_ascent]):
                 engine.task_gradient_change(task, closure())
         values = torch.stack(list(losses.values()))
         with self.among([engine.tasks.index(task) for task in losses]):
             engine.add_combination(lambda jacobian: self.flatness.combine(jacobian, values))
 
     def _ascent(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The step of length ρ up the gradient."""
-        lengths = [parameter.detach().abs() if self.adaptive else 1.0 for parameter in parameters]
-        relative = [length * gradient for length, gradient in zip(lengths, gradients, strict=True)]
-        norm = nn.utils.get_total_norm(relative)
-        factor = torch.where(norm > 0, self.rho / norm, 0.0)
-        return [factor * length * change for length, change in zip(lengths, relative, strict=True)]
+        lengths = [parameter.detach().abs() for parameter in parameters] if self.adaptive else None
+        return ascent(gradients, self.rho, lengths)
 
     def bind(self, tasks: int) -> None:
         self.low_loss.bind(tasks)
@@ -162,13 +158,3 @@ class FMTL(JacobianMethod):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
-
-
-def _gradient_method(name: str, options: Mapping[str, Any] | None) -> Method:
-    method = create_method(name, **(options or {}))
-    if not isinstance(method, GramianMethod | JacobianMethod) or isinstance(method, FMTL):
-        raise ValueError(
-            f"fmtl: method must combine task gradients in one evaluation, {name!r} does not; "
-            "for their plain sum take 'constant'"
-        )
-    return method

@@ -23,6 +23,19 @@ def test_a_row_becomes_the_change_of_its_gradient_and_grad_of_the_shared_part_st
     torch.testing.assert_close([p.grad for p in net.heads["b"].parameters()], list(own))
 
 
+def test_rows_are_filled_by_other_evaluations_after_a_step_without_task_gradients(x: Tensor) -> None:
+    net = TwoHeads()
+    engine = recon.Engine(net.backbone, ["absent", "a", "b"], recon.create_method("psmgd", every=9))
+    engine.backward(net.losses(x))  # it computes weights
+    engine.backward(net.losses(x))  # it keeps them, and makes no rows
+    kept = flat_grad(net.backbone)
+    for task, factor in (("a", 2), ("b", 3)):
+        engine.task_gradient(task, net.losses(factor * x))
+    jacobian = torch.stack([task_gradients(net, 2 * x)[0], task_gradients(net, 3 * x)[1]])
+    torch.testing.assert_close(engine.gradients.jacobian, jacobian)
+    assert torch.equal(flat_grad(net.backbone), kept)
+
+
 def test_a_combination_of_the_jacobian_is_added_to_grad_at_the_engines_scale(x: Tensor) -> None:
     net = TwoHeads()
     engine = recon.Engine(net.backbone, ["a", "b"], recon.create_method("mgda"), update_scale="sum")

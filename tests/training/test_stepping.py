@@ -374,7 +374,7 @@ def test_clipping_is_asked_of_module_or_trainer(trainer: TrainerFactory) -> None
 
 # Float16 ------------------------------------------------------------------------------------------
 
-WHOLE_BATCHES = ("famo", "fmtl", "modo")
+WHOLE_BATCHES = ("famo", "fmtl", "samo", "modo")
 
 
 def half(scale: float = 2.0**10) -> MixedPrecision:
@@ -400,6 +400,7 @@ def plain_glyphs() -> Iterator[Glyphs]:
         ("pcgrad", {}),
         ("mgda", {"at": "representation"}),
         ("fmtl", {"method_options": {"method": "mgda", "rho": 1.0}}),
+        ("samo", {"method_options": {"method": "mgda", "rho": 1.0}}),
         ("modo", {}),
     ],
 )
@@ -473,6 +474,7 @@ def equal(first: Any, second: Any) -> bool:
         ("nash_mtl", None),
         ("psmgd", {"method": "mgda", "every": 3}),
         ("fmtl", {"method": "moco", "rho": 0.1}),
+        ("samo", {"method": "moco", "rho": 0.1}),
     ],
 )
 def test_an_overflow_changes_nothing_but_the_scale(
@@ -482,7 +484,7 @@ def test_an_overflow_changes_nothing_but_the_scale(
         pytest.skip("it takes whole batches")
     torch.manual_seed(0)
     digit, letter = plain_glyphs.tasks
-    overflow = ForcedOverflow(at={"famo": 2, "fmtl": 3}.get(method, number))  # in the second step
+    overflow = ForcedOverflow(at={"famo": 2, "fmtl": 3, "samo": 7}.get(method, number))  # in the second step
     overflowing = Task("letter", overflow, letter.metrics, letter.outputs, letter.estimate)
     module = MultiTaskModule(
         LeNet(),

@@ -104,6 +104,17 @@ class StepEngine(Protocol[InfoOut]):
                 overflows instead.
         """
 
+    def task_gradient(self, task: str, losses: Mapping[str, Tensor]) -> None:
+        """Replace a task's row of the Jacobian by the gradient of its loss, in one backward.
+
+        The task's own parameters receive their gradient in ``.grad``; ``.grad`` of the shared
+        parameters stays.
+
+        Args:
+            task: Name of the task.
+            losses: Task -> scalar loss with a graph; the graph of this task is freed.
+        """
+
     def task_gradient_change(self, task: str, losses: Mapping[str, Tensor]) -> None:
         """Replace a task's row of the Jacobian by the change of its gradient, in one backward.
 
@@ -136,6 +147,6 @@ class StepEngine(Protocol[InfoOut]):
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
         """Add ``combine(jacobian)``, (K, P) -> (P,), to ``.grad`` of the shared parameters.
 
-        The engine's scale multiplies it. The Jacobian is the one that :meth:`backward` and
-        :meth:`task_gradient_change` left.
+        The engine's scale multiplies it. The Jacobian is the one that :meth:`backward`,
+        :meth:`task_gradient` and :meth:`task_gradient_change` left.
         """

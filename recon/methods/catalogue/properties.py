@@ -167,4 +167,5 @@ ENTRIES: tuple[Entry, ...] = (
     _entry("excess_mtl", *_PLAIN, "bounded", "order-free", "linear"),
     _entry("trimmed_mean", *_PLAIN, "order-free", "memoryless"),
     _entry("fmtl"),  # `step` makes its update; `combine`, which the tests call, is that of the wrapped method
+    _entry("samo"),  # likewise; `combine` is the mean
 )  # fmt: skip

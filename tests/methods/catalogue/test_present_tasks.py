@@ -426,10 +426,11 @@ def test_columns_are_checked_as_the_whole_is() -> None:
 
 
 AHEAD = {"moml", "auto_lambda"}
+SHARPNESS = {"fmtl", "samo"}
 
 
 def test_only_methods_of_several_evaluations_refuse_accumulation() -> None:
-    assert {name for name in list_methods() if not create_method(name).accumulates} == {"famo", "fmtl"} | AHEAD
+    assert {name for name in list_methods() if not create_method(name).accumulates} == {"famo"} | SHARPNESS | AHEAD
 
 
 def test_only_methods_that_look_ahead_need_validation_batches() -> None:
@@ -437,5 +438,5 @@ def test_only_methods_that_look_ahead_need_validation_batches() -> None:
 
 
 def test_methods_of_perturbed_parameters_need_one_process_and_no_method_all_tasks() -> None:
-    assert {name for name in list_methods() if create_method(name).needs_one_process} == {"fmtl"} | AHEAD
+    assert {name for name in list_methods() if create_method(name).needs_one_process} == SHARPNESS | AHEAD
     assert not [name for name in list_methods() if create_method(name).needs_all_tasks]
