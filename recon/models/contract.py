@@ -1,8 +1,9 @@
 """The contract of backbones: what a shared network says about itself.
 
 A backbone is an ``nn.Module`` that maps inputs to features. It fulfils :class:`LinearHeads` or
-:class:`OwnHeads`, unless heads are given by hand, and may fulfil :class:`TaskSpecificLayers` or
-:class:`ForTasks`. A module inside it may fulfil :class:`Regularised` or :class:`Scheduled`.
+:class:`OwnHeads`, unless heads are given by hand, and may fulfil :class:`TaskSpecificLayers`,
+:class:`OwnDraws` or :class:`ForTasks`. A module inside it may fulfil :class:`Regularised` or
+:class:`Scheduled`.
 
 The functions below decide which protocol a network fulfils. ``isinstance`` would not do: from
 Python 3.12 on it does not see the attributes that ``torch.compile`` hands on.
@@ -36,6 +37,13 @@ class TaskSpecificLayers(Protocol):
 
     def task_specific_layers(self) -> list[str]:
         """Names of the layers that get one copy per task, whatever the conflict."""
+
+
+class OwnDraws(Protocol):
+    """A backbone whose task-specific layers start from a draw of their own for each task."""
+
+    def drawn_anew(self) -> nn.Module:
+        """A copy whose task-specific layers have new start values; all others keep theirs."""
 
 
 class ForTasks(Protocol):
@@ -75,6 +83,11 @@ def has_own_heads(network: nn.Module) -> TypeGuard[OwnHeads]:
 def has_task_specific_layers(network: nn.Module) -> TypeGuard[TaskSpecificLayers]:
     """Whether a network fulfils :class:`TaskSpecificLayers`."""
     return getattr(network, "task_specific_layers", None) is not None
+
+
+def has_own_draws(network: nn.Module) -> TypeGuard[OwnDraws]:
+    """Whether a network fulfils :class:`OwnDraws`."""
+    return getattr(network, "drawn_anew", None) is not None
 
 
 def has_regulariser(module: nn.Module) -> TypeGuard[Regularised]:

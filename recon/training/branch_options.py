@@ -7,10 +7,12 @@ from typing import Literal
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
-from recon.branching import NamedInit, Statistics, branch
+from recon.branching import BranchedModule, NamedInit, Statistics, branch
+from recon.branching.init import initialise
+from recon.branching.layers import join, own_tensors
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, read_map
 from recon.gradients.layers import shared_layers
-from recon.models.contract import for_tasks, has_task_specific_layers
+from recon.models.contract import for_tasks, has_own_draws, has_task_specific_layers
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class BranchOptions:
     def apply(self, backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
         """The branched network, with a copy per task of the backbone's own task-specific layers.
 
-        The backbone stays unchanged. Without any layer to branch the result is the backbone itself,
-        or the network that it makes for the tasks.
+        These start from a draw of each task's own where the backbone can make one, such as the
+        gates of MMoE, whatever ``init`` says of the other layers. The backbone stays unchanged.
+        Without any layer to branch the result is the backbone itself, or the network that it makes
+        for the tasks.
 
         Args:
             backbone: The shared network.
@@ -80,11 +84,14 @@ class BranchOptions:
         backbone = for_tasks(backbone, tasks)
         named = self.by_name(backbone, tasks)
         assert named.layers is not None
-        layers = _union(task_specific_layers(backbone), named.layers)
+        own = task_specific_layers(backbone)
+        layers = _union(own, named.layers)
         if not layers:
             return backbone
         groups = named.groups if isinstance(named.groups, dict) else {}
-        return branch(backbone, layers, tasks, init=self.init, statistics=self.statistics, groups=groups)
+        network = branch(backbone, layers, tasks, init=self.init, statistics=self.statistics, groups=groups)
+        _draw_for_tasks(network, backbone, own)
+        return network
 
     def by_name(self, backbone: nn.Module, tasks: Sequence[str]) -> "BranchOptions":
         """The same choice with names of layers and groups instead of a map.
@@ -135,6 +142,13 @@ def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOption
     if options is not None:
         return options.apply(backbone, tasks)
     return BranchOptions(layers=[]).apply(backbone, tasks) if len(tasks) > 1 else for_tasks(backbone, tasks)
+
+
+def _draw_for_tasks(network: BranchedModule, backbone: nn.Module, own: Sequence[str]) -> None:
+    """Give each task new start values in the layers of its own, where the backbone can."""
+    tensors = {join(layer, name) for layer in own for name in own_tensors(backbone.get_submodule(layer))}
+    if own and has_own_draws(backbone):
+        initialise(dict(network.branches.items()), backbone.drawn_anew, backbone, own, tensors)  # type: ignore[arg-type]
 
 
 def task_specific_layers(backbone: nn.Module) -> list[str]:

@@ -1,4 +1,8 @@
 import json
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,9 @@ import torch
 from torch import nn
 
 from recon import ConflictAnalyzer
-from recon.models import LeNet, SegNet
+from recon.branching import NamedInit
+from recon.gradients.layers import shared_layers
+from recon.models import CGC, MLP, MTAN, DSelectK, LeNet, MMoE, ResNet18, SegNet, SegNetMTAN
 from recon.training import BranchOptions
 
 TASKS = ["digit", "letter"]
@@ -135,3 +141,63 @@ def test_more_layers_than_the_map_has_are_refused_by_the_name_of_the_option(tmp_
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
     with pytest.raises(ValueError, match=r"top=25 of 3 layers; give a number from 1 to 3"):
         BranchOptions(map=path).apply(LeNet(), TASKS)
+
+
+DRAWN: dict[str, Callable[[], nn.Module]] = {
+    "mmoe": lambda: MMoE(lambda: MLP(6, [4]), experts=2, gate_inputs=6),
+    "dselect_k": lambda: DSelectK(lambda: MLP(6, [4]), experts=3, gate_inputs=6),
+    "cgc": lambda: CGC(lambda: MLP(6, [4]), own=2, gate_inputs=6),
+    "mtan": lambda: MTAN(ResNet18(width=2, features=5), {"layer1": 2, "layer2": 4}, expansion=1),
+    "segnet_mtan": lambda: SegNetMTAN(width=2),
+}
+
+
+@pytest.mark.parametrize("init", ["copy", "reset"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_task_draws_its_own_gates_experts_and_masks(name: str, init: NamedInit) -> None:
+    torch.manual_seed(0)
+    backbone = DRAWN[name]()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    own = backbone.task_specific_layers()
+    first_shared = next(layer for layer in shared_layers(backbone) if layer not in own)
+    network = BranchOptions(layers=[first_shared], init=init).apply(backbone, ["a", "b", "c"])
+    state = network.state_dict()
+    for key in before:
+        tasks = [state[f"branches.{task}.{key}"] for task in "abc" if f"branches.{task}.{key}" in state]
+        starts = {tuple(copy.flatten().tolist()) for copy in (*tasks, before[key])}
+        drawn = key.rpartition(".")[0] in own and before[key].unique().numel() > 1 and "num_batches" not in key
+        if drawn:
+            assert len(starts) == 4, key
+        elif tasks and init == "copy":
+            assert len(starts) == 1, key
+        elif not tasks:
+            assert torch.equal(state[f"shared.{key}"], before[key])
+    assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
+
+
+def test_own_experts_are_drawn_by_the_function_that_makes_experts() -> None:
+    numbers = count(1)
+
+    def expert() -> nn.Module:
+        made = MLP(6, [4])
+        nn.init.constant_(made[0].weight, next(numbers))  # type: ignore[arg-type]
+        return made
+
+    cgc = deepcopy(CGC(expert, gate_inputs=6))  # one expert of its own, one shared
+    state = BranchOptions(layers=[]).apply(cgc, TASKS).state_dict()
+    values = [state[f"branches.{task}.own.0.0.weight"].unique().tolist() for task in TASKS]
+    assert values == [[3.0], [4.0]]
+
+
+def test_a_network_whose_experts_a_function_makes_is_saved_without_it() -> None:
+    cgc = pickle.loads(pickle.dumps(CGC(lambda: MLP(6, [4]), gate_inputs=6)))
+    network = BranchOptions(layers=[]).apply(cgc, TASKS)
+    for task in TASKS:
+        assert torch.equal(network.state_dict()[f"branches.{task}.own.0.0.weight"], cgc.own[0][0].weight)
+
+
+def test_experts_that_are_copies_of_a_module_stay_copies_and_gates_are_drawn() -> None:
+    torch.manual_seed(0)
+    network = BranchOptions(layers=[]).apply(CGC(MLP(6, [4]), gate_inputs=6), TASKS).state_dict()
+    own, gates = ([network[f"branches.{t}.{key}.weight"] for t in TASKS] for key in ("own.0.0", "gate"))
+    assert torch.equal(*own) and not torch.equal(*gates)

@@ -5,18 +5,30 @@ Personalized Recommendations", RecSys 2020. A task's gate ``softmax(W_k x)`` mix
 experts and the shared ones, in this order. PLE puts several such levels on each other.
 """
 
+from copy import deepcopy
+from typing import Self
+
 from torch import Tensor, nn
 
 from recon.gradients.layers import all_layers
-from recon.models.architectures.parts import HeadsAsOf, SoftmaxGate, Source, copies, mixture, values_at_gate
+from recon.models.architectures.parts import (
+    HeadsAsOf,
+    KeptSource,
+    SoftmaxGate,
+    Source,
+    copies,
+    mixture,
+    values_at_gate,
+)
 
 
 class CGC(nn.Module, HeadsAsOf):
     """Shared experts and experts of each task's own, mixed by a gate for each task.
 
     Shared experts, ``experts``, and input layer are shared: a conflict map scores their layers, and
-    Recon may branch them. The task's own experts, ``own``, and the gate have one copy per task. The
-    copies start alike, from the path of one task that this module is.
+    Recon may branch them. The task's own experts, ``own``, and the gate are one task's: this module
+    is its path. Training gives every task such parts, each from a draw of its own. In a loop of
+    your own pass a function that makes the path as ``init`` of :func:`recon.branch`.
 
     >>> import recon, torch
     >>> from recon.models import MLP
@@ -47,6 +59,7 @@ class CGC(nn.Module, HeadsAsOf):
     ) -> None:
         super().__init__()
         self.input_layer = input_layer
+        self._source = KeptSource(expert)
         self.own = nn.ModuleList(copies(expert, own, "own"))
         self.experts = nn.ModuleList(copies(expert, experts, "experts"))
         self.gate = SoftmaxGate(values_at_gate(input_layer, gate_inputs), own + experts)
@@ -59,6 +72,17 @@ class CGC(nn.Module, HeadsAsOf):
     def task_specific_layers(self) -> list[str]:
         """The layers of the task's own experts, and the gate."""
         return [*(name for name in all_layers(self) if name.startswith("own.")), "gate"]
+
+    def drawn_anew(self) -> Self:
+        """A copy whose own experts and gate have new start values.
+
+        Experts of which a file was read stay as they are in it.
+        """
+        network = deepcopy(self)
+        if self._source.make is not None:
+            network.own = nn.ModuleList(copies(self._source.make, len(self.own), "own"))
+        network.gate.reset_parameters()
+        return network
 
     def _pattern(self) -> nn.Module:
         return self.experts[0]

@@ -4,11 +4,14 @@ Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate M
 KDD 2018. For task k and input x the features are ``sum_i g_k(x)_i f_i(x)``, where
 ``g_k(x) = softmax(W_k x)`` and the ``f_i`` are the experts.
 
-Here it is the path of one task. The network of K tasks is that one with a copy of the gate for each
-task: ``recon.branch(network, network.task_specific_layers(), tasks)``, which training does itself.
+Here it is the path of one task. The network of K tasks is that one with a gate for each task, which
+training makes itself: each gate starts from a draw of its own. In a loop of your own it comes from
+``recon.branch(make(), ["gate"], tasks, init=make)``, with a function ``make`` of the path.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -47,6 +50,12 @@ class GatedExperts(nn.Module, HeadsAsOf):
     def task_specific_layers(self) -> list[str]:
         """The gate; each task has its own."""
         return ["gate"]
+
+    def drawn_anew(self) -> Self:
+        """A copy whose gate has new start values."""
+        network = deepcopy(self)
+        network.gate.reset_parameters()  # type: ignore[operator]
+        return network
 
     def _pattern(self) -> nn.Module:
         return self.experts[0]

@@ -3,9 +3,13 @@
 Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
 
 Here it is a network with a single attention path. The published network of K tasks is that one with
-a copy of the masks for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
-``staged_mtan`` has the same for backbones other than SegNet.
+masks for each task, which training makes itself, each from a draw of its own. In a loop of your own
+pass a function that makes the network as ``init`` of :func:`recon.branch`. ``staged_mtan`` has the
+same for backbones other than SegNet.
 """
+
+from copy import deepcopy
+from typing import Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +17,8 @@ from torch import Tensor, nn
 
 from recon.gradients.layers import shared_layers
 from recon.models.backbones.segnet import ConvBlock, SegNet, stage_channels
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class AttentionMask(nn.Module):
@@ -31,9 +37,15 @@ class AttentionMask(nn.Module):
         self.bn1 = nn.BatchNorm2d(between)
         self.conv2 = nn.Conv2d(between, outputs, kernel_size=1)
         self.bn2 = nn.BatchNorm2d(outputs)
+        self.draw()
+
+    def draw(self) -> None:
+        """Start anew: Xavier's normal weights without bias, and fresh norms."""
         for convolution in (self.conv1, self.conv2):
             nn.init.xavier_normal_(convolution.weight)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        for norm in (self.bn1, self.bn2):
+            norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inputs, H, W)`` to ``(B, outputs, H, W)`` in (0, 1)."""
@@ -97,3 +109,16 @@ class SegNetMTAN(SegNet):
     def task_specific_layers(self) -> list[str]:
         """The layers of the attention masks; each task has its own copy of them."""
         return [name for name in shared_layers(self) if name.startswith(("encoder_att.", "decoder_att."))]
+
+    def drawn_anew(self) -> Self:
+        """A copy whose masks have new start values."""
+        return with_new_masks(self)
+
+
+def with_new_masks(network: _Network) -> _Network:
+    """A copy of a network whose attention masks start anew."""
+    copied = deepcopy(network)
+    for module in copied.modules():
+        if isinstance(module, AttentionMask):
+            module.draw()
+    return copied

@@ -29,6 +29,25 @@ class HeadsAsOf:
         return self._pattern().task_head
 
 
+class KeptSource:
+    """A source beside what it has made: copies of a network share it, and files leave it out.
+
+    Functions such as lambdas cannot be pickled.
+
+    Attributes:
+        make: The source; ``None`` in a network that was unpickled.
+    """
+
+    def __init__(self, make: Source | None) -> None:
+        self.make = make
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "KeptSource":
+        return self
+
+    def __reduce__(self) -> tuple[type["KeptSource"], tuple[None]]:
+        return KeptSource, (None,)
+
+
 def copies(source: Source, count: int, name: str) -> list[nn.Module]:
     """Several backbones of one kind.
 

@@ -4,13 +4,14 @@ Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019
 it around a ResNet. A mask is made of the output of a stage's last block but one, and chooses among
 the features of its last block. A shared block brings the choice to the next stage.
 
-Here it is a network with a single attention path. The network of K tasks is that one with a copy of
-the masks for each task: ``recon.branch(network, network.task_specific_layers(), tasks)``.
+Here it is a network with a single attention path. The network of K tasks is that one with masks for
+each task, which training makes itself, each from a draw of its own. In a loop of your own pass a
+function that makes the network as ``init`` of :func:`recon.branch`.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from recon.gradients.layers import all_layers
-from recon.models.architectures.mtan import AttentionMask
+from recon.models.architectures.mtan import AttentionMask, with_new_masks
 from recon.models.architectures.parts import HeadsAsOf
 from recon.models.architectures.stages import check_stages, record
 
@@ -88,6 +89,10 @@ class MTAN(nn.Module, HeadsAsOf):
     def task_specific_layers(self) -> list[str]:
         """The layers of the attention masks; each task has its own copy of them."""
         return [name for name in all_layers(self) if name.startswith("masks.")]
+
+    def drawn_anew(self) -> Self:
+        """A copy whose masks have new start values."""
+        return with_new_masks(self)
 
     def _pattern(self) -> nn.Module:
         return self.backbone
