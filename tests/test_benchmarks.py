@@ -120,7 +120,7 @@ def check_processes(*options: str, precision: str) -> None:
 
 REFUSED = {("famo", "micro-batches", "TypeError:")} | {
     (method, setting, "TypeError:")
-    for method in ("fmtl", "samo", "moml", "auto_lambda")
+    for method in ("fmtl", "samo", "moml", "auto_lambda", "forum")
     for setting in ("plain", "labels", "branched", "micro-batches", "synchronised")
 }
 """One process or whole batches alone: see docs/methods.md. SDMGrad does not settle at its published step size,

@@ -16,7 +16,7 @@ from recon.engine.precision import combining
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
 from recon.gradients.buffer import TaskGradients
-from recon.gradients.graph import reached_leaves, without_grad
+from recon.gradients.graph import accumulate, reached_leaves, without_grad
 from recon.gradients.sharded import Gradients
 from recon.methods.base.step_engine import StepEngine
 
@@ -88,9 +88,16 @@ class Evaluations(StepEngine[StepInfo]):
     def task_gradients(self, losses: Mapping[str, Tensor]) -> dict[str, dict[Tensor, Tensor]]:
         step = self._setting.step_count
         known = check_losses(losses, self.tasks, step)
-        return {self.tasks[index]: self._gradients(self.tasks[index], loss) for index, loss in known.items()}
+        return {
+            self.tasks[index]: self._gradients(f"the gradient of task {self.tasks[index]!r}", loss)
+            for index, loss in known.items()
+        }
 
-    def _gradients(self, task: str, loss: Tensor) -> dict[Tensor, Tensor]:
+    def weighted_gradient(self, losses: Mapping[str, Tensor], weights: Tensor) -> dict[Tensor, Tensor]:
+        known = torch.stack([*check_losses(losses, self.tasks, self._setting.step_count).values()])
+        return self._gradients("the weighted gradient", weights.to(known) @ known)
+
+    def _gradients(self, name: str, loss: Tensor) -> dict[Tensor, Tensor]:
         scaling = self._setting.scaling
         reached: list[Tensor] = [leaf for leaf in reached_leaves(loss) if isinstance(leaf, nn.Parameter)]
         gradients = [
@@ -99,7 +106,7 @@ class Evaluations(StepEngine[StepInfo]):
         ]
         if (scaling.active or loss.device.type == "cpu") and not all_finite(gradients):
             if not scaling.active:
-                raise ValueError(f"the gradient of task {task!r} is not finite in step {self._setting.step_count}")
+                raise ValueError(f"{name} is not finite in step {self._setting.step_count}")
             self.overflowed = True
         return dict(zip(reached, gradients, strict=True))
 
@@ -146,6 +153,12 @@ class Evaluations(StepEngine[StepInfo]):
 
     def perturbed(self, parameters: Sequence[Tensor], steps: Sequence[Tensor]) -> AbstractContextManager[None]:
         return perturbed(parameters, steps, self._setting.shared.module)
+
+    def add_to_grad(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        scaling = self._setting.scaling
+        factor = self._setting.scale_for(len(self._setting.present)) * (scaling.factor if scaling.active else 1.0)
+        for parameter, gradient in gradients.items():
+            accumulate(parameter, gradient * factor)
 
     def add_combination(self, combine: Callable[[Tensor], Tensor]) -> None:
         gradients, watches, scaling = self.gradients, self._setting.watches, self._setting.scaling

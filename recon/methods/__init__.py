@@ -23,6 +23,7 @@ from recon.methods.excess_mtl import ExcessMTL
 from recon.methods.fairgrad import FairGrad
 from recon.methods.famo import FAMO
 from recon.methods.fmtl import FMTL
+from recon.methods.forum import FORUM
 from recon.methods.gls import GLS
 from recon.methods.go4align import GO4Align
 from recon.methods.graddrop import GradDrop
@@ -67,6 +68,7 @@ __all__ = [
     "DWA",
     "FAMO",
     "FMTL",
+    "FORUM",
     "GLS",
     "IMTL",
     "IMTLG",

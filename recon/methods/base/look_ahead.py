@@ -73,15 +73,18 @@ class LookAheadMethod(StatefulMethod, LossMethod):
             validation = engine.task_gradients(engine.validation())
         if not validation:  # a batch without labels says nothing
             return
-        slopes = -_products(validation, training, rates)
+        slopes = -products(validation, training, rates)
         if slopes.isfinite().all():
             self.learn(slopes, [engine.tasks.index(task) for task in validation])
         elif not engine.overflowed:
             raise ValueError(f"{self}: a gradient of the training or validation batch is not finite")
 
 
-def _products(validation: Gradients, training: Gradients, rates: Mapping[Tensor, float]) -> Tensor:
-    """The inner products of two sets of gradients, (V, K), each parameter times its rate."""
+def products(validation: Gradients, training: Gradients, rates: Mapping[Tensor, float]) -> Tensor:
+    """The inner products of two sets of gradients, (V, K), each parameter times its rate.
+
+    In float64, on the CPU.
+    """
     total: Tensor | float = 0.0
     for parameter, rate in rates.items():
         rows, columns = (_stacked(parameter, gradients) for gradients in (validation, training))

@@ -104,6 +104,28 @@ class StepEngine(Protocol[InfoOut]):
                 overflows instead.
         """
 
+    def weighted_gradient(self, losses: Mapping[str, Tensor], weights: Tensor) -> dict[Tensor, Tensor]:
+        """The gradient of a weighted sum of the losses, in each parameter that it reaches.
+
+        One backward. The graph is kept, and ``.grad`` stays as it is.
+
+        Args:
+            losses: Task -> scalar loss with a graph.
+            weights: (K',), one for each of these tasks, in task order.
+
+        Raises:
+            ValueError: As :meth:`task_gradients`.
+        """
+
+    def add_to_grad(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Add gradients to ``.grad`` of parameters, shared or a task's own, after ``backward``.
+
+        The engine's scale multiplies it.
+
+        Args:
+            gradients: Parameter -> a tensor in its shape.
+        """
+
     def task_gradient(self, task: str, losses: Mapping[str, Tensor]) -> None:
         """Replace a task's row of the Jacobian by the gradient of its loss, in one backward.
 

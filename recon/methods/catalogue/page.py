@@ -79,8 +79,8 @@ gives the same update however a batch is divided.
 The exceptions are `refused`, with an error that names the method. `famo` looks at the losses of the
 batch again after the step, and several micro-batches have no such batch. `fmtl` and `samo` evaluate
 each task at perturbed parameters of its own. These follow from the whole gradient of the whole
-batch, which no micro-batch and no process has. `moml` and `auto_lambda` evaluate at the parameters
-after a virtual step, which follows from the whole batch too.
+batch, which no micro-batch and no process has. `moml`, `auto_lambda` and `forum` evaluate at the
+parameters after virtual steps, which follow from the whole batch too.
 
 `torchjd` is refused some objects: those that draw random numbers in several processes, and those
 with state or numbers of each task where labels are missing.

@@ -425,7 +425,7 @@ def test_columns_are_checked_as_the_whole_is() -> None:
 # Properties that the engine asks for.
 
 
-AHEAD = {"moml", "auto_lambda"}
+AHEAD = {"moml", "auto_lambda", "forum"}
 SHARPNESS = {"fmtl", "samo"}
 
 
