@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from recon.engine.protocols import WeighsParts
 from recon.gradients.graph import leaves_in_common
 from recon.gradients.wrappers import is_partly_shared
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
@@ -127,18 +128,34 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
     A single task is trained plainly in any case.
 
     Raises:
-        ValueError: The method needs only losses, or the Jacobian; the network is branched; or
-            ``at`` is unknown.
+        ValueError: The method needs only losses, or the Jacobian, or at the parameters parts of the
+            batch; the network is branched; or ``at`` is unknown.
     """
     if at not in get_args(At):
         raise ValueError(f"at must be 'parameters' or 'representation', got {at!r}")
-    if at == "parameters" or tasks == 1:
+    if tasks == 1:
+        return
+    if at == "parameters":
+        check_whole_batch(method)
         return
     check_weights_representations(method)
     if is_partly_shared(shared):
         raise ValueError(
             "a branched network has features for each task and no single representation; "
             "use at='parameters', or the network without branches"
+        )
+
+
+def check_whole_batch(method: Method) -> None:
+    """Refuse a method that weighs by parts of the batch, at the parameters.
+
+    Raises:
+        ValueError: It does.
+    """
+    if isinstance(method, WeighsParts) and method.parts > 1:
+        raise ValueError(
+            f"{method} weighs the tasks by their gradients in {method.parts} parts of the batch, and gradients in "
+            "parameters are sums over all samples; use at='representation', or parts=1"
         )
 
 

@@ -39,6 +39,20 @@ class KnowsWeights(Protocol):
 
 
 @runtime_checkable
+class WeighsParts(Protocol):
+    """A Gramian method that weighs the tasks by their gradients in parts of the batch.
+
+    Samples are told apart at the representation alone.
+    """
+
+    parts: int
+    """Number of parts; 1 for the whole batch."""
+
+    def weights_of_parts(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
+        """Weights of the task gradients, (K,), from their products in each part, (n, K, K)."""
+
+
+@runtime_checkable
 class LearnsFromGradients(Protocol):
     """A module beside the shared part that learns from the gradients which pass through it."""
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import recon
 from recon.methods import NTKMTL
@@ -35,6 +35,59 @@ def test_its_form_at_the_representation_takes_the_gradients_of_the_features() ->
                                    backbone.weight, retain_graph=True)[0]  # fmt: skip
     recon.Engine(backbone, ["a", "b"], "ntkmtl", at="representation").backward(losses, representation=features)
     torch.testing.assert_close(backbone.weight.grad, expected)
+
+
+def losses_of_parts(heads: list[nn.Module], features: Tensor, parts: int) -> Tensor:
+    """The published losses (n, K): the mean of each chunk of the samples."""
+    by_sample = torch.cat([head(features).square() for head in heads], dim=1)
+    return torch.stack([chunk.mean(0) for chunk in by_sample.chunk(parts)])
+
+
+@pytest.mark.parametrize("samples", [8, 10, 3])
+def test_parts_of_the_batch_give_the_kernels_of_the_published_representation_form(samples: int) -> None:
+    torch.manual_seed(0)
+    backbone = nn.Linear(3, 4)
+    heads: list[nn.Module] = [nn.Linear(4, 1), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))]
+    x = torch.randn(samples, 3)
+    features = backbone(x)
+    eigenvalues = []
+    for column in losses_of_parts(heads, features, 4).T:
+        rows = torch.stack([torch.autograd.grad(loss, features, retain_graph=True)[0].flatten() for loss in column])
+        eigenvalues.append(torch.linalg.eigvalsh(rows @ rows.T)[-1])
+    kernels = torch.stack(eigenvalues)
+    weights = (kernels.sum() / kernels).sqrt()
+
+    losses = {name: head(features).square().mean() for name, head in zip("ab", heads, strict=True)}
+    engine = recon.Engine(backbone, ["a", "b"], NTKMTL(parts=4), at="representation")
+    info = engine.backward(losses, representation=features)
+    assert info.weights is not None
+    torch.testing.assert_close(info.weights, weights)
+    plain = (weights * torch.stack([head(backbone(x)).square().mean() for head in heads])).sum()
+    torch.testing.assert_close(backbone.weight.grad, torch.autograd.grad(plain, backbone.weight)[0])
+
+
+def test_parts_among_some_of_the_tasks_weigh_these_alone() -> None:
+    torch.manual_seed(0)
+    backbone, heads, x = nn.Linear(3, 4), nn.ModuleDict({task: nn.Linear(4, 1) for task in "ac"}), torch.randn(8, 3)
+    weights = []
+    for tasks in (["a", "b", "c"], ["a", "c"]):
+        features = backbone(x)
+        losses = {task: head(features).square().mean() for task, head in heads.items()}
+        engine = recon.Engine(backbone, tasks, NTKMTL(parts=4), at="representation")
+        weights.append(engine.backward(losses, representation=features).weights)
+    assert weights[0] is not None
+    assert weights[0][1] == 0
+    torch.testing.assert_close(weights[0][[0, 2]], weights[1])
+
+
+def test_parts_are_refused_where_samples_are_not_told_apart() -> None:
+    backbone = nn.Linear(3, 4)
+    with pytest.raises(ValueError, match=r"in 4 parts of the batch, and gradients in parameters are sums over all"):
+        recon.Engine(backbone, ["a", "b"], NTKMTL(parts=4))
+    assert NTKMTL(parts=4).needs_one_process
+    assert not NTKMTL().needs_one_process
+    with pytest.raises(ValueError, match="ntkmtl: parts must be a whole number >= 1, got 0"):
+        NTKMTL(parts=0)
 
 
 def test_an_exponent_out_of_range_is_refused() -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from recon.engine.own_gradients import spoil
 from recon.engine.precision import combining, full_precision
+from recon.engine.protocols import WeighsParts
 from recon.engine.routes.route import Step
-from recon.engine.routes.weights import solved_weights
+from recon.engine.routes.weights import solved_weights, weights_of_parts
 from recon.gradients.graph import reached_leaves, reaches, without_grad
 from recon.methods import GramianMethod
 
@@ -114,9 +115,32 @@ def _weighted(step: Step, jacobian: Tensor) -> Tensor | None:
         gramian = step.processes.sum(jacobian @ jacobian.T)
         if step.overflows(gramian.diagonal(), {}):
             return None
-        weights = solved_weights(step, step.method, gramian.unsqueeze(0), jacobian, step.processes.sum)
+        if isinstance(step.method, WeighsParts) and step.method.parts > 1:
+            parts = part_gramians(jacobian, len(step.features) if step.features is not None else 0, step.method.parts)
+            weights = weights_of_parts(step, step.method, gramian, parts)
+        else:
+            weights = solved_weights(step, step.method, gramian.unsqueeze(0), jacobian, step.processes.sum)
         step.info.weights = step.in_all_tasks(weights)
         return weights @ jacobian
+
+
+def part_gramians(jacobian: Tensor, samples: int, parts: int) -> Tensor:
+    """Inner products of the task gradients in the features of parts of the batch, (n, K', K').
+
+    Losses are means over samples, and a part's gradients are those of its own mean.
+
+    Args:
+        jacobian: (K', N), the gradients in the features of all samples, sample by sample.
+        samples: Number of samples.
+        parts: Number of parts of about equally many samples, at most one for each.
+
+    Example:
+        >>> part_gramians(torch.tensor([[1.0, 0.0, 2.0, 2.0]]), samples=4, parts=2).flatten()
+        tensor([ 4., 32.])
+    """
+    chunks = jacobian.unflatten(1, (samples, -1)).chunk(parts, dim=1)
+    own = [chunk.flatten(1) * (samples / chunk.shape[1]) for chunk in chunks]
+    return torch.stack([chunk @ chunk.T for chunk in own])
 
 
 def _shared_backward(step: Step, weighted: Tensor) -> None:

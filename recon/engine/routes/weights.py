@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from recon.engine.protocols import WeighsParts
 from recon.engine.routes.route import Step
 from recon.methods import GramianMethod, LossMethod
 from recon.methods.solvers.gramian import gramian_of, nearly_dependent
@@ -34,6 +35,21 @@ def solved_weights(
         gramian = summed(gramian_of(jacobian)).cpu()
     with step.asking():
         return (method.weights(gramian, losses) * step.scale).to(jacobian)
+
+
+def weights_of_parts(step: Step, method: WeighsParts, gramian: Tensor, parts: Tensor) -> Tensor:
+    """As :func:`solved_weights`, for a method that weighs by parts of the batch.
+
+    Args:
+        step: The step.
+        method: Its method.
+        gramian: (K', K'), of the whole batch.
+        parts: (n, K', K'), of each part.
+    """
+    (whole, *of_parts), losses = to_host(torch.cat([gramian.unsqueeze(0), parts]), step.losses)
+    step.watches.gradients.watch(step.info.step, step.in_all_tasks(whole.diagonal()))
+    with step.asking():
+        return (method.weights_of_parts(torch.stack(of_parts), losses) * step.scale).to(gramian)
 
 
 def weights_of_exact(step: Step, method: GramianMethod, gramians: Tensor) -> Tensor:
