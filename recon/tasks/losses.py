@@ -7,7 +7,8 @@ depth :func:`masked_l1` and normals :func:`masked_cosine`. :mod:`recon.tasks.per
 The target itself marks items without truth: -1 among labels, NaN in everything else. A batch
 without any truth has loss 0 and gradients 0, so it neither trains nor stops anything.
 
-Losses check shapes and types only, which costs nothing on any device; metrics check values.
+Losses check shapes and types, which costs nothing on any device; metrics check values. Losses of a
+yes or no check values too, since torch has a number for every label there.
 """
 
 import torch
@@ -55,8 +56,10 @@ def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     valid = valid_items(labels)
     if labels.is_floating_point():  # filled before the loss: a gradient of zero times NaN is NaN
         labels = torch.where(valid.unsqueeze(1), labels, 0)
-    total = functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="sum")
-    return total / _count(valid)  # the mean of nothing would be NaN
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # as in mean_over
+    total = functional.cross_entropy(wide, labels, ignore_index=UNLABELLED, reduction="sum")
+    mean = total / _count(valid)  # torch's mean of nothing would be NaN
+    return mean.to(torch.promote_types(logits.dtype, labels.dtype))
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -80,7 +83,7 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     # Not summed by the kernel: its sum is not deterministic on an accelerator, and its mean of
     # nothing is NaN.
     errors = functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
-    return errors.sum() / _count(valid_items(labels))
+    return mean_over(valid_items(labels), errors)
 
 
 def masked_l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ def masked_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """
     check_values(prediction, target, channels=1)
     valid = target.isfinite()
-    return torch.where(valid, prediction - target, 0).abs().sum() / _count(valid)
+    return mean_over(valid, torch.where(valid, prediction - target, 0).abs())
 
 
 def masked_cosine(prediction: Tensor, target: Tensor) -> Tensor:
@@ -130,7 +133,7 @@ def masked_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     # NaN. Shorter predictions count as this long: the gradient of a direction grows without bound
     # towards length zero.
     cosines = functional.cosine_similarity(prediction, torch.where(valid[:, None], target, 0), dim=1, eps=1e-3)
-    return torch.where(valid, 1 - cosines, 0).sum() / _count(valid)
+    return mean_over(valid, 1 - cosines)
 
 
 def mean_over(valid: Tensor, errors: Tensor) -> Tensor:
@@ -150,6 +153,26 @@ def mean_over(valid: Tensor, errors: Tensor) -> Tensor:
     """
     wide = torch.promote_types(errors.dtype, torch.float32)
     return (torch.where(valid, errors, 0).sum(dtype=wide) / _count(valid)).to(errors.dtype)
+
+
+def refuse_other_labels(labels: Tensor, where: str) -> None:
+    """Refuse labels outside [0, 1] of a yes or no.
+
+    Args:
+        labels: Labels, those without truth filled.
+        where: The start of the error, such as ``"task 'edges' has"``.
+
+    Raises:
+        ValueError: On the CPU. On CUDA it is torch's asynchronous ``RuntimeError``, since a look at
+            the values would make each step wait.
+    """
+    wrong = (labels < 0) | (labels > 1)
+    rule = "a label is 0, 1 or a probability, and -1 where there is none"
+    if labels.device.type == "cuda" or torch.compiler.is_compiling():
+        torch._assert_async(~wrong.any(), f"{where} a label outside [0, 1]; {rule}")
+    elif labels.device.type == "cpu" and wrong.any():
+        values = labels[wrong]
+        raise ValueError(f"{where} {len(values)} labels outside [0, 1], such as {values[0].item():g}; {rule}")
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:

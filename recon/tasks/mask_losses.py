@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recon.tasks.losses import UNLABELLED, mean_over
+from recon.tasks.losses import UNLABELLED, mean_over, refuse_other_labels
 
 
 def weighted_mask_loss(logits: Tensor, labels: Tensor, positive_weight: float) -> Tensor:
@@ -28,7 +28,8 @@ def weighted_mask_loss(logits: Tensor, labels: Tensor, positive_weight: float) -
         A scalar; 0 without any truth.
 
     Raises:
-        ValueError: Other shapes, or labels of another type.
+        ValueError: Other shapes, or labels of another type; on the CPU, other labels. On CUDA such
+            a label is torch's asynchronous ``RuntimeError``.
     """
     check_mask(logits, labels)
     weights = torch.where(labels == 1, positive_weight, 1 - positive_weight)
@@ -53,7 +54,8 @@ def balanced_mask_loss(logits: Tensor, labels: Tensor) -> Tensor:
         A scalar; 0 without any truth.
 
     Raises:
-        ValueError: Other shapes, or labels of another type.
+        ValueError: Other shapes, or labels of another type; on the CPU, other labels. On CUDA such
+            a label is torch's asynchronous ``RuntimeError``.
     """
     check_mask(logits, labels)
     negative = ((labels == 0).sum() / (labels != UNLABELLED).sum().clamp(min=1)).to(logits.dtype)
@@ -73,6 +75,8 @@ def check_mask(logits: Tensor, labels: Tensor) -> None:
 
 def _mean(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     valid = labels != UNLABELLED
-    truth = torch.where(valid, labels, 0).to(logits.dtype)
+    known = torch.where(valid, labels, 0)
+    refuse_other_labels(known, "the target has")
+    truth = known.to(logits.dtype)
     errors = functional.binary_cross_entropy_with_logits(logits.squeeze(1), truth, reduction="none")
     return mean_over(valid, weights * errors)

@@ -41,8 +41,9 @@ def edges(name: str, aggregation: Aggregation = "dataset", positive_weight: floa
     Args:
         name: The task's name.
         aggregation: Metrics over the whole ``"dataset"``, or ``"per_batch"`` and averaged.
-        positive_weight: Weight of pixels on an edge; those off it have the rest of 1. The protocol
-            takes 0.95 for PASCAL-Context and 0.8 for NYUD.
+        positive_weight: Weight of pixels on an edge; those off it have the rest of 1. The default
+            is that of PASCAL-Context in the code of all three papers above. For NYUD, Maninis et
+            al. take 0.8, MTI-Net and InvPT 0.95.
 
     Raises:
         ValueError: A weight that is not between 0 and 1, an unknown aggregation, or a name that

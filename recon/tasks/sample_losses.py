@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recon.errors import unknown_name
-from recon.tasks.losses import UNLABELLED, mean_over
+from recon.tasks.losses import UNLABELLED, mean_over, refuse_other_labels
 
 RegressionLoss = Literal["mse", "mae", "huber"]
 """Squared error, absolute error, or squared up to a delta and linear beyond."""
@@ -76,12 +76,10 @@ def labelled_binary_cross_entropy(
             wait.
     """
     labels = check_columns(logits, labels)
-    valid = labels != UNLABELLED
-    if labels.is_floating_point():
-        valid &= labels.isfinite()
+    valid = valid_labels(labels).reshape(labels.shape)
     # Filled before the loss: a gradient of zero times NaN is NaN.
     known = torch.where(valid, labels, 0)
-    _refuse_other_labels(known, task)
+    refuse_other_labels(known, f"task {task!r} has")
     truth = known.to(logits.dtype)
     weight = None if positive_weight is None else logits.new_tensor(positive_weight)
     errors = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="none")
@@ -132,16 +130,6 @@ def check_columns(prediction: Tensor, target: Tensor) -> Tensor:
             f"{tuple(target.shape)}; they should be (B, C) and (B, C), or (B, 1) and (B,)"
         )
     return target
-
-
-def _refuse_other_labels(labels: Tensor, task: str) -> None:
-    wrong = (labels < 0) | (labels > 1)
-    rule = "a label is 0, 1 or a probability, and -1 where there is none"
-    if labels.device.type == "cuda" or torch.compiler.is_compiling():
-        torch._assert_async(~wrong.any(), f"task {task!r} has a label outside [0, 1]; {rule}")
-    elif labels.device.type == "cpu" and wrong.any():
-        values = labels[wrong]
-        raise ValueError(f"task {task!r} has {len(values)} labels outside [0, 1], such as {values[0].item():g}; {rule}")
 
 
 def _mean_error(errors: Callable[..., Tensor], scale: tuple[float, ...], prediction: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.tasks.losses import masked_cosine, masked_cross_entropy, masked_l1, valid_items
+from recon.tasks.losses import labelled_cross_entropy, masked_cosine, masked_cross_entropy, masked_l1, valid_items
 
 Case = tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]
 
@@ -110,6 +110,29 @@ def test_a_prediction_of_length_zero_has_cosine_zero_and_a_finite_gradient() -> 
 def test_losses_of_bfloat16_predictions_are_finite_and_near(kind: str) -> None:
     loss, prediction, target = case(kind, 0.3)
     assert loss(prediction.bfloat16(), target).item() == pytest.approx(loss(prediction, target).item(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target"),
+    [
+        (labelled_cross_entropy, torch.tensor([[0.0, 3.0]]), torch.tensor([0])),
+        (labelled_cross_entropy, torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]])),
+        (masked_cross_entropy, torch.tensor([[[[0.0]], [[3.0]]]]), torch.tensor([[[0]]])),
+        (masked_l1, torch.full((1, 1, 1, 1), 3.0), torch.zeros(1, 1, 1, 1)),
+        (masked_cosine, torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1), torch.tensor([0, 1.0, 0]).view(1, 3, 1, 1)),
+    ],
+)
+def test_the_loss_of_many_halves_is_that_of_few(
+    loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor
+) -> None:
+    few = prediction.half().requires_grad_()
+    target = target.half() if target.is_floating_point() else target
+    many = loss(few.repeat(70_000, *[1] * (few.dim() - 1)), target.repeat(70_000, *[1] * (target.dim() - 1)))
+    assert many.dtype == torch.float16
+    torch.testing.assert_close(many, loss(few, target))
+    many.backward()
+    assert few.grad is not None
+    assert few.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("logits, labels", [((2, 3, 4, 5), (2, 5, 4)), ((2, 3, 4, 5), (2, 1, 4, 5)), ((6, 3), (6,))])

@@ -135,6 +135,15 @@ def test_gradients_are_finite_and_zero_where_there_is_no_truth(task: Task) -> No
 
 
 @each_task
+@pytest.mark.parametrize("label", [2, -2, 255])
+def test_a_label_that_is_no_yes_or_no_is_refused(task: Task, label: int) -> None:
+    logits, labels = logits_and_labels()
+    labels[0, 0, 0] = label
+    with pytest.raises(ValueError, match=rf"has 1 labels outside \[0, 1\], such as {label}; .*-1 where there is none"):
+        task.loss(logits, labels)
+
+
+@each_task
 def test_the_loss_of_many_halves_is_that_of_few(task: Task) -> None:
     logits = torch.tensor([4.0, -4.0], dtype=torch.float16)
     labels = torch.tensor([0, 1])
