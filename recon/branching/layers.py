@@ -33,8 +33,13 @@ def all_tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def check_has_forward(backbone: nn.Module) -> None:
-    """Raise a ValueError for a container of modules, such as ``nn.ModuleList``."""
+    """Raise a ValueError for a container of modules, such as ``nn.ModuleList``, or for a plan."""
     if type(backbone).forward is nn.Module.forward and "forward" not in vars(backbone):
+        if hasattr(backbone, "for_tasks"):
+            raise ValueError(
+                f"{type(backbone).__name__} is the plan of a network that depends on the tasks; make the network by "
+                "its for_tasks, and branch that"
+            )
         raise ValueError(
             f"{type(backbone).__name__} has no forward, so there is nothing to branch: put its parts into one module "
             "whose forward runs them, and name layers by their paths in it; or branch the part that has the layers"

@@ -119,7 +119,7 @@ def _check_validation(entries: Sequence[MethodEntry], data: pl.LightningDataModu
     """Refuse methods that need validation batches where the data have none."""
     for entry in entries:
         if set(entry.variants) != {"single"}:
-            refuse_missing_validation(create_method(entry.method, **entry.options), data.train_dataloader())
+            refuse_missing_validation(create_method(entry.method, **entry.options), data.train_dataloader(), tasks=2)
 
 
 def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:

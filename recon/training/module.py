@@ -202,7 +202,7 @@ class MultiTaskModule(SteppedNetwork):
 
     def on_train_start(self) -> None:
         self.monitor.check(self.trainer)
-        refuse_missing_validation(self.method, self.trainer.train_dataloader)
+        refuse_missing_validation(self.method, self.trainer.train_dataloader, len(self.tasks))
         self.begin_steps()
         self._resumes = self.current_epoch > 0
 

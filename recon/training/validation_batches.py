@@ -19,12 +19,13 @@ def divided(batch: Any, loaders: object) -> tuple[Any, Any]:
     return (batch[TRAINING], batch[VALIDATION]) if _has_validation(loaders) else (batch, None)
 
 
-def refuse_missing_validation(method: Method, loaders: object) -> None:
+def refuse_missing_validation(method: Method, loaders: object, tasks: int) -> None:
     """Refuse to train a method that needs validation batches without a loader of them.
 
     Args:
         method: The method.
         loaders: What the trainer loads its training batches from.
+        tasks: Number of tasks that are trained.
 
     Raises:
         ValueError: The method needs validation batches, and there are none; or there are more than
@@ -37,6 +38,11 @@ def refuse_missing_validation(method: Method, loaders: object) -> None:
                 f"the loader of validation batches has {validation} batches and that of training {training}, so an "
                 "epoch would pass over the training data again; give larger validation batches, or fewer samples"
             )
+    elif method.needs_validation and tasks == 1:
+        raise ValueError(
+            f"{type(method).__name__} learns the weights of tasks from validation batches, and a single task has no "
+            "weight to learn; train it with the method joint, which needs no validation batches"
+        )
     elif method.needs_validation:
         raise ValueError(
             f"{type(method).__name__} learns its weights from a validation batch in each step, and there is no loader "

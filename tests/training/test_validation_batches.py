@@ -71,6 +71,14 @@ def test_training_without_a_loader_of_validation_batches_is_refused(method: str,
     assert torch.equal(module.backbone.first.weight, before)
 
 
+@pytest.mark.parametrize("method", ["moml", "auto_lambda"])
+def test_a_single_task_is_told_that_it_has_no_weight_to_learn(method: str, trainer: TrainerFactory) -> None:
+    tasks = [Task(name, nn.MSELoss(), dict, 1) for name in ("a", "b")]
+    module = MultiTaskModule(Small(), tasks, only=["a"], method=method)
+    with pytest.raises(ValueError, match="a single task has no weight to learn; train it with the method joint"):
+        trainer(max_epochs=1).fit(module, DataLoader(samples(1, 8), batch_size=4))
+
+
 def test_a_method_without_need_of_them_trains_on_the_training_batches_alone(trainer: TrainerFactory) -> None:
     training, held_out = (DataLoader(samples(seed, 12), batch_size=4) for seed in (1, 2))
     tasks = [Task(name, nn.MSELoss(), dict, 1) for name in ("a", "b")]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from recon.models.architectures.parts import HeadsAsOf, Source, copies
+from recon.models.architectures.parts import HeadsAsOf, PlanOfTasks, Source, copies
 from recon.models.architectures.stages import check_not_a_name, record
 from recon.tasks.names import check_task_names
 
@@ -45,7 +45,7 @@ class Columns(nn.Module, HeadsAsOf):
         return self.networks[self.tasks[0]]
 
 
-class ColumnsPlan(nn.Module, HeadsAsOf):
+class ColumnsPlan(PlanOfTasks, HeadsAsOf):
     """Base of architectures with one copy of a backbone per task.
 
     It holds one backbone, by which heads are made and stages are checked. A network of K tasks

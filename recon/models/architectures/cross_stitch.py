@@ -51,8 +51,10 @@ class CrossStitch(ColumnsPlan):
         self.same = same
         self.channels = dict(stages) if isinstance(stages, Mapping) else dict.fromkeys(stages)
         for stage, channels in self.channels.items():
-            if channels is not None and channels < 1:
-                raise ValueError(f"stage {stage!r} has {channels} channels; give 1 or more, or stages as a list")
+            if channels is not None and (type(channels) is not int or channels < 1):
+                raise ValueError(
+                    f"stage {stage!r} has {channels!r} channels; give a whole number, at least 1, or stages as a list"
+                )
 
     def _columns(self, networks: Mapping[str, nn.Module]) -> Columns:
         units = {stage: CrossStitchUnit(len(networks), self.same, own, stage) for stage, own in self.channels.items()}

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recon.models.architectures.mmoe import GatedExperts
-from recon.models.architectures.parts import Source, flat
+from recon.models.architectures.parts import Source, check_whole, flat
 
 _EPSILON = 1e-6
 
@@ -76,6 +76,7 @@ class SelectingGate(nn.Module):
     codes: Tensor
 
     def __init__(self, inputs: int, experts: int, k: int, gamma: float, entropy: float) -> None:
+        check_whole("k", k)
         if not 1 <= k <= experts:
             raise ValueError(f"k is {k}; it must be from 1 to {experts}, the number of experts")
         if not 0 < gamma < math.inf or not 0 <= entropy < math.inf:

@@ -29,6 +29,19 @@ class HeadsAsOf:
         return self._pattern().task_head
 
 
+class PlanOfTasks(nn.Module):
+    """Base of plans of networks that depend on the tasks.
+
+    ``for_tasks`` makes a network of tasks. The plan itself has no forward, and a call says so.
+    """
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} is the plan of a network that depends on the tasks; make the network by its "
+            "for_tasks(['a', 'b'])"
+        )
+
+
 class KeptSource:
     """A source beside what it has made: copies of a network share it, and files leave it out.
 
@@ -74,10 +87,19 @@ def check_number_of(name: str, count: int) -> None:
     Raises:
         ValueError: It is not; the error names it.
     """
-    if type(count) is not int:
-        raise ValueError(f"{name} is {count!r}; it must be a whole number, at least 1")
+    check_whole(name, count)
     if count < 1:
         raise ValueError(f"{name} is {count}; it must be at least 1")
+
+
+def check_whole(name: str, number: int) -> None:
+    """Refuse a number that is not whole, such as 2.5.
+
+    Raises:
+        ValueError: It is not; the error names it.
+    """
+    if type(number) is not int:
+        raise ValueError(f"{name} is {number!r}; it must be a whole number, at least 1")
 
 
 def mixture(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor:
@@ -139,9 +161,9 @@ def values_at_gate(input_layer: nn.Module | None, gate_inputs: int | None) -> in
         ValueError: Neither says it.
     """
     found = getattr(input_layer, "num_features", None) if gate_inputs is None else gate_inputs
-    if not isinstance(found, int) or found < 1:
+    if type(found) is not int or found < 1:
         raise ValueError(
-            f"gate_inputs is {gate_inputs}; give the number of values of an input that is flattened (1296 of an image "
-            "of 1 x 36 x 36), or an input_layer that says its num_features"
+            f"gate_inputs is {gate_inputs!r}; give the number of values of an input that is flattened (1296 of an "
+            "image of 1 x 36 x 36), or an input_layer that says its num_features"
         )
     return found

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recon.gradients.wrappers import NotShared
 from recon.models.architectures.parts import (
     HeadsAsOf,
+    PlanOfTasks,
     SoftmaxGate,
     Source,
     check_number_of,
@@ -26,7 +27,7 @@ from recon.models.architectures.parts import (
 from recon.tasks.names import check_task_names
 
 
-class PLE(nn.Module, HeadsAsOf):
+class PLE(PlanOfTasks, HeadsAsOf):
     """Levels of shared experts and of experts of each task's own, mixed by gates.
 
     Shared experts, ``levels.0.experts.1``, and input layer are shared: a conflict map scores their
@@ -66,6 +67,8 @@ class PLE(nn.Module, HeadsAsOf):
         gate_inputs: int | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(levels, list | tuple):
+            raise ValueError(f"levels is {levels!r}; give a list of functions, one that makes an expert for each level")
         if not levels:
             raise ValueError("levels is empty; give an expert for each level")
         for name, count in (("experts", experts), ("own", own)):

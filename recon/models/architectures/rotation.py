@@ -51,7 +51,13 @@ class Rotation(nn.Module):
 
         Raises:
             ValueError: There are fewer channels than the rotation has dimensions.
+            TypeError: The features are no tensor, but several in a dictionary or tuple.
         """
+        if not isinstance(features, Tensor):
+            raise TypeError(
+                f"rotations turn features that are one tensor (batch, features, ...), and got a "
+                f"{type(features).__name__}; let the backbone return one tensor, or train without rotations"
+            )
         if features.ndim < 2 or features.shape[1] < self.size:
             raise ValueError(
                 f"the rotation is of {self.size} features, and got a tensor of shape {tuple(features.shape)}; it takes "

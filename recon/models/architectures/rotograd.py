@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from recon.models.architectures.parts import check_whole
 from recon.models.architectures.rotation import Rotation, turned
 
 
@@ -73,6 +74,7 @@ class RotatedHeads(nn.ModuleDict):
     """
 
     def __init__(self, heads: Mapping[str, nn.Module], size: int, lr: float = 1e-3, decay: float = 0.99999) -> None:
+        check_whole("size", size)
         if size < 1 or not lr >= 0 or not 0 < decay <= 1:
             raise ValueError(f"rotations need size >= 1, lr >= 0 and decay in (0, 1], got {size}, {lr} and {decay}")
         super().__init__({task: RotatedHead(Rotation(size, lr, decay), head) for task, head in heads.items()})

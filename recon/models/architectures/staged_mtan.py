@@ -63,10 +63,12 @@ class MTAN(nn.Module, HeadsAsOf):
                 f"stages is {stages!r}; give the channels of each stage's outputs, such as {{'layer1': 64}}"
             )
         for stage, own in stages.items():
-            if expansion not in (1, 4) or own < 1 or own % expansion:
+            if type(expansion) is not int or expansion not in (1, 4):
+                raise ValueError(f"expansion is {expansion!r}; it is 1 for basic blocks, and 4 for bottlenecks")
+            if type(own) is not int or own < 1 or own % expansion:
                 raise ValueError(
-                    f"stage {stage!r} has {own} channels and expansion is {expansion}; give an expansion of 1 or 4, "
-                    "and a positive multiple of it"
+                    f"stage {stage!r} has {own!r} channels and expansion is {expansion}; give a positive whole number, "
+                    "a multiple of the expansion"
                 )
         self.backbone = backbone
         check_stages(backbone, [*stages])

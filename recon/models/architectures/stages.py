@@ -12,6 +12,7 @@ from typing import Any
 from torch import fx, nn
 
 from recon.branching.graph.trace import in_mode, reason_of
+from recon.branching.layers import join
 from recon.errors import unknown_name
 
 Stop = Callable[[str, Sequence[Any]], Sequence[Any]]
@@ -31,7 +32,7 @@ class Step:
 
     Attributes:
         name: Name of its result.
-        kind: What torch.fx calls ``op``: ``call_module``, ``call_function``, ...
+        kind: What torch.fx calls ``op``: ``call_module``, ``call_function``, ...; or ``constant``.
         target: The module's path, the function, or the name of the method.
         args: Arguments.
         kwargs: Keyword arguments.
@@ -94,7 +95,8 @@ def record(network: nn.Module, stages: Collection[str]) -> dict[bool, Steps]:
 
     Raises:
         ValueError: There is no such stage (the error names the nearest), it is inside of another,
-            or not called exactly once; or the forward around the stages cannot be traced.
+            or not called exactly once; or the forward around the stages cannot be traced, or writes
+            to a buffer, which only modules that are called whole can do.
     """
     check_stages(network, stages)
     return {training: _recorded(in_mode(network, training), frozenset(stages)) for training in (True, False)}
@@ -135,13 +137,19 @@ class _Tracer(fx.Tracer):
 
 
 def _recorded(network: nn.Module, stages: frozenset[str]) -> Steps:
+    tracer = _Tracer(stages)
+    entered = [(path, one) for path, one in network.named_modules() if not path or not tracer.is_leaf_module(one, path)]
+    buffers = [_Buffer(path, name) for path, module in entered for name in module._buffers]
+    before = [buffer.state(network) for buffer in buffers]
     try:
-        nodes = [*_Tracer(stages).trace(network).nodes]
+        nodes = [*tracer.trace(network).nodes]
     except Exception as error:  # a forward may raise anything when it runs on traced values
         raise ValueError(
             f"the forward of {type(network).__name__} cannot be stopped after its stages ({reason_of(error)}); write "
             "it so that torch.fx can trace it down to them"
         ) from error
+    for buffer, state in zip(buffers, before, strict=True):
+        buffer.refuse_write(network, state)
     for stage in stages:
         calls = sum(node.op == "call_module" and node.target == stage for node in nodes)
         if calls != 1:
@@ -149,10 +157,44 @@ def _recorded(network: nn.Module, stages: frozenset[str]) -> Steps:
                 f"stage {stage!r} of {type(network).__name__} is called {calls} times; name a module that is called "
                 "once in a forward"
             )
-    return Steps(tuple(map(_step, nodes, _spent(nodes))), stages)
+    return Steps(tuple(_step(node, spent, network) for node, spent in zip(nodes, _spent(nodes), strict=True)), stages)
 
 
-def _step(node: fx.Node, spent: tuple[str, ...]) -> Step:
+@dataclass(frozen=True)
+class _Buffer:
+    """A buffer of a module whose forward is traced, where a write would happen once, if at all.
+
+    Attributes:
+        path: The module.
+        name: Its name in the module.
+    """
+
+    path: str
+    name: str
+
+    def state(self, network: nn.Module) -> tuple[Any, int, Any]:
+        """The buffer, the number of writes to it, and a copy."""
+        buffer = network.get_submodule(self.path)._buffers[self.name]
+        return (None, 0, None) if buffer is None else (buffer, buffer._version, buffer.clone())
+
+    def refuse_write(self, network: nn.Module, state: tuple[Any, int, Any]) -> None:
+        """Raise a ValueError if the buffer is another, or was written to; its old values return."""
+        buffer, version, copied = state
+        module = network.get_submodule(self.path)
+        if module._buffers[self.name] is buffer and (buffer is None or buffer._version == version):
+            return
+        if buffer is not None:
+            buffer.copy_(copied)
+        raise ValueError(
+            f"the forward of {type(network).__name__} cannot be stopped after its stages: {type(module).__name__} "
+            f"writes to its buffer {join(self.path, self.name)!r}; write to it in a module that is called whole, such "
+            "as a stage"
+        )
+
+
+def _step(node: fx.Node, spent: tuple[str, ...], network: nn.Module) -> Step:
+    if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):  # made by the forward
+        return Step(node.name, "constant", node.target, (getattr(network, str(node.target)),), {}, spent)
     args, kwargs = (fx.node.map_aggregate(given, _reference) for given in (node.args, node.kwargs))
     is_input = node.op == "placeholder" and node.prev.op == "root"
     return Step(node.name, "input" if is_input else node.op, node.target, args, kwargs, spent)
@@ -175,7 +217,7 @@ def _carry_out(step: Step, network: nn.Module, results: dict[str, Any], x: Any) 
     match step.kind:
         case "input":
             return x
-        case "placeholder" | "output":  # another argument of the forward, at its default; the end
+        case "placeholder" | "output" | "constant":  # an argument of the forward at its default; the end
             return args[0]
         case "get_attr":
             return attrgetter(step.target)(network)

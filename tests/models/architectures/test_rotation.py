@@ -89,3 +89,10 @@ def test_the_state_of_a_rotation_resumes_exactly() -> None:
         resumed.descend(slope)
     assert torch.equal(whole.matrix, resumed.matrix)
     torch.testing.assert_close(whole.matrix, exponential(whole.coordinates, 3))
+
+
+@pytest.mark.parametrize("features", [{"low": torch.zeros(3, 2)}, (torch.zeros(3, 2),), [torch.zeros(3, 2)]])
+def test_features_of_several_tensors_are_refused_with_the_cure(features: object) -> None:
+    kind = type(features).__name__
+    with pytest.raises(TypeError, match=rf"got a {kind}; let the backbone return one tensor, or train without rot"):
+        Rotation(2)(features)

@@ -98,3 +98,72 @@ def test_results_are_kept_no_longer_than_needed() -> None:
 def test_stages_that_do_not_fit_are_refused(network: nn.Module, stages: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         record(network, stages)
+
+
+class Counting(nn.Module):
+    """Writes to a buffer in its own forward, in one of several ways."""
+
+    count: Tensor
+    mean: Tensor
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.stage = nn.Linear(4, 4)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stage(x)
+        match self.way:
+            case "set":
+                self.count = self.count + 1
+            case "in place":
+                self.count += 1
+            case "set to a mean":
+                self.mean = 0.9 * self.mean + 0.1 * h.mean(0)
+            case "partly in place":
+                self.mean.mul_(0.9).add_(h.detach().mean(0))
+        return h + self.mean
+
+
+class Outer(nn.Module):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.inner = Counting(way)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    ("way", "name"), [("set", "count"), ("in place", "count"), ("set to a mean", "mean"), ("partly in place", "mean")]
+)
+def test_a_forward_that_writes_to_a_buffer_between_the_stages_is_refused_by_name(way: str, name: str) -> None:
+    network = Outer(way)
+    told = rf"Outer cannot be stopped after its stages: Counting writes to its buffer 'inner\.{name}'; write to it in a"
+    with pytest.raises(ValueError, match=told):
+        record(network, ["inner.stage"])
+    assert not network.inner.count.any()
+    assert not network.inner.mean.any()
+
+
+def test_a_buffer_is_read_and_written_by_a_module_that_is_called_whole() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), Outer("set"), Counting("none"))
+    for calls in (1, 2):
+        output, _ = run(network, ["0"], torch.ones(3, 4))
+        assert network[1].inner.count == calls  # type: ignore[union-attr]
+    torch.testing.assert_close(output, network[2](network[1](network[0](torch.ones(3, 4)))))
+
+
+class Constant(Dropping):
+    """Makes a tensor in its forward."""
+
+    def forward(self, x: Tensor, power: int = 2) -> Tensor:
+        return self.second(self.first(x) + torch.arange(6.0)) * power
+
+
+def test_a_tensor_that_the_forward_makes_is_kept() -> None:
+    network = Constant()
+    output, _ = run(network, ["first"], torch.ones(3, 4))
+    torch.testing.assert_close(output, network(torch.ones(3, 4)))
