@@ -15,7 +15,9 @@ the factor K is ours, so that α = 0 gives Σ p_i. Conflict between dependent gr
 two of three in a plane, leaves p_i = 0.
 
 The published algorithm orthonormalises the other gradients by Gram and Schmidt. We solve a least
-squares problem in the directions of the gradients, so unequal norms cost no digits.
+squares problem in the directions of the gradients, so unequal norms cost no digits. There is no
+public code of the authors. Tests hold the projections against algorithm 1; the weights for α other
+than 0 are our reading of the paper's text, and are compared with nothing else.
 """
 
 import numpy as np

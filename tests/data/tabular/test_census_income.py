@@ -137,6 +137,23 @@ def test_parsed_rows_are_cached_until_a_file_changes(write_census: Write, monkey
     assert not torch.equal(CensusIncome(root).rows("test").columns, first.columns)
 
 
+def test_rows_that_an_earlier_version_parsed_are_checked_anew(
+    write_census: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = census_cells(10, seed=0)
+    cells["capital losses"][2] = "-0.5"
+    root = write_census(training=cells)
+    with monkeypatch.context() as patched:  # as it was when negative money passed
+        patched.setattr("recon.data.tabular.census_income._MONEY", ())
+        patched.setattr("recon.data.tabular.census_income._CACHE_FORMAT", 1)
+        CensusIncome(root).prepare_data()
+    with (
+        pytest.warns(UserWarning, match="its header is another one"),
+        pytest.raises(ValueError, match="an amount of money is not negative"),
+    ):
+        CensusIncome(root).prepare_data()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (OFFICIAL / "census-income").is_dir(), reason="the official files are not here")
 def test_the_official_files_have_the_documented_rows_categories_and_shares() -> None:
