@@ -14,7 +14,7 @@ from recon.cli import startup  # noqa: F401  # before anything else is imported
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from recon.branching import branch
+from recon.branching import TaskTree, branch
 from recon.conflict import ConflictAnalyzer, ConflictMap
 from recon.engine.engine import Engine
 from recon.engine.one_call import backward
@@ -47,6 +47,7 @@ __all__ = [
     "MultiTaskModule",
     "StepInfo",
     "Task",
+    "TaskTree",
     "__version__",
     "backward",
     "branch",

@@ -9,6 +9,7 @@ It imports gradients and tasks.
 ``layers``    the tensors that a layer owns, and the modules that must be copied for it
 ``state``     a backbone's tensors: the shared ones, and one branch per task
 ``init``      the start values of the copies
+``task_tree`` which tasks share which stages, found by a search and kept as a file
 ``growth``    the cost of branching in parameters, FLOPs and time
 ``copying``   deep copies of networks that were in use
 ``call``      one way of calling a backbone
@@ -25,5 +26,6 @@ from recon.branching.groups import Groups
 from recon.branching.growth import Growth, growth
 from recon.branching.init import NamedInit
 from recon.branching.running_statistics import Statistics
+from recon.branching.task_tree import TaskTree
 
-__all__ = ["BranchedModule", "Groups", "Growth", "NamedInit", "Statistics", "branch", "growth"]
+__all__ = ["BranchedModule", "Groups", "Growth", "NamedInit", "Statistics", "TaskTree", "branch", "growth"]

@@ -44,8 +44,10 @@ class MethodEntry:
             branched layer, or ``friends``: tasks whose mean cosine in the layer is the severity or
             more share. By default every task has a copy. Needs a measured conflict map.
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
-            ``name``. The +Recon runs take their layers from a joint entry with the same ``model``,
-            or from a map.
+            ``name``. The +Recon runs take their layers from a joint entry with the same ``model``
+            and ``tree``, or from a map.
+        tree: File of a task tree, by which these runs share stages, and which +Recon parts further;
+            see :class:`recon.training.BranchOptions`. Needs a ``name``.
     """
 
     method: str
@@ -60,6 +62,7 @@ class MethodEntry:
     memory: Memory = "jacobian"
     groups: int | Literal["friends"] | None = None
     model: dict[str, Any] = field(default_factory=dict)
+    tree: str | None = None
 
     @property
     def label(self) -> str:
@@ -74,7 +77,12 @@ class MethodEntry:
     @property
     def network(self) -> str:
         """A text that is the same for entries that train the same network."""
-        return json.dumps(self.model, sort_keys=True)
+        return json.dumps([self.model, self.tree], sort_keys=True)
+
+    @property
+    def has_own_network(self) -> bool:
+        """Whether the entry trains another network than the plan's."""
+        return bool(self.model) or self.tree is not None
 
     def check(self) -> None:
         """Check one entry for :meth:`Plan.check`.
@@ -118,12 +126,11 @@ class MethodEntry:
                 )
 
     def _check_model(self) -> None:
-        if self.model and not self.name:
-            raise ValueError(f"method {self.label} has a model of its own; give the entry a name, for ids and tables")
-        if self.model and self.label == "joint":
-            raise ValueError(
-                "an entry named 'joint' has a model of its own, and finds no maps for others; name it anew"
-            )
+        own = "a model" if self.model else "a tree"
+        if self.has_own_network and not self.name:
+            raise ValueError(f"method {self.label} has {own} of its own; give the entry a name, for ids and tables")
+        if self.has_own_network and self.label == "joint":
+            raise ValueError(f"an entry named 'joint' has {own} of its own, and finds no maps for others; name it anew")
         for key in SET_IN_MODEL:
             if key in self.model:
                 raise ValueError(f"method {self.label}: model.{key} is set by the benchmark, run by run; leave it out")

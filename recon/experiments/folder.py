@@ -25,7 +25,7 @@ from recon.tasks.task import Task
 
 @dataclass(frozen=True)
 class Identity:
-    """The origin of a folder's results: the plan, the content of its data and conflict maps.
+    """The origin of a folder's results: the plan, the content of its data, its maps and trees.
 
     Args:
         record: The content of ``plan.json``.
@@ -39,9 +39,10 @@ class Identity:
     @classmethod
     def of(cls, plan: Plan, fit: Fit) -> "Identity":
         """The identity of a plan on its data, which must have been prepared."""
-        maps = {path: hashlib.sha256(map_file(path).read_bytes()).hexdigest() for path in plan.maps}
+        files = {path: map_file(path) for path in plan.maps} | {path: Path(path) for path in plan.trees}
+        hashes = {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()}
         folder = None if fit.root is None else str(Path(fit.root).expanduser().resolve())
-        record = {**plan.to_dict(), "data": folder, "map_sha256": maps}
+        record = {**plan.to_dict(), "data": folder, "map_sha256": hashes}
         by_path = with_new_names(json.loads(json.dumps(record)))
         content = content_of(fit.data())
         if content is None:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan, Run
-from recon.training.branch_options import branchable_layers
+from recon.training.branch_options import branchable_layers, check_fits, parted_layers
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Job:
         # Plain training branches too: the backbone may have task-specific layers of its own.
         layers = self._layers()
         branch: dict[str, Any] = {"layers": layers, "init": self.plan.init, "statistics": self.plan.statistics}
+        if entry.tree is not None:
+            branch["tree"] = entry.tree
         if self.run.variant == "recon" and entry.groups is not None:
             branch["groups"] = self._groups(layers, entry.groups)
         return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity, "memory": entry.memory}
@@ -52,12 +56,15 @@ class Job:
         plan, variant = self.plan, self.run.variant
         if variant == "plain":
             return []
-        layers, top = branchable_layers(self._network().backbone()), plan.top_of(self.run.entry)
+        backbone = self._network().backbone()
+        parted = parted_layers(self.run.entry.tree)
+        layers = branchable_layers(backbone, parted)
+        top = plan.top_of(self.run.entry)
         if variant == "first":
             return first_layers(layers, top)
         if variant == "last":
             return last_layers(layers, top)
-        selected = self._selected_by_map(layers)
+        selected = self._selected_by_map(backbone, parted)
         if variant == "random":  # must differ from the map's: with few layers chance may repeat it
             return random_layers(layers, top, self.run.seed, other_than=selected)
         return selected
@@ -76,10 +83,10 @@ class Job:
             found = str(self.folder.conflict_map(self.run.needs))
         return None if found is None else read_map(found, self.plan.severity)
 
-    def _selected_by_map(self, layers: list[str]) -> list[str]:
+    def _selected_by_map(self, backbone: nn.Module, parted: list[str]) -> list[str]:
         """The layers that the run's conflict map selects; none if there is no map for it."""
         conflict_map = self._map()
         if conflict_map is None:
             return []
-        conflict_map.check_layers(layers)
+        check_fits(conflict_map, backbone, parted)
         return conflict_map.top(self.plan.top_of(self.run.entry), self.plan.severity)

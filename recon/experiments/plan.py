@@ -126,6 +126,11 @@ class Plan:
         """The files of conflict maps that the plan names, each once."""
         return sorted({path for entry in self.methods if (path := self.map_of(entry)) is not None})
 
+    @property
+    def trees(self) -> list[str]:
+        """The files of task trees that the plan names, each once."""
+        return sorted({entry.tree for entry in self.methods if entry.tree is not None})
+
     def check(self) -> None:
         """Check names, values and dependencies; call it once the plan's ``imports`` are imported.
 
@@ -141,8 +146,9 @@ class Plan:
         for entry in self.methods:
             entry.check()
             if "recon" in entry.variants and self.map_of(entry) is None and self._finder(entry) is None:
+                own = "a model" if entry.model else "a tree"
                 raise ValueError(
-                    f"method {entry.label} has a model of its own, and no joint entry has the same to find its "
+                    f"method {entry.label} has {own} of its own, and no joint entry has the same to find its "
                     "conflict map; add one, or name a map file"
                 )
         self.check_runs(tasks=())
@@ -193,7 +199,7 @@ class Plan:
     def _finder(self, entry: MethodEntry) -> str | None:
         """Label of the joint entry that finds the conflict maps of an entry's network."""
         labels = [one.label for one in self.methods if one.network == entry.network and one.is_joint]
-        if entry.model:
+        if entry.has_own_network:
             return labels[0] if labels else None
         return labels[0] if labels and "joint" not in labels else "joint"
 

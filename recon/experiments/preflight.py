@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from recon.conflict import read_map
@@ -20,7 +21,7 @@ from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
 from recon.methods import create_method
 from recon.tasks.task import Task
-from recon.training.branch_options import branchable_layers
+from recon.training.branch_options import branchable_layers, check_fits, parted_layers
 from recon.training.refusals import refuse_unsupported
 from recon.training.validation_batches import refuse_missing_validation
 
@@ -48,7 +49,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
         create_method(entry.method, **entry.options).bind(len(tasks))
     data.prepare_data()  # before a network that may ask for pretrained weights
     for entries in _by_network(plan.methods):
-        _check_layers(plan, entries, branchable_layers(fit.with_model(entries[0].model).backbone()))
+        _check_layers(plan, entries, fit.with_model(entries[0].model).backbone())
     names = [task.name for task in tasks]
     plan.check_runs(names)
     _check_runs(plan, fit, plan.runs(names))
@@ -63,14 +64,16 @@ def _by_network(entries: Sequence[MethodEntry]) -> list[list[MethodEntry]]:
     return list(groups.values())
 
 
-def _check_layers(plan: Plan, entries: Sequence[MethodEntry], layers: Sequence[str]) -> None:
+def _check_layers(plan: Plan, entries: Sequence[MethodEntry], backbone: nn.Module) -> None:
     """Refuse too many layers for the entries' network, and maps of other networks or severities."""
+    parted = parted_layers(entries[0].tree)
+    layers = branchable_layers(backbone, parted)
     tops = [plan.top_of(entry) for entry in entries if set(entry.variants) != {"plain"}]
     if tops and max(tops) >= len(layers):
         raise ValueError(f"top={max(tops)} would branch all {len(layers)} shared layers; leave at least one shared")
     for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
-        conflict_map.check_layers(layers)
+        check_fits(conflict_map, backbone, parted)
         conflict_map.scores(plan.severity)
 
 

@@ -25,7 +25,7 @@ from recon.launching.group import train_together
 from recon.moved import with_new_names
 from recon.plugins import import_by_name
 from recon.training import ConflictCallback, MultiTaskModule
-from recon.training.branch_options import network_for
+from recon.training.branch_options import BranchOptions, network_for
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.command import TrainingCLI
 from recon.training.run_folder import LastEpochCheckpoint
@@ -113,7 +113,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         "seed": job.run.seed,
         "metrics": _by_task(metrics),
         "parameters": count_parameters(module.backbone, module.heads),
-        "parameters_base": _unbranched_parameters(fit, module),
+        "parameters_base": _unbranched_parameters(fit, module, job.run.entry.tree),
         "flops": flops_of_sample(module, data),
         "conflict_by_layer": by_layer,
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
@@ -127,9 +127,10 @@ def _draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, dir
         figures.save(sheet, directory / "predictions")
 
 
-def _unbranched_parameters(fit: Fit, module: MultiTaskModule) -> int:
-    """Parameters of the network when only the backbone's own task-specific layers are branched."""
-    return count_parameters(network_for(fit.backbone(), [task.name for task in module.tasks], None), module.heads)
+def _unbranched_parameters(fit: Fit, module: MultiTaskModule, tree: str | None) -> int:
+    """Parameters of the network with no more branches than its own and those of its task tree."""
+    options = None if tree is None else BranchOptions(tree=tree)
+    return count_parameters(network_for(fit.backbone(), [task.name for task in module.tasks], options), module.heads)
 
 
 def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -4,6 +4,7 @@ They import tasks, gradients, branching and what stands on the ground floor; not
 training.
 """
 
+from recon.models.architectures.bmtas.plan import BMTAS
 from recon.models.architectures.catalogue import create_architecture, list_architectures
 from recon.models.architectures.cgc import CGC
 from recon.models.architectures.cross_stitch import CrossStitch
@@ -27,6 +28,7 @@ from recon.models.heads import heads_for, linear_heads
 from recon.moved import renamed
 
 __all__ = [
+    "BMTAS",
     "CGC",
     "LTB",
     "MLP",

@@ -15,6 +15,7 @@ from torch import nn
 from recon.branching import BranchedModule
 from recon.errors import unknown_name
 from recon.gradients.wrappers import unwrapped
+from recon.models.architectures.bmtas.network import BMTASNetwork
 
 Batch = tuple[Any, Mapping[str, Any]]
 """Inputs, a tensor or a mapping of a network's keyword arguments; and each task's target."""
@@ -110,11 +111,14 @@ def takes_keywords(network: nn.Module, names: Iterable[str]) -> bool:
     """Whether a network's forward takes arguments of these names, and needs no other.
 
     Args:
-        network: Any module. Of a compiled or branched one, the backbone's forward counts.
+        network: Any module. Of a compiled or branched one, or one of copies, the backbone's forward
+            counts.
         names: Names of keyword arguments.
     """
     network = unwrapped(network)
-    forward = network.shared.forward if isinstance(network, BranchedModule) else network.forward
+    if isinstance(network, BranchedModule | BMTASNetwork):
+        network = network.shared if isinstance(network, BranchedModule) else network.backbone
+    forward = network.forward
     try:
         inspect.signature(forward).bind(**dict.fromkeys(names))
     except TypeError:

@@ -1,13 +1,14 @@
 """The choice of the layers to branch, as a configuration writes it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
-from recon.branching import BranchedModule, NamedInit, Statistics, branch
+from recon.branching import BranchedModule, Groups, NamedInit, Statistics, TaskTree, branch
+from recon.branching.groups import groups_of, meet, partition_of
 from recon.branching.init import initialise
 from recon.branching.layers import join, own_tensors
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, read_map
@@ -17,7 +18,7 @@ from recon.models.contract import for_tasks, has_own_draws, has_task_specific_la
 
 @dataclass(frozen=True)
 class BranchOptions:
-    """Branch the layers named, or the top of a conflict map.
+    """Branch the layers named, the top of a conflict map, or the stages of a task tree.
 
     >>> import torch
     >>> from recon.models import LeNet
@@ -43,10 +44,14 @@ class BranchOptions:
             layers.
         statistics: ``"per_task"``: norms that stay shared behind a branch keep running statistics
             per task; ``"shared"``: one set that mixes the tasks, as published.
+        tree: File of a task tree, which ``recon search --by bmtas`` writes. Groups of tasks share
+            copies as it says. ``layers``, or those of a ``map``, then have one copy per task, or
+            ``groups`` that part the tree's further. The map is of the network with this tree, or of
+            the plain one.
 
     Raises:
-        ValueError: Both ``layers`` and ``map`` are given, or neither; or groups or growth need a
-            map, or both choose the groups.
+        ValueError: Both ``layers`` and ``map`` are given, or neither and no tree; or groups or
+            growth need a map, or both choose the groups.
     """
 
     layers: Sequence[str] | None = None
@@ -57,10 +62,14 @@ class BranchOptions:
     statistics: Statistics = "shared"
     groups: dict[str, list[list[str]]] | int | Literal["friends"] | None = None
     growth: float | None = None
+    tree: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.layers is None) == (self.map is None):
-            raise ValueError("branching needs either layer names (layers) or a conflict map file (map)")
+        named = (self.layers is not None) + (self.map is not None)
+        if named == 2 or (named == 0 and self.tree is None):
+            raise ValueError(
+                "branching needs either layer names (layers) or a conflict map file (map), or else a task tree (tree)"
+            )
         if self.map is None and (isinstance(self.groups, int | str) or self.growth is not None):
             raise ValueError("groups by number or 'friends', and growth, need a conflict map file (map); name groups")
         if self.groups is not None and self.growth is not None:
@@ -94,28 +103,34 @@ class BranchOptions:
         return network
 
     def by_name(self, backbone: nn.Module, tasks: Sequence[str]) -> "BranchOptions":
-        """The same choice with names of layers and groups instead of a map.
+        """The same choice with names of layers and groups instead of a map and a tree.
 
-        It stays the same when the file of the map changes.
+        It stays the same when the files change.
 
         Args:
             backbone: The shared network, of these tasks if it depends on them.
             tasks: Names of the tasks.
 
         Raises:
-            ValueError: The map cannot be read, or does not fit the backbone.
+            ValueError: The map or the tree cannot be read, or does not fit the backbone.
         """
-        if self.map is None:
+        if self.map is None and self.tree is None:
             return self
-        names, groups = self._chosen(self.map, backbone, tasks)
-        return BranchOptions(names, init=self.init, statistics=self.statistics, groups=groups or None)
+        tree = tree_groups(self.tree, tasks)
+        names, groups = self._chosen(backbone, tasks, tree)
+        groups = {**groups, **_parted_further(tree, names, groups, tasks)}
+        layers = _union(names, list(tree))
+        return BranchOptions(layers, init=self.init, statistics=self.statistics, groups=groups or None)
 
     def _chosen(
-        self, path: str, backbone: nn.Module, tasks: Sequence[str]
+        self, backbone: nn.Module, tasks: Sequence[str], parted: Collection[str]
     ) -> tuple[list[str], dict[str, list[list[str]]]]:
-        """The layers of a map to branch, and the groups of tasks in some of them."""
-        conflict_map = read_map(path, self.severity)
-        conflict_map.check_layers(branchable_layers(backbone))
+        """The layers to branch beside those that a tree has parted, and groups of tasks in some."""
+        named = self.groups if isinstance(self.groups, dict) else {}
+        if self.map is None:
+            return list(self.layers or ()), named
+        conflict_map = read_map(self.map, self.severity)
+        check_fits(conflict_map, backbone, parted)
         told = [severity for severity in (self.severity, conflict_map.severity) if severity is not None]
         severity = told[0] if told else DEFAULT_SEVERITY
         if self.growth is not None or isinstance(self.groups, int | str):
@@ -124,11 +139,11 @@ class BranchOptions:
             within = conflict_map.groups_within(self.growth, severity)
             return list(within), within
         top = conflict_map.top(self.top, severity)
-        rank_zero_info(f"branch.top={self.top} branches so many of the {len(conflict_map.layers)} layers of {path}")
+        rank_zero_info(f"branch.top={self.top} branches so many of the {len(conflict_map.layers)} layers of {self.map}")
         if isinstance(self.groups, int | str):
             number = None if isinstance(self.groups, str) else self.groups
             return top, {layer: conflict_map.groups(layer, severity, number) for layer in top}
-        return top, self.groups or {}
+        return top, named
 
 
 def network_for(backbone: nn.Module, tasks: Sequence[str], options: BranchOptions | None) -> nn.Module:
@@ -156,10 +171,71 @@ def task_specific_layers(backbone: nn.Module) -> list[str]:
     return list(backbone.task_specific_layers()) if has_task_specific_layers(backbone) else []
 
 
-def branchable_layers(backbone: nn.Module) -> list[str]:
-    """The layers that tasks share before any branching: the layers of a conflict map."""
-    own = set(task_specific_layers(backbone))
+def branchable_layers(backbone: nn.Module, parted: Collection[str] = ()) -> list[str]:
+    """The layers that tasks share before any branching: the layers of a conflict map.
+
+    Args:
+        backbone: The backbone.
+        parted: Layers of which a task tree gives groups of tasks a copy; they are left out.
+    """
+    own = {*task_specific_layers(backbone), *parted}
     return [layer for layer in shared_layers(backbone) if layer not in own]
+
+
+def tree_groups(path: str | None, tasks: Sequence[str]) -> dict[str, Groups]:
+    """Layer -> the groups of tasks that share a copy, by the file of a task tree.
+
+    Args:
+        path: The file; ``None`` for no tree.
+        tasks: The tasks to train.
+
+    Raises:
+        ValueError: The file is no task tree, is damaged, or is of other tasks.
+    """
+    if path is None:
+        return {}
+    tree = TaskTree.load(path)
+    tree.check_tasks(tasks)
+    return dict(tree.groups)
+
+
+def parted_layers(path: str | None) -> list[str]:
+    """The layers that the file of a task tree parts; none without a file."""
+    return [] if path is None else list(TaskTree.load(path).groups)
+
+
+def check_fits(conflict_map: ConflictMap, backbone: nn.Module, parted: Collection[str] = ()) -> None:
+    """Refuse a map that is neither of a network with a task tree nor of the plain one.
+
+    Args:
+        conflict_map: The map.
+        backbone: The backbone.
+        parted: The layers of which the tree gives groups of tasks a copy; none without a tree.
+
+    Raises:
+        ValueError: It has other layers.
+    """
+    if not parted or set(conflict_map.layers) != set(branchable_layers(backbone)):
+        conflict_map.check_layers(branchable_layers(backbone, parted))
+
+
+def _parted_further(
+    tree: Mapping[str, Groups], names: Sequence[str], groups: Mapping[str, Groups], tasks: Sequence[str]
+) -> dict[str, list[list[str]]]:
+    """The groups in the layers of a tree, where layers chosen beside it part tasks further.
+
+    Args:
+        tree: Layer -> its groups, by the tree.
+        names: The chosen layers, which have one copy per task without groups.
+        groups: Chosen layer -> its groups.
+        tasks: The tasks.
+    """
+    further: dict[str, list[list[str]]] = {}
+    for layer, own in tree.items():
+        chosen = groups.get(layer, [[task] for task in tasks] if layer in names else own)
+        partition = meet(partition_of(own, tasks), partition_of(chosen, tasks))
+        further[layer] = [list(group) for group in groups_of(partition, tasks)]
+    return further
 
 
 def _check_same_tasks(conflict_map: ConflictMap, tasks: Sequence[str]) -> None:

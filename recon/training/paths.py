@@ -10,6 +10,7 @@ from recon.branching import BranchedModule
 from recon.errors import unknown_name
 from recon.gradients.wrappers import unwrapped
 from recon.models import heads_for
+from recon.models.architectures.bmtas.network import BMTASNetwork
 from recon.models.contract import for_tasks
 from recon.tasks.names import check_task_names
 from recon.tasks.task import Task
@@ -70,7 +71,7 @@ class TaskPaths(pl.LightningModule):
     def run(self, task: str, inputs: Any) -> Tensor:
         """The prediction of one task alone, for tasks that have data of their own.
 
-        Of a branched backbone only this task's path runs.
+        Of a branched backbone, or one of copies, only this task's path runs.
 
         Args:
             task: The task.
@@ -82,7 +83,7 @@ class TaskPaths(pl.LightningModule):
         if task not in self.task_names:
             raise unknown_name("task", task, self.task_names)
         network = unwrapped(self.backbone)
-        if isinstance(network, BranchedModule):
+        if isinstance(network, BranchedModule | BMTASNetwork):
             spread = isinstance(inputs, Mapping) and takes_keywords(network, inputs)
             features = network.run(task, **inputs) if spread else network.run(task, inputs)
             return self.heads[task](self._own(features, task))

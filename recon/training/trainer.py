@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -12,10 +12,13 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from recon.files.atomic import check_writable, remove_leftovers
 from recon.training.callbacks import ConflictCallback
+from recon.training.module import MultiTaskModule
 from recon.training.predictions import PredictionFiles, check_new
 from recon.training.refusals import refuse_unsupported
 from recon.training.resuming import checkpoint_file, how_to_go_on, refuse_search
 from recon.training.run_folder import tell
+from recon.training.searching.module import BranchSearch
+from recon.training.searching.options import BMTASOptions
 
 
 class Trainer(pl.Trainer):
@@ -52,8 +55,13 @@ class Trainer(pl.Trainer):
         map_path: str = "conflict_map.json",
         every: int = 1,
         ckpt_path: str | None = None,
+        by: Literal["conflict", "bmtas"] = "conflict",
+        tree_path: str = "task_tree.json",
+        bmtas: BMTASOptions | None = None,
     ) -> None:
         """Train as ``fit`` does while observing conflicts, and write the conflict map.
+
+        By ``bmtas``, search instead for the stages that tasks share, and write the task tree.
 
         Args:
             model: The network to search.
@@ -62,18 +70,44 @@ class Trainer(pl.Trainer):
             every: Observe each n-th step.
             ckpt_path: Go on from this checkpoint, a file; ``last`` for the newest of the runs
                 beside this one.
+            by: Whether to search for layers by ``conflict``, or for a task tree by ``bmtas``.
+            tree_path: Where the task tree is written, after each epoch.
+            bmtas: The settings of the search for a task tree.
         """
+        if by == "bmtas":
+            self._search_tree(model, datamodule, tree_path, bmtas, ckpt_path)
+            return
+        if bmtas is not None:
+            raise ValueError("the settings bmtas are of a search for a task tree; give --by bmtas too")
         if self._observes:
             raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
-        if not map_path or Path(map_path).is_dir():
-            raise ValueError(f"--map_path {map_path!r} is no file; give one to write the conflict map to")
-        check_writable(Path(map_path), "--map_path")
-        if Path(map_path).parent.is_dir():
-            remove_leftovers(Path(map_path).parent)
+        _prepare_file(map_path, "--map_path", "the conflict map")
         self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
         self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         if self.is_global_zero:
             print(f"conflict map: {map_path}")
+
+    def _search_tree(
+        self,
+        model: pl.LightningModule,
+        datamodule: pl.LightningDataModule | None,
+        path: str,
+        options: BMTASOptions | None,
+        ckpt_path: str | None,
+    ) -> None:
+        """Search for a task tree by BMTAS."""
+        assert isinstance(model, MultiTaskModule) and datamodule is not None
+        if options is None:
+            raise ValueError("a search by bmtas needs the stages of the backbone; give --bmtas.stages [NAME,...]")
+        if self._observes:
+            raise ValueError("a search by bmtas observes no conflicts; take the ConflictCallback out")
+        if self.world_size > 1:
+            raise ValueError(f"a search by bmtas runs on one device, and devices={self.world_size}; give devices=1")
+        _prepare_file(path, "--tree_path", "the task tree")
+        search = BranchSearch(model, options, path)
+        datamodule.train_dataloader = partial(search.batches, datamodule.train_dataloader)  # type: ignore[method-assign]
+        self.fit(search, datamodule=datamodule, ckpt_path=ckpt_path)
+        print(f"{search.tree()}\ntask tree: {path}")
 
     def validate(  # type: ignore[override]
         self,
@@ -157,6 +191,15 @@ class Trainer(pl.Trainer):
                 raise
             saved = [c.best_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint) and c.best_model_path]
             raise KeyboardInterrupt(how_to_go_on(saved)) from None
+
+
+def _prepare_file(path: str, option: str, what: str) -> None:
+    """Refuse a path that no file can be written to, and remove half-written ones beside it."""
+    if not path or Path(path).is_dir():
+        raise ValueError(f"{option} {path!r} is no file; give one to write {what} to")
+    check_writable(Path(path), option)
+    if Path(path).parent.is_dir():
+        remove_leftovers(Path(path).parent)
 
 
 def _test_set(data: pl.LightningDataModule) -> Any:

@@ -18,7 +18,9 @@ _OWN = {
     "fit": _GO_ON,
     "search": _GO_ON
     + "  --map_path FILE                   where the conflict map is written [conflict_map.json]\n"
-    + "  --every N                         observe each n-th step [1]\n",
+    + "  --every N                         observe each n-th step [1]\n"
+    + "  --by conflict|bmtas               bmtas: search for the stages that tasks share, and write a task tree\n"
+    + "  --bmtas.stages [NAME,...]         and .resource_weight W, .warm_up SHARE, .lr R, ...; --tree_path FILE\n",
     "validate": _TRAINED,
     "test": _TRAINED,
     "predict": _TRAINED + "  --out DIR                         where the predictions are written [predictions]\n",
@@ -37,6 +39,7 @@ usage: recon {command} --config FILE [--KEY VALUE ...]
   --model.method NAME               and .method_options.NAME VALUE
   --model.backbone CLASS            and .NAME VALUE for its arguments, as in --model.backbone.width 16
   --model.branch.map FILE           and .top N: branch the worst layers of a conflict map; .layers [NAME,...]: these
+  --model.branch.tree FILE          share the stages of a task tree, beside or without these
   --model.only [TASK,...]           train these tasks alone
   --model.optimizer CLASS           and .NAME VALUE for its arguments; the same for --model.scheduler
   --data CLASS                      and .NAME VALUE for its arguments, as in --data.root DIR, --data.batch_size N

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_every_option_that_the_page_names_is_there(capsys: pytest.CaptureFixture
         main(["search", "--help-all"])
     every = capsys.readouterr().out
     for name in named:
-        parent = name.removesuffix(".map").removesuffix("_options")  # arguments of a class are not listed one by one
+        parent = re.sub(r"\.map$|\.tree$|\.stages$|_options$", "", name)  # arguments of a class are not listed
         assert f"--{parent} " in every, name
 
 
@@ -184,6 +185,39 @@ def test_search_writes_a_map_that_fit_branches_by(capsys: pytest.CaptureFixture[
     names = torch.load("logs/glyphs/version_1/last.ckpt")["state_dict"]
     for layer in found.top(2, -0.1):
         assert any(name.startswith(f"backbone.branches.digit.{layer}.") for name in names)
+
+
+@pytest.mark.slow
+def test_search_by_bmtas_writes_a_tree_that_fit_builds_and_recon_goes_on_top_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = "--model.branch.tree=found/tree.json"
+    stages = "--bmtas.stages=[layer1,layer4]"
+    train(
+        "search",
+        "--by=bmtas",
+        stages,
+        "--bmtas.resource_weight=1",
+        "--tree_path=found/tree.json",
+        "--trainer.max_epochs=2",
+    )
+    assert re.search(r"layer1  digit .*letter\nlayer4  .*\ntask tree: found/tree.json\n$", capsys.readouterr().out)
+    found = recon.TaskTree.load("found/tree.json")
+    assert found.settings["resource_weight"] == 1
+    parted = replace(found.stages[1], groups=(("digit",), ("letter",)))
+    replace(found, stages=(replace(found.stages[0], groups=(("digit", "letter"),)), parted)).save("found/tree.json")
+    train("search", tree, "--map_path=map.json")
+    layers = ConflictMap.load("map.json").layers
+    assert "layer1.0.conv1" in layers and not any(layer.startswith("layer4.") for layer in layers)
+    train("fit", tree, "--model.branch.map=map.json", "--model.branch.top=1")
+    names = torch.load("logs/glyphs/version_2/last.ckpt")["state_dict"]
+    for layer in ("layer4.1.conv2", *ConflictMap.load("map.json").top(1, -0.1)):
+        assert any(name.startswith(f"backbone.branches.letter.{layer}.") for name in names)
+    with pytest.raises(
+        SystemExit, match=r"tree.json is a damaged task tree: its checksum .*; restore it or search again"
+    ):
+        Path("found/tree.json").write_text(Path("found/tree.json").read_text().replace('"lr"', '"rl"'))
+        train("fit", tree)
 
 
 def test_a_search_goes_on_from_a_checkpoint() -> None:

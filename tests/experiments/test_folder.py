@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from pytorch_lightning import LightningDataModule
 
+from recon.branching.task_tree import TaskTree, TreeStage
 from recon.experiments import Plan
 from recon.experiments.contents import content_of
 from recon.experiments.fit import Fit
@@ -120,12 +122,21 @@ def test_a_folder_that_knows_its_data_by_path_goes_on_and_knows_them_by_content_
     out.mkdir()
     record: dict[str, Any] = {**tiny().to_dict(), "data": str(root), "map_sha256": {}}
     for entry in record["methods"]:
-        del entry["at"], entry["model"]  # of an earlier version still
+        del entry["at"], entry["model"], entry["tree"]  # of an earlier version still
     (out / "plan.json").write_text(json.dumps(record))
     claim(tiny(), root, out)
     (root / "labels").write_bytes(b"0000000000")
     with pytest.raises(ValueError, match="on other data"):
         claim(tiny(), root, out)
+
+
+def test_another_task_tree_of_the_same_name_is_refused(tiny: PlanFactory, tmp_path: Path) -> None:
+    stage = TreeStage("conv1", (("digit",), ("letter",)), ("conv1",))
+    for seed, refusal in ((0, nullcontext()), (1, pytest.raises(ValueError, match="results of another plan"))):
+        TaskTree(("digit", "letter"), (stage,), provenance={"seed": seed}).save(tmp_path / "tree.json")
+        entry = {"method": "joint", "name": "bmtas", "tree": str(tmp_path / "tree.json"), "variants": ["plain"]}
+        with refusal:
+            hold(tiny(methods=[entry]), None, LightningDataModule(), tmp_path / "out")
 
 
 def test_a_folder_begun_under_the_old_name_of_a_class_goes_on_under_the_new_one(

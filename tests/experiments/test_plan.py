@@ -41,6 +41,11 @@ def other_network(**changes: Any) -> dict[str, Any]:
     return changed("methods.1", entry)
 
 
+def own_tree(**changes: Any) -> dict[str, Any]:
+    """The plan with a task tree for CAGrad."""
+    return other_network(**{"model": {}, "tree": "tree.json", **changes})
+
+
 def test_every_task_has_a_single_run_a_seed_and_every_method_its_variants_and_seeds() -> None:
     plan = Plan.from_dict(CONTENT)
     plan.check()
@@ -200,6 +205,9 @@ def test_what_is_no_plan_is_refused_with_plan_and_key(content: Any, message: str
         (other_network(name="joint", method="joint", options={}), "an entry named 'joint' has a model of its own"),
         (other_network(model={"branch": {}}), r"method small: model\.branch is set by the benchmark"),
         (other_network(variants=["recon"]), "small has a model of its own, and no joint entry has the same"),
+        (own_tree(name=""), "method cagrad has a tree of its own; give the entry a name"),
+        (own_tree(name="joint", method="joint", options={}), "an entry named 'joint' has a tree of its own"),
+        (own_tree(variants=["recon"]), "small has a tree of its own, and no joint entry has the same"),
         (changed("severity", -0.123), "severity -0.123 is not on the 0.01 grid"),
         (changed("top", 0), "top must be at least 1, got 0"),
         (changed("every", 0), "every must be at least 1, got 0"),

@@ -10,6 +10,7 @@ import torch
 import yaml
 from some_jobs import ALL, carry_out, configuration_of, fit, prepare, run_directory, runs_of, weights
 
+from recon.branching.task_tree import TaskTree, TreeStage
 from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.experiments import Plan
@@ -230,6 +231,28 @@ def test_one_plan_compares_architectures_plain_and_with_recon(tiny: PlanFactory,
         assert own == found.top(3, plan.severity)
         assert set(branched["conflict_by_layer"]) == set(found.layers) - set(own)
         assert set(weights(tmp_path, f"{name}-recon-seed0")) > {f"heads.{task}.weight" for task in ("digit", "letter")}
+
+
+def test_recon_goes_on_top_of_a_task_tree(tiny: PlanFactory, tmp_path: Path) -> None:
+    tree = tmp_path / "tree.json"
+    TaskTree(("digit", "letter"), (TreeStage("conv2", (("digit",), ("letter",)), ("conv2",)),)).save(tree)
+    entry = {"method": "joint", "name": "bmtas", "tree": str(tree), "variants": ["plain", "recon", "last"]}
+    plan = tiny(fit=fit(), methods=[entry], top=1, single=False)
+    plan.check()
+    prepare(plan, None)
+    plain, branched = (carry_out(plan, f"bmtas-{variant}-seed0", tmp_path) for variant in ("plain", "recon"))
+    found = ConflictMap.load(run_directory(tmp_path, "bmtas-plain-seed0") / "conflict_map.json")
+    assert set(found.layers) == set(plain["conflict_by_layer"]) == {"conv1", "fc"}
+    assert plain["parameters"] == plain["parameters_base"] == branched["parameters_base"] < branched["parameters"]
+    [worst] = found.top(1, plan.severity)
+    assert set(branched["conflict_by_layer"]) == {"conv1", "fc"} - {worst}
+    assert {f"backbone.branches.letter.{layer}.weight" for layer in ("conv2", worst)} <= weights(
+        tmp_path, "bmtas-recon-seed0"
+    ).keys()
+    last = configuration_of(plan, runs_of(plan)["bmtas-last-seed0"], tmp_path)["model"]["branch"]
+    assert last["layers"] == ["fc"] and last["tree"] == str(tree)
+    with pytest.raises(ValueError, match=r"top=2 would branch all 2 shared layers"):
+        prepare(tiny(fit=fit(), methods=[entry], top=2, single=False), None)
 
 
 def test_a_run_without_a_step_or_with_a_metric_that_is_no_number_has_no_result(

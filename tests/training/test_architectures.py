@@ -11,6 +11,7 @@ from recon.conflict import ConflictMap
 from recon.data import Glyphs
 from recon.gradients.layers import shared_layers
 from recon.models import (
+    BMTAS,
     CGC,
     LTB,
     MLP,
@@ -36,6 +37,7 @@ def resnet() -> ResNet18:
 
 
 MADE: dict[str, Callable[[], nn.Module]] = {
+    "bmtas": lambda: BMTAS(resnet(), [*STAGES]),
     "cgc": lambda: CGC(resnet, gate_inputs=PIXELS),
     "cross_stitch": lambda: CrossStitch(resnet, STAGES),
     "dselect_k": lambda: DSelectK(resnet, experts=3, gate_inputs=PIXELS),

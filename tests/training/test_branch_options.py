@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from recon import ConflictAnalyzer
+from recon import ConflictAnalyzer, TaskTree
 from recon.branching import NamedInit
+from recon.branching.task_tree import TreeStage
 from recon.gradients.layers import shared_layers
 from recon.models import CGC, MLP, MTAN, DSelectK, LeNet, MMoE, ResNet18, SegNet, SegNetMTAN
 from recon.training import BranchOptions
@@ -77,7 +78,8 @@ def test_an_unknown_layer_suggests_the_nearest() -> None:
 
 def searched(path: Path, severity_of: dict[str, float], tasks: tuple[str, ...] = ("a", "b", "c")) -> str:
     """A map of LeNet in which a and c agree, and b has this cosine with both in a layer."""
-    analyzer = ConflictAnalyzer(LeNet(), tasks)
+    shared = nn.ModuleDict({layer: module for layer, module in LeNet().named_children() if layer in severity_of})
+    analyzer = ConflictAnalyzer(shared, tasks)
     gramians = [[[1, c, 0.5], [c, 1, c], [0.5, c, 1]] for c in (severity_of[layer] for layer in analyzer.layers)]
     analyzer.observe(torch.tensor(gramians, dtype=torch.float64))
     analyzer.conflict_map().save(path / "searched.json")
@@ -201,3 +203,55 @@ def test_experts_that_are_copies_of_a_module_stay_copies_and_gates_are_drawn() -
     network = BranchOptions(layers=[]).apply(CGC(MLP(6, [4]), gate_inputs=6), TASKS).state_dict()
     own, gates = ([network[f"branches.{t}.{key}.weight"] for t in TASKS] for key in ("own.0.0", "gate"))
     assert torch.equal(*own) and not torch.equal(*gates)
+
+
+def tree(path: Path, tasks: str = "abc", **layers: list[list[str]]) -> str:
+    stages = tuple(TreeStage(layer, tuple(map(tuple, groups)), (layer,)) for layer, groups in layers.items())
+    TaskTree(tuple(tasks), stages).save(path / "tree.json")
+    return str(path / "tree.json")
+
+
+def test_a_task_tree_is_built(tmp_path: Path) -> None:
+    path = tree(tmp_path, conv1=[["a", "b", "c"]], conv2=[["a", "c"], ["b"]])
+    assert BranchOptions(tree=path).apply(LeNet(), ["a", "b", "c"]).groups == {"conv2": AC_B}
+    shared = tree(tmp_path, conv1=[["a", "b", "c"]])
+    backbone = LeNet()
+    assert BranchOptions(tree=shared).apply(backbone, ["a", "b", "c"]) is backbone
+
+
+APART = (("a",), ("b",), ("c",))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"layers": ["fc"]}, {"fc": APART, "conv2": AC_B}),
+        ({"layers": ["conv2"]}, {"conv2": APART}),
+        ({"layers": ["fc"], "groups": {"fc": [["a", "c"], ["b"]]}}, {"fc": AC_B, "conv2": AC_B}),
+        ({"groups": {"conv2": [["a"], ["b", "c"]]}}, {"conv2": APART}),
+        ({"map": 1, "top": 1}, {"fc": APART, "conv2": AC_B}),
+        ({"map": 1, "top": 1, "groups": "friends"}, {"fc": AC_B, "conv2": AC_B}),
+        ({"map": 3, "top": 1}, {"conv2": APART}),
+        ({"map": 3, "top": 2, "groups": 2}, {"conv2": AC_B, "fc": AC_B}),
+    ],
+)
+def test_recon_goes_on_top_of_a_task_tree(options: dict[str, Any], expected: dict[str, Any], tmp_path: Path) -> None:
+    maps = {1: {"conv1": 0.1, "fc": -0.3}, 3: COSINES}  # of the network with the tree, and of the plain one
+    path = tree(tmp_path, conv1=[["a", "b", "c"]], conv2=[["a", "c"], ["b"]])
+    if "map" in options:
+        options = {**options, "map": searched(tmp_path, maps[options["map"]])}
+    network = BranchOptions(tree=path, **options).apply(LeNet(), ["a", "b", "c"])
+    assert network.groups == expected
+
+
+def test_trees_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tree(tmp_path, "ab", conv2=[["a"], ["b"]])
+    with pytest.raises(ValueError, match="is of the tasks a, b, and does not fit a, b, c; search with these tasks"):
+        BranchOptions(tree=path).apply(LeNet(), ["a", "b", "c"])
+    path = tree(tmp_path, "ab", conv9=[["a"], ["b"]])
+    with pytest.raises(ValueError, match="unknown layer 'conv9' in LeNet; nearest: 'conv"):
+        BranchOptions(tree=path).apply(LeNet(), ["a", "b"])
+    path = tree(tmp_path, conv2=[["a"], ["b", "c"]])
+    with pytest.raises(ValueError, match="1 of its 2 layers are not in the network"):
+        found = searched(tmp_path, {"conv1": 0.1, "conv2": -0.5})
+        BranchOptions(tree=path, map=found, top=1).apply(LeNet(), ["a", "b", "c"])

@@ -6,4 +6,5 @@ They import backbones, tasks, gradients, and the traces of branching.
 ``parts``      copies of a backbone, mixtures and gates
 ``stages``     a backbone's forward that stops after named stages
 ``columns``    one backbone per task, run side by side
+``bmtas``      copies of stages, among which every task chooses
 """

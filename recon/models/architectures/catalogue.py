@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from recon.errors import unknown_name
+from recon.models.architectures.bmtas.plan import BMTAS
 from recon.models.architectures.cgc import CGC
 from recon.models.architectures.cross_stitch import CrossStitch
 from recon.models.architectures.dselect_k import DSelectK
@@ -18,6 +19,7 @@ from recon.models.architectures.rotograd import RotatedHeads
 from recon.models.architectures.staged_mtan import MTAN
 
 _ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "bmtas": BMTAS,
     "cgc": CGC,
     "cross_stitch": CrossStitch,
     "dselect_k": DSelectK,
@@ -35,7 +37,7 @@ def list_architectures() -> list[str]:
     """Names of all architectures.
 
     >>> list_architectures()[:3]
-    ['cgc', 'cross_stitch', 'dselect_k']
+    ['bmtas', 'cgc', 'cross_stitch']
     """
     return sorted(_ARCHITECTURES)
 

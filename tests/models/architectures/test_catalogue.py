@@ -30,6 +30,7 @@ from recon.models.contract import for_tasks, has_task_specific_layers
 RESNET = {"class_path": "recon.models.ResNet18", "init_args": {"width": 2, "features": 5}}
 STAGES = {"layer1": 2, "layer2": 4}
 IN_YAML: dict[str, tuple[str, dict[str, Any]]] = {
+    "bmtas": ("BMTAS", {"backbone": RESNET, "stages": ["layer1", "layer2"]}),
     "cgc": ("CGC", {"expert": RESNET, "experts": 1, "own": 1, "gate_inputs": 1296}),
     "cross_stitch": ("CrossStitch", {"backbone": RESNET, "stages": STAGES}),
     "dselect_k": ("DSelectK", {"expert": RESNET, "experts": 3, "k": 2, "gate_inputs": 1296}),
