@@ -87,7 +87,7 @@ Finished = tuple[Path, str, str]
 
 def test_results_hold_plan_runs_and_summary(finished: Finished, tiny: PlanFactory) -> None:
     content = results(finished[0])
-    assert list(content) == ["plan", "runs", "summary"]
+    assert list(content) == ["plan", "runs", "summary", "differences"]
     assert content["plan"] == tiny(methods=METHODS).to_dict()
     assert [run["id"] for run in content["runs"]] == RUNS
     for run in content["runs"]:
@@ -106,6 +106,15 @@ def test_delta_m_is_that_of_the_metrics_beside_it(finished: Finished) -> None:
     for run in others:
         gains = [run["metrics"][task]["accuracy"] / base[task]["accuracy"] - 1 for task in ("digit", "letter")]
         assert run["delta_m"] == pytest.approx(50 * sum(gains))
+
+
+def test_rows_of_one_seed_differ_without_an_interval(finished: Finished) -> None:
+    content = results(finished[0])
+    deltas = {run["variant"]: run["delta_m"] for run in content["runs"] if run["method"] == "joint"}
+    found = {(one["first"], one["second"]): one for one in content["differences"]}
+    assert len(found) == 7  # each variant over plain, + Recon over each control
+    assert found["joint + Recon", "joint + random layers"]["mean"] == deltas["recon"] - deltas["random"]
+    assert {one["verdict"] for one in found.values()} == {"one seed: no interval"}
 
 
 def test_the_table_is_printed_and_kept_and_every_path_named_exists(finished: Finished) -> None:

@@ -10,6 +10,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan
 from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
+from recon.experiments.report.differences import differences, markdown_differences
 from recon.experiments.report.summary import summarise
 from recon.experiments.report.table import csv_table, markdown_table
 from recon.experiments.report.task_pairs import task_pairs
@@ -22,7 +23,7 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The table of a benchmark as text, and the paths of all written files.
+    """The tables of a benchmark as text, and the paths of all written files.
 
     >>> report = Report("| | accuracy |", (Path("results/table.md"), Path("results/delta_m.png")))
     >>> [path.name for path in report.paths if path.suffix == ".png"]
@@ -34,15 +35,25 @@ class Report:
 
 
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
-    """Write ``results.json``, ``table.md`` and ``table.csv`` of finished runs, each atomically."""
+    """Write ``results.json``, the tables and the differences of finished runs, each atomically.
+
+    ``differences.md`` is written where two rows have two seeds in common.
+    """
     completed = with_delta_m(runs, tasks)
     summary = summarise(completed)
-    table = markdown_table(summary)
+    found = differences(completed, _joint(plan))
     out = folder.path
-    write_json(out / "results.json", {"plan": plan.to_dict(), "runs": completed, "summary": summary})
-    write_atomically(out / "table.md", table)
-    write_atomically(out / "table.csv", csv_table(summary))
-    return Report(table, (out / "results.json", out / "table.md", out / "table.csv"))
+    record = {"plan": plan.to_dict(), "runs": completed, "summary": summary}
+    write_json(out / "results.json", {**record, "differences": [one.to_dict() for one in found]})
+    texts = {"table.md": markdown_table(summary), "table.csv": csv_table(summary)}
+    paired = markdown_differences(found) if any(one.interval for one in found) else ""
+    if paired:
+        texts["differences.md"] = paired
+    for name, text in texts.items():
+        write_atomically(out / name, text)
+    return Report(
+        "\n".join(filter(None, (texts["table.md"], paired))), tuple(out / name for name in ("results.json", *texts))
+    )
 
 
 def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> list[Path]:
@@ -68,7 +79,7 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
 
 def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
     """Seed -> conflict map of the first joint entry with the plan's own network."""
-    joint = next((entry.label for entry in plan.methods if entry.is_joint and not entry.model), None)
+    joint = _joint(plan)
     maps = {}
     for run in runs:
         path = folder.conflict_map(run["id"])
@@ -77,3 +88,8 @@ def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, varia
             assert isinstance(conflict_map, MeasuredMap)
             maps[run["seed"]] = conflict_map
     return maps
+
+
+def _joint(plan: Plan) -> str | None:
+    """Label of the first joint entry that trains the plan's own network."""
+    return next((entry.label for entry in plan.methods if entry.is_joint and not entry.model), None)
