@@ -11,9 +11,11 @@ import torch
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "data" / "celeba"))  # for small_faces
+sys.path.insert(0, str(Path(__file__).parent / "data" / "dense"))  # for small_pascal
 sys.path.insert(0, str(Path(__file__).parent / "data" / "tabular"))  # for small_tables
 
 from small_faces import prepare_faces
+from small_pascal import prepare_pascal
 from small_tables import write_census_files, write_yeast_file
 
 from recon.experiments import Plan
@@ -42,6 +44,7 @@ SMALL = {
     "recon.data.CensusIncome": {"batch_size": 8},
     "recon.data.Yeast": {"batch_size": 8},
     "recon.data.NYUv2": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
+    "recon.data.PascalContext": {"batch_size": 2, "num_workers": 0, "size": 32},
     "recon.data.CityScapes": {"batch_size": 2, "num_workers": 0, "height": 32, "width": 32},
 }
 """Of each data module, arguments with which a step takes no time."""
@@ -98,6 +101,8 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
     """The folder for data that read one; built-in data are kept in a cache."""
     if data["class_path"] == "recon.data.CelebA":
         return str(prepare_faces(root))
+    if data["class_path"] == "recon.data.PascalContext":
+        return str(prepare_pascal(root))
     if data["class_path"] == "recon.data.CensusIncome":
         write_census_files(root)
     if data["class_path"] == "recon.data.Yeast":
@@ -109,7 +114,14 @@ def root_of(data: dict[str, Any], root: Path) -> str | None:
 
 
 def test_both_kinds_of_configuration_are_there() -> None:
-    fits = {"glyphs/fit", "multi_fashion_mnist/fit", "celeba/fit", "census_income/fit", "yeast/fit"}
+    fits = {
+        "glyphs/fit",
+        "multi_fashion_mnist/fit",
+        "celeba/fit",
+        "census_income/fit",
+        "yeast/fit",
+        "pascal_context/fit",
+    }
     assert {name(path) for path in FITS} >= fits
     assert {name(path) for path in PLANS} >= {
         "multi_fashion_mnist/narrow",
@@ -119,6 +131,7 @@ def test_both_kinds_of_configuration_are_there() -> None:
         "cityscapes/segnet",
         "cityscapes/resnet50",
         "celeba/paper",
+        "pascal_context/mobilenet_v2",
         "census_income/joint",
         "yeast/joint",
         "yeast/groups",

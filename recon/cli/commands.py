@@ -33,7 +33,7 @@ usage: recon [--import MODULE] COMMAND ...
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare|groups   conflict maps as tables; groups of tasks that share copies of layers
   map apply|import          a map on another network; a published ranking as a map
-  data prepare|verify       NYUv2, CityScapes and CelebA, from the official files to what the benchmarks read
+  data prepare|verify       NYUv2, CityScapes, CelebA, PASCAL-Context: official files to what benchmarks read
 
 recon COMMAND --help tells more. --import MODULE imports a module of yours first; it may register methods.
 """
@@ -57,6 +57,7 @@ COMMANDS = {
     "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",
     "data prepare cityscapes": "recon.data.preparation:prepare_cityscapes",
     "data prepare celeba": "recon.data.preparation:prepare_celeba",
+    "data prepare pascal_context": "recon.data.preparation:prepare_pascal_context",
     "data verify": "recon.data.preparation:verify",
 }
 """Command -> its function, imported when the command is called."""

@@ -77,7 +77,7 @@ def _list_commands(group: str) -> None:
     print(f"usage: recon {group} COMMAND ...\n")
     for name, command in COMMANDS.items():
         if name.startswith(f"{group} "):
-            print(f"  {name.removeprefix(group + ' '):<20} {resolve_name(command).__doc__.splitlines()[0]}")
+            print(f"  {name.removeprefix(group + ' '):<23} {resolve_name(command).__doc__.splitlines()[0]}")
 
 
 def _call(command: Callable[..., None], name: str, arguments: list[str]) -> None:

@@ -11,6 +11,7 @@ from recon.data.composites.multi_fashion_mnist import MultiFashionMNIST
 from recon.data.composites.multi_mnist import MultiMNIST
 from recon.data.dense.cityscapes import CityScapes
 from recon.data.dense.nyuv2 import NYUv2
+from recon.data.dense.pascal_context import PascalContext
 from recon.data.per_task import PerTask
 from recon.data.rooms.module import Rooms
 from recon.data.tabular.census_income import CensusIncome
@@ -27,6 +28,7 @@ __all__ = [
     "MultiFashionMNIST",
     "MultiMNIST",
     "NYUv2",
+    "PascalContext",
     "PerTask",
     "Rooms",
     "Yeast",

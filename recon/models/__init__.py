@@ -19,6 +19,7 @@ from recon.models.architectures.staged_mtan import MTAN
 from recon.models.backbones.dilated_resnet import DilatedResNet50
 from recon.models.backbones.lenet import LeNet
 from recon.models.backbones.mlp import MLP
+from recon.models.backbones.mobilenet_v2 import MobileNetV2
 from recon.models.backbones.resnet import FlatResNet18, ResNet18
 from recon.models.backbones.segnet import SegNet
 from recon.models.backbones.tabular_net import ColumnEmbedding, TabularNet
@@ -41,6 +42,7 @@ __all__ = [
     "FlatResNet18",
     "LeNet",
     "MMoE",
+    "MobileNetV2",
     "ResNet18",
     "RotatedHeads",
     "SegNet",

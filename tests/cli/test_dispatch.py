@@ -133,7 +133,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 def test_a_group_of_commands_lists_them(help_: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", *help_])
     listed = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert listed == ["prepare nyuv2", "prepare cityscapes", "prepare celeba", "verify"]
+    assert listed == ["prepare nyuv2", "prepare cityscapes", "prepare celeba", "prepare pascal_context", "verify"]
 
 
 def test_an_error_ends_the_process_with_status_1_and_no_traceback() -> None:

@@ -21,6 +21,7 @@ KEYS = {
     "MultiFashion": COMPOSITES | {"root"},
     "MultiMNIST": COMPOSITES | {"root"},
     "NYUv2": DENSE,
+    "PascalContext": DENSE - {"height", "width"} | {"size"},
     "CityScapes": DENSE | {"classes"},
     "Rooms": DENSE | {"train_size", "val_size", "seed", "depth"},
 }

@@ -15,6 +15,7 @@ from recon.data import (
     MultiFashionMNIST,
     MultiMNIST,
     NYUv2,
+    PascalContext,
     Yeast,
 )
 from recon.data.contract import DataModule, dataset_name_of, input_shape_of, reads_files, tasks_of
@@ -26,7 +27,7 @@ BUILT_IN = (Glyphs, GlyphAttributes)
     "build",
     [
         *(Glyphs, GlyphAttributes, MultiFashion, MultiFashionMNIST, MultiMNIST),
-        *(NYUv2, CityScapes, CelebA, CensusIncome, Yeast),
+        *(NYUv2, CityScapes, PascalContext, CelebA, CensusIncome, Yeast),
     ],
 )
 def test_built_in_data_modules_fulfil_the_contract(build: type[LightningDataModule], tmp_path: Path) -> None:

@@ -115,13 +115,33 @@ def verify_layout(
     normals: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Split, Contents]:
-    """Read all of a layout, and check files, shapes, ranges and units.
+    """Read all of a layout with classes, depth and perhaps normals, as :func:`verify_scenes` does.
 
     Args:
         root: The layout's folder.
         classes: Number of classes; see :func:`label_folders`.
         size: Height and width of the scenes, in pixels; by default those of the first image.
         normals: Whether there are normals to check.
+        progress: Called after each scene with the number of scenes read, and of all.
+    """
+    targets: dict[str, Quantity] = {"segmentation": Labels(classes, label_folders(classes)), "depth": Depth()}
+    if normals:
+        targets["normals"] = Normals()
+    return verify_scenes(root, targets, size, progress)
+
+
+def verify_scenes(
+    root: Path,
+    targets: Mapping[str, Quantity],
+    size: tuple[int, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Split, Contents]:
+    """Read all of a layout, and check files, shapes, ranges and units.
+
+    Args:
+        root: The layout's folder.
+        targets: Task name -> quantity to check.
+        size: Height and width of the scenes, in pixels; by default those of the first image.
         progress: Called after each scene with the number of scenes read, and of all.
 
     Returns:
@@ -130,9 +150,6 @@ def verify_layout(
     Raises:
         ValueError: The first fault, with the file's name.
     """
-    targets: dict[str, Quantity] = {"segmentation": Labels(classes, label_folders(classes)), "depth": Depth()}
-    if normals:
-        targets["normals"] = Normals()
     if size is None:
         size = _Folder.find(root / SPLITS[0], Image()).size(0)
     splits = {split: DenseFolder(root / split, size, targets) for split in SPLITS}

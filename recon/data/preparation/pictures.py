@@ -59,7 +59,20 @@ def check_jpeg(path: Path) -> None:
         raise ValueError(f"{path} is truncated; get it again")
 
 
-def check_size(what: object, found: Size, expected: Size) -> None:
+def size_of(path: Path, kind: Literal["PNG", "JPEG"]) -> Size:
+    """Height and width of a picture, without decoding it.
+
+    Raises:
+        ValueError: It cannot be read, or is of another format.
+    """
+    try:
+        with Image.open(path, formats=(kind,)) as picture:
+            return picture.height, picture.width
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is damaged ({error}); get it again") from error
+
+
+def check_size(what: object, found: tuple[int, ...], expected: Size) -> None:
     """Refuse a picture of another height and width."""
     if found != expected:
         swapped = "; width and height are swapped" if found == expected[::-1] else ""

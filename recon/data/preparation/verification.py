@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from recon.data.celeba.verification import verify_faces
-from recon.data.dense.layout import MANIFEST, SPLITS, UNFINISHED, verify_layout
+from recon.data.dense.layout import MANIFEST, SPLITS, UNFINISHED, Contents, Split, verify_layout, verify_scenes
+from recon.data.dense.pascal_context import CLASSES as PASCAL_CLASSES
+from recon.data.dense.pascal_context import QUANTITIES
 from recon.data.preparation.manifest import FORMAT, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.room import CLASSES
@@ -39,6 +41,9 @@ def verify(directory: Path) -> None:
         if manifest.get("dataset") == "celeba":
             settings = require(manifest, "settings", (dict,), MANIFEST)
             print("\n".join(verify_faces(directory, require(settings, "height", (int,), MANIFEST))))
+            return
+        if manifest.get("dataset") == "pascal_context":
+            _check_pascal_context(directory)
             return
     elif (directory / UNFINISHED).exists():
         raise ValueError(f"{directory} is unfinished; the 'recon data prepare' that began it goes on with it")
@@ -101,6 +106,16 @@ def _check_contents(directory: Path, classes: int) -> None:
     normals = (directory / SPLITS[0] / "normal").is_dir()
     with Advance(f"{classes} classes", "image") as advance:
         contents = verify_layout(directory, classes, normals=normals, progress=advance.reach)
+    _tell(contents, classes)
+
+
+def _check_pascal_context(directory: Path) -> None:
+    with Advance("tasks", "image") as advance:
+        contents = verify_scenes(directory, QUANTITIES, progress=advance.reach)
+    _tell(contents, PASCAL_CLASSES)
+
+
+def _tell(contents: Mapping[Split, Contents], classes: int) -> None:
     for split, found in contents.items():
         truth = ", ".join(f"{task} {fraction:.1%}" for task, fraction in found.truth.items())
         print(f"{split}: {found.scenes} images, {classes} classes; pixels with truth: {truth}")

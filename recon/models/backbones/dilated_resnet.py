@@ -5,16 +5,13 @@ Atrous Convolution for Semantic Image Segmentation", 2017: the last two stages d
 going down, so that features keep an eighth of the image's resolution.
 """
 
-from pathlib import Path
-from urllib.error import URLError
-
 from torch import Tensor, nn
-from torch.hub import get_dir
 from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from recon.models.backbones.image_input import IMAGENET_MEAN, IMAGENET_STD, ImageInput
+from recon.models.backbones.imagenet_weights import downloaded
 from recon.models.dense_heads import upsampled
 
 STRIDE = 8
@@ -63,7 +60,8 @@ class DilatedResNet50(ResNet):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if pretrained:
-            self.load_state_dict(_imagenet_weights())
+            state = downloaded(ResNet50_Weights.IMAGENET1K_V1)
+            self.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, 3, H, W)`` in [0, 1] to features ``(B, num_features, H / 8, W / 8)``.
@@ -81,15 +79,3 @@ class DilatedResNet50(ResNet):
         least two images.
         """
         return upsampled(DeepLabHead(self.num_features, outputs), STRIDE)
-
-
-def _imagenet_weights() -> dict[str, Tensor]:
-    weights = ResNet50_Weights.IMAGENET1K_V1
-    try:
-        state = weights.get_state_dict(check_hash=True, weights_only=True)
-    except URLError as error:
-        raise OSError(
-            f"cannot download pretrained weights from {weights.url} ({error.reason}); put the file into "
-            f"{Path(get_dir()) / 'checkpoints'}, or set pretrained to false"
-        ) from error
-    return {name: value for name, value in state.items() if not name.startswith("fc.")}
