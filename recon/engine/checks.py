@@ -136,7 +136,7 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
     if tasks == 1:
         return
     if at == "parameters":
-        check_whole_batch(method)
+        check_needs_no_parts(method)
         return
     check_weights_representations(method)
     if is_partly_shared(shared):
@@ -146,7 +146,7 @@ def check_at(at: At, shared: nn.Module, method: Method, tasks: int) -> None:
         )
 
 
-def check_whole_batch(method: Method) -> None:
+def check_needs_no_parts(method: Method) -> None:
     """Refuse a method that weighs by parts of the batch, at the parameters.
 
     Raises:
