@@ -85,14 +85,25 @@ class ShuffledBatches(DistributedSampler[Tensor]):
         seed: Seed of the order, not negative.
         share: The process that the batches are for. All processes have the same number of batches.
         least: Smallest last batch, over all processes, that is not left out.
+        among: ``(size,)``, the indices of the samples in the data set; ``0 ... size - 1`` by
+            default.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, share: Share = WHOLE, least: int = 2) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        share: Share = WHOLE,
+        least: int = 2,
+        among: Tensor | None = None,
+    ) -> None:
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
         self.share = share
         self.least = least
+        self.among = among
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -104,8 +115,9 @@ class ShuffledBatches(DistributedSampler[Tensor]):
         return full + (rest >= self.least or (rest > 0 and full == 0))
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        batches = torch.split(torch.from_numpy(order), self.batch_size * self.share.processes)
+        order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.size))
+        indices = order if self.among is None else self.among[order]
+        batches = torch.split(indices, self.batch_size * self.share.processes)
         yield from map(self.share.of, batches[: len(self)])
 
 

@@ -5,6 +5,7 @@ Collating such a batch sample by sample would take longer than a training step o
 
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recon.data.batches import Batch, FixedBatches, ShuffledBatches, overfits, run_seed
@@ -12,7 +13,7 @@ from recon.data.shares import own_share, shared_in_order, smallest_last_batch
 
 
 def shuffled_loader(
-    data: Dataset[Batch], size: int, batch_size: int, seed: int | None, trainer: Any
+    data: Dataset[Batch], size: int, batch_size: int, seed: int | None, trainer: Any, among: Tensor | None = None
 ) -> DataLoader[Batch]:
     """A loader of training data, in the order of ``(seed, epoch)``.
 
@@ -22,9 +23,15 @@ def shuffled_loader(
         batch_size: Batch size, in each process.
         seed: Seed of the order; ``None`` for the run's.
         trainer: The Lightning trainer, or ``None``.
+        among: Indices of the samples to load; all by default.
     """
     order = ShuffledBatches(
-        size, batch_size, run_seed() if seed is None else seed, own_share(), smallest_last_batch(trainer)
+        size if among is None else len(among),
+        batch_size,
+        run_seed() if seed is None else seed,
+        own_share(),
+        smallest_last_batch(trainer),
+        among,
     )
     sampler = FixedBatches(list(order)) if overfits(trainer) else order
     return DataLoader(data, batch_size=None, sampler=sampler)

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from recon.data.held_out import TRAINING, VALIDATION
 from recon.methods import Method
-
-TRAINING, VALIDATION = "train", "validation"
 
 
 def divided(batch: Any, loaders: object) -> tuple[Any, Any]:
@@ -46,8 +45,8 @@ def refuse_missing_validation(method: Method, loaders: object, tasks: int) -> No
     elif method.needs_validation:
         raise ValueError(
             f"{type(method).__name__} learns its weights from a validation batch in each step, and there is no loader "
-            f"of them; let train_dataloader return {{{TRAINING!r}: loader, {VALIDATION!r}: loader of held-out data}}, "
-            "whose samples are neither trained on nor tested on"
+            f"of them; give built-in data held_out=0.1, or let train_dataloader return {{{TRAINING!r}: loader, "
+            f"{VALIDATION!r}: loader of held-out data}}, whose samples are neither trained on nor tested on"
         )
 
 

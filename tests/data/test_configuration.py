@@ -5,11 +5,11 @@ from jsonargparse import ArgumentParser
 
 import recon.data
 
-COMPOSITES = {"train_size", "test_size", "batch_size", "eval_batch_size", "seed", "shuffle_seed"}
+COMPOSITES = {"train_size", "test_size", "batch_size", "eval_batch_size", "seed", "shuffle_seed", "held_out"}
 DENSE = {"root", "tasks", "height", "width", "batch_size", "eval_batch_size"}
-DENSE |= {"augment", "aggregation", "num_workers", "shuffle_seed"}
+DENSE |= {"augment", "aggregation", "num_workers", "shuffle_seed", "held_out"}
 
-TABULAR = {"root", "batch_size", "eval_batch_size", "val_size", "seed", "shuffle_seed"}
+TABULAR = {"root", "batch_size", "eval_batch_size", "val_size", "seed", "shuffle_seed", "held_out"}
 
 KEYS = {
     "CelebA": {"root", "batch_size", "tasks", "size", "eval_batch_size", "shuffle_seed"},

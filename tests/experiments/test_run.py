@@ -271,3 +271,16 @@ def test_the_configuration_is_written_as_it_was_run(searched: Searched) -> None:
     configuration = yaml.safe_load((run_directory(out, "joint-plain-seed0") / "config.yaml").read_text())
     assert configuration == configuration_of(plan, runs_of(plan)["joint-plain-seed0"], out)
     assert configuration["seed_everything"] == 0
+
+
+@pytest.mark.parametrize("method", ["moml", "auto_lambda", "forum"])
+def test_methods_of_validation_batches_run_in_a_plan_with_held_out_data(
+    method: str, tiny: PlanFactory, tmp_path: Path
+) -> None:
+    data = {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 48, "test_size": 64, "batch_size": 16}}
+    data["init_args"] |= {"held_out": 0.25}  # type: ignore[operator]
+    trained = fit(data=data, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    plan = tiny(fit=trained, methods=[{"method": method, "variants": ["plain"]}])
+    prepare(plan, None)
+    result = carry_out(plan, f"{method}-plain-seed0", tmp_path)
+    assert result["metrics"].keys() == {"digit", "letter"}

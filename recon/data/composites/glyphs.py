@@ -44,7 +44,7 @@ class Glyphs(CompositesModule):
         train_size: Number of training images.
         test_size: Number of test images.
         batch_size: Batch size of training, in each process.
-        loading: ``eval_batch_size``, ``seed`` of the images, and ``shuffle_seed``, as
+        loading: ``eval_batch_size``, ``seed`` of the images, ``shuffle_seed`` and ``held_out``, as
             :class:`~recon.data.composites.module.CompositesModule` takes them.
     """
 

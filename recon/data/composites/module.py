@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recon.data.batches import Batch
+from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
 from recon.data.in_memory import check_seeds, check_sizes, ordered_loader, shuffled_loader
 from recon.tasks.task import Task
 
@@ -64,6 +65,8 @@ class CompositesModule(LightningDataModule, ABC):
         seed: Defines the composites.
         shuffle_seed: Defines the order of training data, together with the epoch; by default the
             run's seed, which Lightning's ``seed_everything`` sets, or 0.
+        held_out: Share of the training samples, in [0, 0.5], that become validation batches for
+            methods such as ``moml``, and are trained on no more; drawn by ``seed``.
 
     Attributes:
         tasks: The tasks, in the order of the targets.
@@ -84,6 +87,7 @@ class CompositesModule(LightningDataModule, ABC):
         eval_batch_size: int = 1000,
         seed: int = 0,
         shuffle_seed: int | None = None,
+        held_out: float = 0.0,
     ) -> None:
         super().__init__()
         check_sizes(train_size=train_size, test_size=test_size, batch_size=batch_size, eval_batch_size=eval_batch_size)
@@ -93,6 +97,7 @@ class CompositesModule(LightningDataModule, ABC):
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.shuffle_seed = shuffle_seed
+        self.held_out = check_held_out(held_out)
         self._composites: dict[Split, Composites] = {}
 
     @abstractmethod
@@ -103,7 +108,7 @@ class CompositesModule(LightningDataModule, ABC):
     def dataset_name(self) -> str:
         """The set, its sizes and its seed, for the provenance of a result."""
         sizes = f"train_size={self.sizes['train']}, test_size={self.sizes['test']}"
-        return f"{type(self).__name__}({sizes}, seed={self.seed})"
+        return f"{type(self).__name__}({sizes}, seed={self.seed}{shown(self.held_out)})"
 
     def composites(self, split: Split) -> Composites:
         """A split, built at its first use."""
@@ -117,10 +122,14 @@ class CompositesModule(LightningDataModule, ABC):
             self.composites("train")
         self.composites("test")
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """The training split, in the order of ``(shuffle_seed, epoch)``."""
+    def train_dataloader(self) -> Loaders:
+        """The training split, in the order of ``(shuffle_seed, epoch)``; two by ``held_out``."""
         composites = self.composites("train")
-        return shuffled_loader(composites, len(composites), self.batch_size, self.shuffle_seed, self.trainer)
+
+        def loader(among: Tensor | None) -> DataLoader[Batch]:
+            return shuffled_loader(composites, len(composites), self.batch_size, self.shuffle_seed, self.trainer, among)
+
+        return training_loaders(loader, len(composites), self.held_out, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The **test split**, in order."""

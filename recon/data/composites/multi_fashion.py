@@ -21,7 +21,7 @@ class MultiFashion(OverlappingImages):
         train_size: Number of training pairs, the first of the sequence.
         test_size: Number of test pairs, the first of the sequence.
         batch_size: Batch size of training, in each process.
-        loading: ``eval_batch_size``, ``seed`` of the pairing, and ``shuffle_seed``, as
+        loading: ``eval_batch_size``, ``seed`` of the pairing, ``shuffle_seed`` and ``held_out``, as
             :class:`~recon.data.composites.module.CompositesModule` takes them.
 
     Raises:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from recon.data.batches import (
@@ -20,6 +21,7 @@ from recon.data.batches import (
 from recon.data.dense.augmentation import RandomViews
 from recon.data.dense.layout import SPLITS, UNFINISHED, DenseFolder, Split
 from recon.data.dense.quantities import Quantity
+from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
 from recon.data.shares import own_share, shared_in_order, smallest_last_batch
 from recon.errors import unknown_name
 from recon.tasks.names import check_task_names
@@ -76,6 +78,8 @@ class DenseDataModule(LightningDataModule):
             the same.
         shuffle_seed: Defines the order of training data and their views, together with the epoch;
             by default the run's seed, which Lightning's ``seed_everything`` sets, or 0.
+        held_out: Share of the training scenes, in [0, 0.5], that become validation batches for
+            methods such as ``moml``, and are trained on no more; always the same ones.
 
     Attributes:
         tasks: The tasks, in the order of ``tasks``.
@@ -103,6 +107,7 @@ class DenseDataModule(LightningDataModule):
         aggregation: Aggregation = "dataset",
         num_workers: int = 0,
         shuffle_seed: int | None = None,
+        held_out: float = 0.0,
     ) -> None:
         super().__init__()
         positive = {"height": height, "width": width, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
@@ -122,13 +127,14 @@ class DenseDataModule(LightningDataModule):
         self.augment = augment
         self.num_workers = num_workers
         self.shuffle_seed = shuffle_seed
+        self.held_out = check_held_out(held_out)
         self._scenes: dict[Split, DenseFolder] = {}
 
     @property
     def dataset_name(self) -> str:
         """Name and size of the data, for the provenance of a result."""
         _, height, width = self.input_shape
-        return f"{type(self).__name__}(height={height}, width={width})"
+        return f"{type(self).__name__}(height={height}, width={width}{shown(self.held_out)})"
 
     def scenes(self, split: Split) -> DenseFolder:
         """A split on disk, its files checked at its first use.
@@ -169,12 +175,18 @@ class DenseDataModule(LightningDataModule):
             self.scenes("train")
         self.scenes("val")
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """The training split, in the order and the views of ``(shuffle_seed, epoch)``."""
+    def train_dataloader(self) -> Loaders:
+        """The training split, in the order and the views of ``(shuffle_seed, epoch)``.
+
+        In two with ``held_out``, both in such views.
+        """
+        return training_loaders(self._train_loader, len(self.scenes("train")), self.held_out, seed=0)
+
+    def _train_loader(self, among: Tensor | None) -> DataLoader[Batch]:
         seed = run_seed() if self.shuffle_seed is None else self.shuffle_seed
         scenes = self.scenes("train")
-        least = smallest_last_batch(self.trainer)
-        batches = ShuffledBatches(len(scenes), self.batch_size, seed, own_share(), least)
+        size, least = len(scenes if among is None else among), smallest_last_batch(self.trainer)
+        batches = ShuffledBatches(size, self.batch_size, seed, own_share(), least, among)
         seen = scenes.through(RandomViews(scenes.size, seed)) if self.augment else scenes
         if overfits(self.trainer):
             return self._loader(seen, FixedBatches(list(EpochBatches(batches))))

@@ -10,6 +10,7 @@ from torch import Tensor
 from recon.data.cache import user_cache
 from recon.data.dense.module import DenseDataModule, TaskKind
 from recon.data.dense.quantities import Depth, Disparity, Labels, Normals, Quantity
+from recon.data.held_out import shown
 from recon.data.rooms.folder import RoomFolder
 from recon.data.rooms.room import CLASSES
 from recon.errors import unknown_name
@@ -51,7 +52,7 @@ class Rooms(DenseDataModule):
         eval_batch_size: Batch size of validation and test, in each process.
         augment: Whether training shows random views of the scenes
             (:mod:`recon.data.dense.augmentation`).
-        loading: ``aggregation``, ``num_workers`` and ``shuffle_seed``, as
+        loading: ``aggregation``, ``num_workers``, ``shuffle_seed`` and ``held_out``, as
             :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
@@ -100,7 +101,7 @@ class Rooms(DenseDataModule):
         rooms = self.rooms
         return (
             f"Rooms(train_size={rooms.train_size}, val_size={rooms.val_size}, height={rooms.height}, "
-            f"width={rooms.width}, seed={rooms.seed}, depth={self.depth!r})"
+            f"width={rooms.width}, seed={rooms.seed}, depth={self.depth!r}{shown(self.held_out)})"
         )
 
     def prepare_data(self) -> None:

@@ -92,7 +92,7 @@ class CensusIncome(TabularModule):
         root: Folder with ``census-income.data`` and ``census-income.test``, or with a folder
             ``census-income`` that holds them; gzipped (``.gz``) or not.
         batch_size: Batch size of training, in each process.
-        loading: ``eval_batch_size``, ``val_size``, ``seed`` and ``shuffle_seed``, as
+        loading: ``eval_batch_size``, ``val_size``, ``seed``, ``shuffle_seed`` and ``held_out``, as
             :class:`~recon.data.tabular.module.TabularModule` takes them.
 
     Raises:

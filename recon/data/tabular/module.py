@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recon.data.batches import Batch
+from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
 from recon.data.in_memory import check_seeds, check_sizes, ordered_loader, shuffled_loader
 from recon.tasks.task import Task
 
@@ -78,6 +79,8 @@ class TabularModule(LightningDataModule, ABC):
         seed: Seed of all that is drawn once for the data, such as the validation rows.
         shuffle_seed: Defines the order of training data, together with the epoch; by default the
             run's seed, which Lightning's ``seed_everything`` sets, or 0.
+        held_out: Share of the training rows, in [0, 0.5], that become validation batches for
+            methods such as ``moml``, and are trained on no more; drawn by ``seed``.
 
     Attributes:
         tasks: The tasks, in the order of the labels.
@@ -99,6 +102,7 @@ class TabularModule(LightningDataModule, ABC):
         val_size: int = 0,
         seed: int = 0,
         shuffle_seed: int | None = None,
+        held_out: float = 0.0,
     ) -> None:
         super().__init__()
         check_sizes(batch_size=batch_size, eval_batch_size=eval_batch_size)
@@ -109,6 +113,7 @@ class TabularModule(LightningDataModule, ABC):
         self.val_size = val_size
         self.seed = seed
         self.shuffle_seed = shuffle_seed
+        self.held_out = check_held_out(held_out)
         self._read: dict[Split, Rows] | None = None
 
     @abstractmethod
@@ -126,8 +131,8 @@ class TabularModule(LightningDataModule, ABC):
     @property
     def dataset_name(self) -> str:
         """The set and its validation rows, for the provenance of a result."""
-        held_out = f"val_size={self.val_size}, seed={self.seed}" if self.val_size else ""
-        return f"{type(self).__name__}({held_out})"
+        validated = f"val_size={self.val_size}, seed={self.seed}" if self.val_size else ""
+        return f"{type(self).__name__}({(validated + shown(self.held_out)).removeprefix(', ')})"
 
     def rows(self, split: Literal["train", "val", "test"]) -> Rows:
         """The rows of a split, read at the first use.
@@ -153,10 +158,14 @@ class TabularModule(LightningDataModule, ABC):
         """Read the files before training, so that a fault is told at once."""
         self.rows("train")
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """The training rows, in the order of ``(shuffle_seed, epoch)``."""
+    def train_dataloader(self) -> Loaders:
+        """The training rows, in the order of ``(shuffle_seed, epoch)``; two by ``held_out``."""
         rows = self.rows("train")
-        return shuffled_loader(rows, len(rows), self.batch_size, self.shuffle_seed, self.trainer)
+
+        def loader(among: Tensor | None) -> DataLoader[Batch]:
+            return shuffled_loader(rows, len(rows), self.batch_size, self.shuffle_seed, self.trainer, among)
+
+        return training_loaders(loader, len(rows), self.held_out, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation rows in order; the **test rows** without ``val_size``."""

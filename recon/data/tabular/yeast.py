@@ -47,7 +47,7 @@ class Yeast(TabularModule):
             Class14.
         batch_size: Batch size of training, in each process.
         split_seed: Draws the training rows; ``None`` takes the first 1,500 of the file.
-        loading: ``eval_batch_size``, ``val_size``, ``seed`` and ``shuffle_seed``, as
+        loading: ``eval_batch_size``, ``val_size``, ``seed``, ``shuffle_seed`` and ``held_out``, as
             :class:`~recon.data.tabular.module.TabularModule` takes them.
 
     Raises:
