@@ -5,11 +5,12 @@ from typing import Any
 
 from torch import nn
 
+from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan, Run
-from recon.training.branch_options import branchable_layers, check_fits, parted_layers
+from recon.training.branch_options import BranchOptions, branchable_layers, check_fits, parted_layers
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class Job:
         # Plain training branches too: the backbone may have task-specific layers of its own.
         layers = self._layers()
         branch: dict[str, Any] = {"layers": layers, "init": self.plan.init, "statistics": self.plan.statistics}
-        if entry.tree is not None:
-            branch["tree"] = entry.tree
         if self.run.variant == "recon" and entry.groups is not None:
             branch["groups"] = self._groups(layers, entry.groups)
+        if entry.tree is not None:
+            branch |= self._beside_tree(entry.tree, layers, branch.get("groups"))
         return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity, "memory": entry.memory}
 
     def _layers(self) -> list[str]:
@@ -75,6 +76,12 @@ class Job:
         assert conflict_map is not None  # the run takes its layers from it
         number = groups if isinstance(groups, int) else None
         return {layer: conflict_map.groups(layer, self.plan.severity, number) for layer in layers}
+
+    def _beside_tree(self, path: str, layers: list[str], groups: dict[str, list[list[str]]] | None) -> dict[str, Any]:
+        """Layers and groups by name, of a task tree and of the layers branched beside it."""
+        options = BranchOptions(layers=layers, groups=groups, tree=path)
+        named = options.by_name(self._network().backbone(), TaskTree.load(path).tasks)
+        return {"layers": named.layers, "groups": named.groups}
 
     def _map(self) -> ConflictMap | None:
         """The run's conflict map; ``None`` if there is none for it."""

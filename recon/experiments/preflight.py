@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from recon.branching import TaskTree
 from recon.conflict import read_map
 from recon.data.contract import tasks_of
 from recon.engine.accumulation import check_accumulates
@@ -51,6 +52,8 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
     for entries in _by_network(plan.methods):
         _check_layers(plan, entries, fit.with_model(entries[0].model).backbone())
     names = [task.name for task in tasks]
+    for path in plan.trees:
+        TaskTree.load(path).check_tasks(names)
     plan.check_runs(names)
     _check_runs(plan, fit, plan.runs(names))
     return tasks

@@ -63,8 +63,8 @@ class RunConfiguration(SaveConfigCallback):
     itself would write into the working folder, over any ``config.yaml``, where the logger has no
     folder.
 
-    Layers that a conflict map has chosen are kept by name, as another search may write the map's
-    file anew before the run is evaluated.
+    Layers that a conflict map or a task tree has chosen are kept by name, as another search may
+    write the file anew before the run is evaluated.
     """
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -81,9 +81,10 @@ class RunConfiguration(SaveConfigCallback):
         configuration = with_new_names(yaml.safe_load(self.parser.dump(self.config, skip_unset=False)))
         origin = ""
         branch = configuration["model"]["branch"]
-        if branch is not None and branch["map"] is not None and isinstance(module, TaskPaths):
+        files = [] if branch is None else [branch[key] for key in ("map", "tree") if branch[key] is not None]
+        if files and isinstance(module, TaskPaths):
             assert module.branch is not None
-            origin = f"# model.branch: the choice of {branch['map']!r}\n"
+            origin = f"# model.branch: the choice of {' and '.join(map(repr, files))}\n"
             configuration["model"]["branch"] = asdict(module.branch)
         text = yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True)
         write_atomically(folder / CONFIGURATION, origin + text)

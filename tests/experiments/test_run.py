@@ -250,9 +250,12 @@ def test_recon_goes_on_top_of_a_task_tree(tiny: PlanFactory, tmp_path: Path) -> 
         tmp_path, "bmtas-recon-seed0"
     ).keys()
     last = configuration_of(plan, runs_of(plan)["bmtas-last-seed0"], tmp_path)["model"]["branch"]
-    assert last["layers"] == ["fc"] and last["tree"] == str(tree)
+    assert last["layers"] == ["fc", "conv2"] and last["groups"] == {"conv2": [["digit"], ["letter"]]}
     with pytest.raises(ValueError, match=r"top=2 would branch all 2 shared layers"):
         prepare(tiny(fit=fit(), methods=[entry], top=2, single=False), None)
+    TaskTree(("a", "b"), (TreeStage("conv2", (("a",), ("b",)), ("conv2",)),)).save(tree)
+    with pytest.raises(ValueError, match="is of the tasks a, b, and does not fit digit, letter; search with these"):
+        prepare(plan, None)
 
 
 def test_a_run_without_a_step_or_with_a_metric_that_is_no_number_has_no_result(

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from recon.branching.task_tree import TaskTree, TreeStage
 from recon.cli.dispatch import main
 
 GLYPHS = Path(__file__).parents[2] / "configs" / "glyphs" / "fit.yaml"
@@ -191,3 +192,15 @@ def test_a_branched_run_is_evaluated_as_it_was_trained_after_its_map_has_changed
     assert yaml.safe_load(written.read_text())["model"]["branch"]["layers"] == ["conv1"]
     main(["test", "--config", str(written), f"--ckpt_path={LAST}"])
     assert "the checkpoint" in refusal("test", *lenet, f"--ckpt_path={LAST}")
+
+
+def test_a_run_with_a_task_tree_is_evaluated_as_it_was_trained_after_the_tree_has_changed() -> None:
+    def write(layer: str) -> None:
+        TaskTree(("digit", "letter"), (TreeStage(layer, (("digit",), ("letter",)), (layer,)),)).save("tree.json")
+
+    write("conv2")
+    run("fit", "--model.backbone={class_path: recon.models.LeNet}", "--model.branch.tree=tree.json")
+    write("fc")
+    written = Path("logs/glyphs/version_0/config.yaml")
+    assert written.read_text().startswith("# model.branch: the choice of 'tree.json'\n")
+    main(["test", "--config", str(written), f"--ckpt_path={LAST}"])
