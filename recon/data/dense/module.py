@@ -18,7 +18,7 @@ from recon.data.batches import (
     overfits,
     run_seed,
 )
-from recon.data.dense.augmentation import RandomViews
+from recon.data.dense.augmentation import SCALES, RandomViews
 from recon.data.dense.layout import SPLITS, UNFINISHED, DenseFolder, Split
 from recon.data.dense.quantities import Quantity
 from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
@@ -86,6 +86,7 @@ class DenseDataModule(LightningDataModule):
         input_shape: Channels, height and width of one image.
         expected: Number of scenes by split; another number gives a warning.
         cure: The way to a sound layout, for errors.
+        scales: The scales of random views.
 
     Raises:
         ValueError: A number that is too small, or an unknown or repeated task.
@@ -93,6 +94,7 @@ class DenseDataModule(LightningDataModule):
 
     expected: ClassVar[Mapping[Split, int]] = {}
     cure: ClassVar[str] = "`recon data verify` says whether a layout is sound"
+    scales: ClassVar[tuple[float, ...]] = SCALES
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ class DenseDataModule(LightningDataModule):
         scenes = self.scenes("train")
         size, least = len(scenes if among is None else among), smallest_last_batch(self.trainer)
         batches = ShuffledBatches(size, self.batch_size, seed, own_share(), least, among)
-        seen = scenes.through(RandomViews(scenes.size, seed)) if self.augment else scenes
+        seen = scenes.through(RandomViews(scenes.size, seed, self.scales)) if self.augment else scenes
         if overfits(self.trainer):
             return self._loader(seen, FixedBatches(list(EpochBatches(batches))))
         return self._loader(seen, EpochBatches(batches, self._epoch()))

@@ -61,6 +61,7 @@ class PascalContext(DenseDataModule):
 
     expected: ClassVar = {"train": 4998, "val": 5105}
     cure = "`recon data prepare pascal_context` makes the layout"
+    scales: ClassVar = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
     def __init__(
         self,

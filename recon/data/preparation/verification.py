@@ -42,13 +42,13 @@ def verify(directory: Path) -> None:
             settings = require(manifest, "settings", (dict,), MANIFEST)
             print("\n".join(verify_faces(directory, require(settings, "height", (int,), MANIFEST))))
             return
-        if manifest.get("dataset") == "pascal_context":
-            _check_pascal_context(directory)
-            return
     elif (directory / UNFINISHED).exists():
         raise ValueError(f"{directory} is unfinished; the 'recon data prepare' that began it goes on with it")
     else:
         print(f"{directory} has no {MANIFEST}, so there are no checksums to check")
+    if (directory / SPLITS[0] / "parts").is_dir():
+        _check_pascal_context(directory)
+        return
     for classes in _label_classes(directory):
         _check_contents(directory, classes)
 

@@ -1,6 +1,7 @@
 """Views against a reference that computes them pixel by pixel, and against what a camera would see."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,3 +198,55 @@ def test_scales_places_and_mirrors_are_equally_probable_and_windows_lie_in_the_s
 def test_a_scene_of_one_pixel_has_views() -> None:
     views = [RandomViews((1, 1), seed=0)(0, index) for index in range(20)]
     assert all(one.rows == one.columns == slice(0, 1) for one in views)
+
+
+# Smaller scenes -----------------------------------------------------------------------------------
+
+SMALLER = View((6, 8), slice(0, 6), slice(0, 8), 0.5, mirrored=False, shown=(3, 4), corner=(2, 1))
+
+
+@either_way
+@pytest.mark.parametrize("corner", [(0, 0), (2, 1), (3, 4)])
+def test_a_smaller_scene_stands_in_grey_without_truth_around_it(corner: tuple[int, int], mirrored: bool) -> None:
+    smaller = replace(SMALLER, corner=corner, mirrored=mirrored)
+    inside = np.zeros((6, 8), bool)
+    inside[corner[0] : corner[0] + 3, corner[1] : corner[1] + 4] = True
+    generator = torch.Generator().manual_seed(0)
+    image, depth = (torch.rand(channels, 6, 8, generator=generator) + 1 for channels in (3, 1))
+    labels = torch.arange(48).view(6, 8)
+    normals = torch.nn.functional.normalize(torch.randn(3, 6, 8, generator=generator), dim=0)
+    expected = {
+        "image": (view_image(image, smaller), bilinear(image.numpy(), (3, 4)), 0.5),
+        "labels": (view_labels(labels, smaller)[None], nearest(labels[None].numpy(), (3, 4)), -1),
+        "depth": (view_depth(depth, smaller), nearest(depth.numpy(), (3, 4)) / 0.5, np.nan),
+        "disparity": (view_disparity(depth, smaller), nearest(depth.numpy(), (3, 4)) * 0.5, np.nan),
+    }
+    for name, (seen, inner, fill) in expected.items():
+        frame = np.full((len(inner), 6, 8), fill)
+        frame[:, inside] = inner.reshape(len(inner), -1)
+        np.testing.assert_allclose(seen.numpy(), frame[..., :: -1 if mirrored else 1], atol=1e-6, err_msg=name)
+    seen = view_normals(normals, smaller).numpy()[..., :: -1 if mirrored else 1]
+    mean = bilinear(normals.numpy(), (3, 4)) * np.array([-1 if mirrored else 1, 1, 1])[:, None, None]
+    assert np.isnan(seen[:, ~inside]).all()
+    unit = mean / np.linalg.norm(mean, axis=0)
+    np.testing.assert_allclose(seen[:, inside], unit.reshape(3, -1), atol=1e-4)
+
+
+def test_random_views_below_1_show_the_whole_scene_somewhere_in_the_frame() -> None:
+    views = [RandomViews((9, 12), 0, scales=(0.5, 0.75, 2.0))(0, index) for index in range(60)]
+    assert {view.scale for view in views} == {0.5, 0.75, 2.0}
+    for seen in views:
+        if seen.scale < 1:
+            assert (seen.rows, seen.columns) == (slice(0, 9), slice(0, 12))
+            assert seen.extent == (int(9 * seen.scale), int(12 * seen.scale))
+            assert all(0 <= c <= s - e for c, s, e in zip(seen.corner, seen.size, seen.extent, strict=True))
+        else:
+            assert (seen.shown, seen.corner) == (None, (0, 0))
+    assert len({seen.corner for seen in views}) > 10
+
+
+def test_scales_from_1_on_are_drawn_as_without_smaller_ones() -> None:
+    for index in range(20):
+        drawn = RandomViews((9, 12), 3)(1, index)
+        assert drawn == RandomViews((9, 12), 3, SCALES)(1, index)
+        assert drawn.scale in SCALES and drawn.shown is None
