@@ -12,7 +12,7 @@ DENSE |= {"augment", "aggregation", "num_workers", "shuffle_seed", "held_out"}
 TABULAR = {"root", "batch_size", "eval_batch_size", "val_size", "seed", "shuffle_seed", "held_out"}
 
 KEYS = {
-    "CelebA": {"root", "batch_size", "tasks", "size", "eval_batch_size", "shuffle_seed"},
+    "CelebA": {"root", "batch_size", "tasks", "size", "eval_batch_size", "shuffle_seed", "held_out"},
     "CensusIncome": TABULAR,
     "Yeast": TABULAR | {"split_seed"},
     "Glyphs": COMPOSITES,

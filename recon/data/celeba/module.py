@@ -11,12 +11,14 @@ from typing import ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from recon.data.batches import Batch
 from recon.data.celeba.attributes import TASKS, columns_of
 from recon.data.celeba.faces import SPLITS, Faces, Split, block_files, open_faces
 from recon.data.dense.layout import MANIFEST, UNFINISHED
+from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
 from recon.data.in_memory import check_seeds, check_sizes, ordered_loader, shuffled_loader
 from recon.files.reading import read_object
 from recon.tasks.per_sample import binary
@@ -42,6 +44,8 @@ class CelebA(LightningDataModule):
         eval_batch_size: Batch size of validation and test, in each process.
         shuffle_seed: Defines the order of training data, together with the epoch; by default the
             run's seed, which Lightning's ``seed_everything`` sets, or 0.
+        held_out: Share of the training images, in [0, 0.5], that become validation batches for
+            methods such as ``moml``, and are trained on no more; always the same ones.
 
     Attributes:
         tasks: The tasks, in the order of ``tasks``.
@@ -64,6 +68,7 @@ class CelebA(LightningDataModule):
         size: int = 64,
         eval_batch_size: int = 1000,
         shuffle_seed: int | None = None,
+        held_out: float = 0.0,
     ) -> None:
         super().__init__()
         check_sizes(batch_size=batch_size, size=size, eval_batch_size=eval_batch_size)
@@ -75,12 +80,13 @@ class CelebA(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.shuffle_seed = shuffle_seed
+        self.held_out = check_held_out(held_out)
         self._faces: dict[Split, Faces] = {}
 
     @property
     def dataset_name(self) -> str:
         """The set and the size of its images, for the provenance of a result."""
-        return f"CelebA(size={self.input_shape[-1]})"
+        return f"CelebA(size={self.input_shape[-1]}{shown(self.held_out)})"
 
     def faces(self, split: Split) -> Faces:
         """A split, its files checked at its first use.
@@ -115,10 +121,14 @@ class CelebA(LightningDataModule):
         for split in SPLITS:
             _ = self.faces(split)[torch.tensor([0])]
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """The training split, in the order of ``(shuffle_seed, epoch)``."""
+    def train_dataloader(self) -> Loaders:
+        """The training split, in the order of ``(shuffle_seed, epoch)``; two by ``held_out``."""
         faces = self.faces("train")
-        return shuffled_loader(faces, len(faces), self.batch_size, self.shuffle_seed, self.trainer)
+
+        def loader(among: Tensor | None) -> DataLoader[Batch]:
+            return shuffled_loader(faces, len(faces), self.batch_size, self.shuffle_seed, self.trainer, among)
+
+        return training_loaders(loader, len(faces), self.held_out, seed=0)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split, in order."""
