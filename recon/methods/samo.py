@@ -47,7 +47,8 @@ class SAMO(RandomMethod, JacobianMethod):
     """The update of another method for task gradients at perturbed parameters.
 
     Args:
-        method: Name of a registered Gramian or Jacobian method. The default is the published one.
+        method: Name of a registered Gramian or Jacobian method. The published experiments take
+            ``fairgrad`` with α = 2.
         rho: ρ, the length of the perturbations, > 0. The default is the published experiments'.
         beta: β, the share of the task's own estimate, in [0, 1]; 0 perturbs all tasks alike. The
             default is the published experiments'.
