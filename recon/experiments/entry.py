@@ -1,6 +1,7 @@
 """A method's entry in a plan: its hyperparameters, and how it is run."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -43,6 +44,9 @@ class MethodEntry:
         groups: Groups of tasks that share a copy in the +Recon runs: a number of groups in every
             branched layer, or ``friends``: tasks whose mean cosine in the layer is the severity or
             more share. By default every task has a copy. Needs a measured conflict map.
+        growth: The growth of the shared parameters that the +Recon runs spend on copies for groups,
+            0.05 for +5 %, instead of branching the top layers: the worst foes part, in whichever
+            layer they are. Needs a measured conflict map, and variants ``plain`` and ``recon``.
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
             ``name``. The +Recon runs take their layers from a joint entry with the same ``model``
             and ``tree``, or from a map.
@@ -61,6 +65,7 @@ class MethodEntry:
     granularity: Literal["network", "layer"] | dict[str, Any] = "network"
     memory: Memory = "jacobian"
     groups: int | Literal["friends"] | None = None
+    growth: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
     tree: str | None = None
 
@@ -113,6 +118,7 @@ class MethodEntry:
             raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
         if isinstance(self.groups, int) and self.groups < 2:
             raise ValueError(f"method {self.label} has groups: {self.groups}; give 2 or more, or 'friends'")
+        self._check_growth()
         self._check_model()
         if self.granularity != "network":
             check_weighs_groups(method)
@@ -124,6 +130,20 @@ class MethodEntry:
                     f"method {self.label}: a branched network has no single representation; "
                     f"with at: representation give variants: [plain], got {list(self.variants)}"
                 )
+
+    def _check_growth(self) -> None:
+        if self.growth is None:
+            return
+        if not 0 < self.growth < math.inf:
+            raise ValueError(f"method {self.label} has growth: {self.growth}; give a positive share: 0.05 is +5 %")
+        if "recon" not in self.variants or not set(self.variants) <= {"plain", "recon"}:
+            raise ValueError(
+                f"method {self.label} has growth and the variants {', '.join(self.variants)}; give recon, beside plain "
+                "or alone: controls branch a number of layers"
+            )
+        for key in ("top", "groups"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"method {self.label} has both growth and {key}; give one")
 
     def _check_model(self) -> None:
         own = "a model" if self.model else "a tree"

@@ -44,12 +44,17 @@ class Job:
         if self.run.task is not None:
             return values | {"only": [self.run.task]}
         # Plain training branches too: the backbone may have task-specific layers of its own.
-        layers = self._layers()
-        branch: dict[str, Any] = {"layers": layers, "init": self.plan.init, "statistics": self.plan.statistics}
-        if self.run.variant == "recon" and entry.groups is not None:
-            branch["groups"] = self._groups(layers, entry.groups)
+        if self.run.variant == "recon" and entry.growth is not None:
+            groups = self._groups_within(entry.growth)
+            branch: dict[str, Any] = {"layers": list(groups), "groups": groups}
+        else:
+            layers = self._layers()
+            branch = {"layers": layers}
+            if self.run.variant == "recon" and entry.groups is not None:
+                branch["groups"] = self._groups(layers, entry.groups)
         if entry.tree is not None:
-            branch |= self._beside_tree(entry.tree, layers, branch.get("groups"))
+            branch |= self._beside_tree(entry.tree, branch["layers"], branch.get("groups"))
+        branch |= {"init": self.plan.init, "statistics": self.plan.statistics}
         return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity, "memory": entry.memory}
 
     def _layers(self) -> list[str]:
@@ -76,6 +81,19 @@ class Job:
         assert conflict_map is not None  # the run takes its layers from it
         number = groups if isinstance(groups, int) else None
         return {layer: conflict_map.groups(layer, self.plan.severity, number) for layer in layers}
+
+    def _groups_within(self, growth: float) -> dict[str, list[list[str]]]:
+        """The layers to branch within a growth of parameters, and their groups of tasks."""
+        conflict_map = self._map()
+        assert conflict_map is not None  # the run takes its layers from it
+        check_fits(conflict_map, self._network().backbone(), parted_layers(self.run.entry.tree))
+        groups = conflict_map.groups_within(growth, self.plan.severity)
+        if not groups:
+            raise ValueError(
+                f"method {self.run.label}: growth: {growth} parts no tasks at the severity {self.plan.severity}; give "
+                "more, or a severity nearer to 0"
+            )
+        return groups
 
     def _beside_tree(self, path: str, layers: list[str], groups: dict[str, list[list[str]]] | None) -> dict[str, Any]:
         """Layers and groups by name, of a task tree and of the layers branched beside it."""

@@ -71,13 +71,15 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], backbone: nn.Modul
     """Refuse too many layers for the entries' network, and maps of other networks or severities."""
     parted = parted_layers(entries[0].tree)
     layers = branchable_layers(backbone, parted)
-    tops = [plan.top_of(entry) for entry in entries if set(entry.variants) != {"plain"}]
+    tops = [plan.top_of(entry) for entry in entries if set(entry.variants) != {"plain"} and entry.growth is None]
     if tops and max(tops) >= len(layers):
         raise ValueError(f"top={max(tops)} would branch all {len(layers)} shared layers; leave at least one shared")
     for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
         check_fits(conflict_map, backbone, parted)
         conflict_map.scores(plan.severity)
+        if any(plan.map_of(one) == path and (one.groups or one.growth) is not None for one in entries):
+            conflict_map.joins(conflict_map.layers[0])  # an imported map has no cosines
 
 
 def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:

@@ -137,6 +137,7 @@ class BranchOptions:
             _check_same_tasks(conflict_map, tasks)
         if self.growth is not None:
             within = conflict_map.groups_within(self.growth, severity)
+            rank_zero_info(f"branch.growth={self.growth} branches {len(within)} of {len(conflict_map.layers)} layers")
             return list(within), within
         top = conflict_map.top(self.top, severity)
         rank_zero_info(f"branch.top={self.top} branches so many of the {len(conflict_map.layers)} layers of {self.map}")

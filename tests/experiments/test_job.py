@@ -70,9 +70,40 @@ def test_an_entry_with_groups_shares_copies_as_the_map_says(
         assert branch["groups"] == {layer: found.groups(layer, -0.1, number) for layer in branch["layers"]}
 
 
+def test_an_entry_may_spend_a_growth_of_parameters_on_groups(
+    tiny: PlanFactory, searched: Searched, tmp_path: Path
+) -> None:
+    path = run_directory(searched[1], "joint-plain-seed0") / "conflict_map.json"
+    found = ConflictMap.load(path)
+    plan = tiny(methods=[{"method": "cagrad", "variants": ["plain", "recon"], "growth": 0.2}], map=str(path))
+    plan.check()
+    branch = configuration_of(plan, runs_of(plan)["cagrad-recon-seed0"], tmp_path)["model"]["branch"]
+    assert branch["groups"] == found.groups_within(0.2, -0.1) != {}
+    assert branch["layers"] == list(branch["groups"])
+    plain = configuration_of(plan, runs_of(plan)["cagrad-plain-seed0"], tmp_path)["model"]["branch"]
+    assert plain["layers"] == []
+    little = tiny(methods=[{"method": "cagrad", "variants": ["recon"], "growth": 1e-9}], map=str(path))
+    with pytest.raises(ValueError, match=r"cagrad: growth: 1e-09 parts no tasks at the severity -0\.1; give more"):
+        configuration_of(little, runs_of(little)["cagrad-recon-seed0"], tmp_path)
+
+
+@pytest.mark.parametrize("entry", [{"groups": 2}, {"growth": 0.1}])
+def test_groups_of_a_map_without_cosines_are_refused_before_any_run(tiny: PlanFactory, entry: dict[str, Any]) -> None:
+    plan = tiny(
+        methods=[{"method": "joint", "variants": ["recon"], **entry}], map="multi-fashion-mnist-resnet18", single=False
+    )
+    with pytest.raises(ValueError, match="cosine"):
+        prepare(plan, None)
+
+
 @pytest.mark.parametrize(
     ("entry", "text"),
     [
+        ({"variants": ["plain"], "growth": 0.1}, "has growth and the variants plain; give recon"),
+        ({"variants": ["recon", "random"], "growth": 0.1}, "variants recon, random; give recon, beside plain"),
+        ({"variants": ["recon"], "growth": 0}, "has growth: 0; give a positive share"),
+        ({"variants": ["recon"], "growth": 0.1, "top": 2}, "has both growth and top"),
+        ({"variants": ["recon"], "growth": 0.1, "groups": 2}, "has both growth and groups"),
         ({"variants": ["plain"], "groups": 2}, "has groups and no variant 'recon'"),
         ({"variants": ["recon"], "groups": 1}, "has groups: 1; give 2 or more, or 'friends'"),
         ({"variants": ["recon"], "top": 0}, "has top: 0; give 1 or more"),
