@@ -2,8 +2,8 @@
 
 A backbone is an ``nn.Module`` that maps inputs to features. It fulfils :class:`LinearHeads` or
 :class:`OwnHeads`, unless heads are given by hand, and may fulfil :class:`TaskSpecificLayers`,
-:class:`OwnDraws` or :class:`ForTasks`. A module inside it may fulfil :class:`Regularised` or
-:class:`Scheduled`.
+:class:`OwnDraws` or :class:`ForTasks`. A module inside it may fulfil :class:`Regularised`,
+:class:`Scheduled` or :class:`OwnRate`.
 
 The functions below decide which protocol a network fulfils. ``isinstance`` would not do: from
 Python 3.12 on it does not see the attributes that ``torch.compile`` hands on.
@@ -67,6 +67,16 @@ class Scheduled(Protocol):
         """Set the state of an epoch, the first of which is 0; a resumed run calls it too."""
 
 
+class OwnRate(Protocol):
+    """A module whose own parameters are trained with another learning rate than the network.
+
+    Attributes:
+        own_lr_scale: Factor on the learning rate.
+    """
+
+    own_lr_scale: float
+
+
 Backbone = LinearHeads | OwnHeads
 
 
@@ -103,6 +113,11 @@ def has_schedule(module: nn.Module) -> TypeGuard[Scheduled]:
 def has_for_tasks(network: nn.Module) -> TypeGuard[ForTasks]:
     """Whether a network fulfils :class:`ForTasks`."""
     return getattr(network, "for_tasks", None) is not None
+
+
+def has_own_rate(module: nn.Module) -> TypeGuard[OwnRate]:
+    """Whether a module fulfils :class:`OwnRate`."""
+    return isinstance(getattr(module, "own_lr_scale", None), float)
 
 
 def for_tasks(backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:

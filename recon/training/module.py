@@ -23,6 +23,7 @@ from recon.training.epochs import begin_data_again, begin_epoch_of, data_rank, s
 from recon.training.held_modules import task_modules
 from recon.training.lightning_callbacks import optimized_parameters
 from recon.training.older_checkpoints import split_learned_numbers
+from recon.training.own_rates import set_own_rates
 from recon.training.refusals import (
     callbacks_for,
     check_norm,
@@ -175,6 +176,7 @@ class MultiTaskModule(SteppedNetwork):
         if self.lr is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr
+        set_own_rates(optimizer, self.backbone)
         if self.scheduler_factory is None:
             return optimizer
         return scheduled(optimizer, self.scheduler_factory(optimizer), self.scheduler_interval, self.monitor)

@@ -4,6 +4,7 @@ Misra et al., "Cross-stitch Networks for Multi-task Learning", CVPR 2016. After 
 of task i is ``sum_j a_ij x_j`` of the outputs ``x_j`` of all tasks, with learned ``a``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -23,7 +24,8 @@ class CrossStitch(ColumnsPlan):
 
     A unit starts with ``same`` at the task's own output and shares the rest among the others: 0.9
     and 0.1 for two tasks, as published. The paper trains units with a learning rate of 100 to 1000
-    times the networks'.
+    times the networks', which ``unit_lr_scale`` gives them in :class:`recon.MultiTaskModule`; in a
+    loop of your own put them into a parameter group.
 
     >>> import torch
     >>> from recon.models import LeNet
@@ -38,17 +40,29 @@ class CrossStitch(ColumnsPlan):
             stage one unit. A mapping to numbers of channels gives each channel its own, as
             published.
         same: Start of a unit at the task's own output, from 0 to 1.
+        unit_lr_scale: Factor on the learning rate of the units, positive. Schedules multiply the
+            rate; ``OneCycleLR``, which sets it, has the rates of both from you, as a list.
 
     Raises:
         ValueError: A stage is unknown (the error names the nearest), inside of another, or not
-            called exactly once; a number of channels is not positive, or ``same`` out of range.
+            called exactly once; a number of channels is not a positive whole one, or ``same`` or
+            the scale out of range.
     """
 
-    def __init__(self, backbone: Source, stages: list[str] | dict[str, int], same: float = 0.9) -> None:
+    def __init__(
+        self,
+        backbone: Source,
+        stages: list[str] | dict[str, int],
+        same: float = 0.9,
+        unit_lr_scale: float = 1.0,
+    ) -> None:
         super().__init__(backbone, stages)
         if not 0 <= same <= 1:
             raise ValueError(f"same is {same}; it must be from 0 to 1")
+        if not 0 < unit_lr_scale < math.inf:
+            raise ValueError(f"unit_lr_scale is {unit_lr_scale}; it must be a positive number")
         self.same = same
+        self.unit_lr_scale = float(unit_lr_scale)
         self.channels = dict(stages) if isinstance(stages, Mapping) else dict.fromkeys(stages)
         for stage, channels in self.channels.items():
             if channels is not None and (type(channels) is not int or channels < 1):
@@ -58,6 +72,8 @@ class CrossStitch(ColumnsPlan):
 
     def _columns(self, networks: Mapping[str, nn.Module]) -> Columns:
         units = {stage: CrossStitchUnit(len(networks), self.same, own, stage) for stage, own in self.channels.items()}
+        for unit in units.values():
+            unit.own_lr_scale = self.unit_lr_scale
         return CrossStitchNetwork(networks, units)
 
 
@@ -76,7 +92,10 @@ class CrossStitchUnit(nn.Module, NotShared):
 
     Attributes:
         weight: ``a``, of shape (K, K), or (K, K, channels).
+        own_lr_scale: Factor on the learning rate of ``a``.
     """
+
+    own_lr_scale: float = 1.0
 
     def __init__(self, tasks: int, same: float, channels: int | None, stage: str) -> None:
         super().__init__()
