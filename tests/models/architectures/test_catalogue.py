@@ -11,6 +11,7 @@ import recon
 from recon.configuration import build_object
 from recon.gradients.layers import shared_layers
 from recon.models import (
+    BMTAS,
     CGC,
     LTB,
     MLP,
@@ -83,7 +84,7 @@ def test_a_wrong_argument_in_yaml_is_named() -> None:
 
 @pytest.mark.parametrize(
     "plan",
-    [CrossStitch(LeNet, ["conv1"]), LTB(LeNet, ["conv1"]), PLE([LeNet], gate_inputs=1296)],
+    [CrossStitch(LeNet, ["conv1"]), LTB(LeNet, ["conv1"]), PLE([LeNet], gate_inputs=1296), BMTAS(LeNet, ["conv1"])],
     ids=lambda plan: type(plan).__name__,
 )
 def test_a_plan_that_is_run_says_how_its_network_is_made(plan: nn.Module) -> None:

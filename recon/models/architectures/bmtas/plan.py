@@ -12,13 +12,13 @@ from torch import nn
 
 from recon.models.architectures.bmtas.copies import check_stages_hold_layers
 from recon.models.architectures.bmtas.network import BMTASNetwork
-from recon.models.architectures.parts import HeadsAsOf, Source, check_number_of, copies
+from recon.models.architectures.parts import HeadsAsOf, PlanOfTasks, Source, check_number_of, copies
 from recon.models.architectures.stages import check_not_a_name, check_stages
 from recon.models.contract import has_for_tasks, has_task_specific_layers
 from recon.tasks.names import check_task_names
 
 
-class BMTAS(nn.Module, HeadsAsOf):
+class BMTAS(PlanOfTasks, HeadsAsOf):
     """A backbone of whose stages tasks choose copies: the network that BMTAS searches with.
 
     ``recon search --by bmtas`` trains weights and choices as published and writes the tree that it
