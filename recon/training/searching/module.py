@@ -79,6 +79,7 @@ class BranchSearch(MultiTaskNetwork):
         weights = method.loss_weights(torch.ones(len(self.tasks)))
         self._weights = dict(zip(self.task_names, weights.tolist(), strict=True))
         self._alternation: Alternation | None = None
+        self._limit: int | float | None = None
         self._costs: Tensor | None = None
         self._phase = ""
 
@@ -95,9 +96,10 @@ class BranchSearch(MultiTaskNetwork):
             loader: Makes the loader of training data.
         """
         assert self.run_seed is not None
-        limit = self.trainer.limit_train_batches
-        self.trainer.limit_train_batches = 1.0  # each part is limited by itself
-        self._alternation = alternation(loader(), self.options.share, self.run_seed, 1.0 if limit is None else limit)
+        if self._limit is None:  # loaders may be made again
+            self._limit = 1.0 if self.trainer.limit_train_batches is None else self.trainer.limit_train_batches
+            self.trainer.limit_train_batches = 1.0  # each part is limited by itself
+        self._alternation = alternation(loader(), self.options.share, self.run_seed, self._limit)
         return self._alternation
 
     def tree(self) -> TaskTree:

@@ -62,18 +62,18 @@ def test_the_file_says_where_the_tree_comes_from(tmp_path: Path) -> None:
 
 class _Stop(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch == 3:
+        if trainer.current_epoch == 2:
             raise RuntimeError("killed")
 
 
 def test_an_interrupted_search_resumes_as_if_it_had_not_been(tmp_path: Path) -> None:
-    whole = search(tmp_path / "whole", {}, epochs=6)
+    whole = search(tmp_path / "whole", {}, epochs=4)
     kept = LastEpochCheckpoint(str(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="killed"):
-        search(tmp_path, {}, epochs=6, callbacks=[kept, _Stop()])
-    assert recon.TaskTree.load(tmp_path / "tree.json").provenance["epochs"] == 3
+        search(tmp_path, {}, epochs=4, callbacks=[kept, _Stop()])
+    assert recon.TaskTree.load(tmp_path / "tree.json").provenance["epochs"] == 2
     pl.seed_everything(8)  # the seed is the run's
-    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=6, **QUICK)
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=4, **QUICK)
     checkpoint = str(tmp_path / "run" / "last.ckpt")
     path = str(tmp_path / "tree.json")
     options = BMTASOptions(STAGES, lr=0.1, warm_up=0.25)
@@ -81,11 +81,11 @@ def test_an_interrupted_search_resumes_as_if_it_had_not_been(tmp_path: Path) -> 
     resumed = recon.TaskTree.load(path)
     assert resumed.stages == whole.stages and resumed.provenance["seed"] == 3
     other = BMTASOptions(STAGES, lr=0.2, warm_up=0.25)
-    again = Trainer(default_root_dir=str(tmp_path), max_epochs=6, **QUICK)
+    again = Trainer(default_root_dir=str(tmp_path), max_epochs=4, **QUICK)
     with pytest.raises(ValueError, match="the checkpoint is of another run: its method is BMTASOptions"):
         again.search(module(), TwoNeeds(), by="bmtas", bmtas=other, tree_path=path, ckpt_path=checkpoint)
     with pytest.raises(ValueError, match="the checkpoint is of another run"):
-        Trainer(default_root_dir=str(tmp_path), max_epochs=6, **QUICK).fit(module(), TwoNeeds(), checkpoint)
+        Trainer(default_root_dir=str(tmp_path), max_epochs=4, **QUICK).fit(module(), TwoNeeds(), checkpoint)
 
 
 def test_phases_move_their_own_parameters_and_the_split_holds_samples_out(tmp_path: Path) -> None:
@@ -140,6 +140,19 @@ def test_searches_that_cannot_begin_are_refused(tmp_path: Path) -> None:
         trainer.search(module(), TwoNeeds(), by="bmtas", bmtas=BMTASOptions(["frist"]), tree_path=str(tmp_path / "t"))
     with pytest.raises(ValueError, match="is no file; give one to write the task tree to"):
         trainer.search(module(), TwoNeeds(), by="bmtas", bmtas=BMTASOptions(STAGES), tree_path=str(tmp_path))
+
+
+def test_parts_are_limited_in_every_epoch_when_loaders_are_made_again(tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            steps.append(trainer.global_step)
+
+    more = {"limit_train_batches": 2, "reload_dataloaders_every_n_epochs": 1, "callbacks": [Watch()]}
+    search(tmp_path, {}, epochs=3, **more)
+    # Two batches of two tasks, and after the epoch of warm-up two of the choices.
+    assert steps == [4, 10, 16]
 
 
 def test_weights_of_joint_and_a_schedule_are_those_of_the_module(tmp_path: Path) -> None:
