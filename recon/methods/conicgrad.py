@@ -32,6 +32,7 @@ from recon.methods.base.kinds import GramianMethod
 from recon.methods.base.registry import register_method
 from recon.methods.solvers.gramian import Array, hull_contains_zero, nearest_combination, unit_root
 from recon.methods.solvers.near_mean import best_deviation, harmless_or_best_deviation, softened
+from recon.methods.solvers.pairs import regular_pairs
 from recon.methods.solvers.resolution import resolution
 
 # Inner products in float64 cannot tell a shorter convex combination of unit vectors from zero.
@@ -68,11 +69,43 @@ class ConicGrad(GramianMethod):
         """
         products: Array = gramian.numpy()
         tasks = len(products)
+        if tasks == 2 and regular_pairs(products[None])[0].all():
+            return torch.from_numpy(self.weights_of_pairs(*regular_pairs(products[None])[1:])[0])
         weights = np.full(tasks, 1 / tasks)
         nonzero = products.diagonal() > 0
         if tasks > 1 and self.c < 1 and nonzero.any():
             weights[nonzero] = _weights(products[nonzero][:, nonzero], self.c, tasks)
         return torch.from_numpy(weights)
+
+    def weights_of_pairs(self, norms: Array, cosines: Array, losses: Tensor | None = None) -> Array:
+        """Weights of two tasks, (N, 2)."""
+        if self.c == 1:
+            return np.full_like(norms, 0.5)
+        return _weights_of_pairs(norms, cosines, self.c)
+
+
+def _weights_of_pairs(norms: Array, cosines: Array, c: float) -> Array:
+    """The weights (N, 2) of two tasks whose gradients are not parallel.
+
+    The direction of ``mgda``, or the cone's surface on its side: there the worst task gains most,
+    since the gain of one task rises where that of the other falls.
+    """
+    inverse = norms.min(axis=1, keepdims=True) / norms
+    shares = inverse * np.maximum(inverse - cosines[:, None] * inverse[:, ::-1], 0.0)
+    shares = shares / shares.sum(axis=1, keepdims=True)  # of the shortest combination
+    units = norms / norms.max(axis=1, keepdims=True)
+    products = units[:, :, None] * units[:, None, :]
+    products[:, 0, 1] *= cosines
+    products[:, 1, 0] *= cosines
+    turned = (products @ shares[:, :, None])[:, :, 0]
+    reach = np.sqrt((shares * turned).sum(axis=1, keepdims=True))
+    length = np.sqrt(products.sum(axis=(1, 2))[:, None]) / 2
+    along = turned.mean(axis=1, keepdims=True) / length
+    outside = along < c * reach
+    across = np.sqrt(np.where(outside, reach**2 - along**2, 1.0))
+    surface = c / 2 + sqrt(1 - c**2) * (length * shares - along / 2) / across
+    weights: Array = np.where(outside, surface, shares * length / reach)
+    return weights
 
 
 def _weights(gramian: Array, c: float, tasks: int) -> Array:

@@ -42,6 +42,8 @@ from recon.methods.solvers.gramian import Array
 from recon.methods.solvers.simplex import among_themselves, nearest_on_simplex
 
 _DIVERGED = 1e5
+# A part of ρ below the accuracy of λ.
+_ROUNDING = 1e-5
 
 
 @register_method("forum")
@@ -105,7 +107,7 @@ class FORUM(StatefulMethod, LossMethod):
         with engine.perturbed([], []):  # running statistics see the plain step alone
             losses = closure()
             present = [index for index, task in enumerate(engine.tasks) if task in losses]
-            weights = self.simplex.logits[present].softmax(0)
+            weights = torch.stack([self.simplex.logits[index] for index in present]).softmax(0)
             lower = engine.weighted_gradient(losses, weights)
         if len(losses) == 1:
             return super().step(engine, closure, optimizer)
@@ -184,12 +186,16 @@ class FORUM(StatefulMethod, LossMethod):
             self.multiplier = torch.full_like(self.multiplier, self.rho)
             return {}
         tasks = [engine.tasks.index(task) for task in upper]
-        share, total = among_themselves(self.shares[tasks])
+        share, total = among_themselves(torch.stack([self.shares[task] for task in tasks]))
         now = torch.from_numpy(best_shares(cosines, along, self.rho * np.sqrt(square))).to(share)
         share = share + (now - share) / float(self.epochs + 1) ** 0.75
-        self.shares = self.shares.index_copy(0, torch.tensor(tasks, device=self.shares.device), share * total)
-        lacking = self.rho - float(share.cpu() @ torch.from_numpy(along)) / np.sqrt(square) if square else 0.0
-        self.multiplier = torch.full_like(self.multiplier, max(lacking, 0.0))
+        self.shares = self.shares.clone()
+        for task, own in zip(tasks, share * total, strict=True):
+            self.shares[task].copy_(own)
+        reached = float(share.cpu().double() @ torch.from_numpy(along))
+        lacking = self.rho - reached / np.sqrt(square) if square else 0.0
+        # At the bound rounding decides the sign of ν, and Adam would step by its sign.
+        self.multiplier = torch.full_like(self.multiplier, lacking if lacking > _ROUNDING * self.rho else 0.0)
         return dict(zip(upper, (share.cpu().numpy() * inverse).tolist(), strict=True))
 
 
