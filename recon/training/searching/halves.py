@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
-from recon.training.validation_batches import TRAINING, VALIDATION
+from recon.data.held_out import TRAINING, VALIDATION
 
 ARCHITECTURE, WEIGHTS = "architecture", "weights"
 
