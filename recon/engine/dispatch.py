@@ -29,7 +29,9 @@ from recon.gradients.wrappers import branches_of
 from recon.methods import LossMethod
 
 
-def fill_grad(evaluate: Callable[[], Evaluation], setting: Setting, analyzer: Analyzer | None) -> StepInfo:
+def fill_grad(
+    evaluate: Callable[[], Evaluation], setting: Setting, analyzer: Analyzer | None, overflowed: bool = False
+) -> StepInfo:
     """Fill ``.grad`` from an evaluation, by the first route that the step belongs to.
 
     Args:
@@ -37,6 +39,7 @@ def fill_grad(evaluate: Callable[[], Evaluation], setting: Setting, analyzer: An
             there. What it refuses ends the step in all processes.
         setting: What the engine keeps from step to step; its count of steps stays.
         analyzer: Observer of this evaluation; ``None`` for none.
+        overflowed: Whether an earlier evaluation of the step has overflowed float16.
 
     Returns:
         The record of the step.
@@ -54,6 +57,7 @@ def fill_grad(evaluate: Callable[[], Evaluation], setting: Setting, analyzer: An
     observed = analyzer is not None and analyzer.observes()
     before = MethodState(setting.method) if setting.scaling.active else None
     step = _step(brought, agreed, held, setting, observed)
+    step.info.overflow = overflowed
     try:
         if step.loss_scale is None:
             setting.watches.losses.watch(step.info.step, step.in_all_tasks(step.losses))

@@ -59,7 +59,7 @@ class Evaluations(StepEngine[StepInfo]):
         def evaluate() -> Evaluation:
             return Evaluation.given(losses, representation, counts)
 
-        info = fill_grad(evaluate, self._setting, self._setting.shared.analyzer)
+        info = fill_grad(evaluate, self._setting, self._setting.shared.analyzer, self.overflowed)
         self._setting.step_count += 1
         return info
 

@@ -119,6 +119,20 @@ def test_an_overflow_at_perturbed_parameters_changes_nothing() -> None:
     assert trainer.state() == before
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if recon.create_method(name).needs_validation])
+def test_an_overflow_of_the_validation_batch_alone_skips_the_step_and_lowers_the_scale(name: str) -> None:
+    trainer = Trainer(name, observed=True)
+    assert trainer.scaler is not None
+    trainer.step()
+    before = trainer.state()
+    info = trainer.engine.step(
+        lambda batch=None: trainer.losses(), trainer.optimizer, validation=lambda: trainer.losses(overflow)
+    )
+    assert info.overflow
+    assert trainer.state() == before
+    assert trainer.scaler.get_scale() == 512
+
+
 @pytest.mark.parametrize("name", ["joint", "mgda", "pcgrad"])
 def test_a_loss_that_overflows_with_finite_gradients_skips_the_step_too(name: str) -> None:
     trainer = Trainer(name)

@@ -223,7 +223,7 @@ class Step:
         return whole
 
     def overflows(self, squares: Tensor, own: dict[Tensor, Tensor]) -> bool:
-        """Whether a value is not finite in a step with scaled losses, which is then skipped.
+        """Whether to skip a step with scaled losses: a value is not finite, here or earlier in it.
 
         Args:
             squares: Norms of gradients in the shared part, squared or not.
@@ -233,7 +233,7 @@ class Step:
             return False
         finite = bool(self.losses.isfinite().all().to(squares.device) & squares.isfinite().all())
         # Other leaves, such as inputs, are those of this process alone, and no optimizer's.
-        self.info.overflow = not (finite and all_finite(g for p, g in own.items() if isinstance(p, nn.Parameter)))
+        self.info.overflow |= not (finite and all_finite(g for p, g in own.items() if isinstance(p, nn.Parameter)))
         return self.info.overflow
 
     def watch_sum(self) -> None:
