@@ -56,11 +56,17 @@ class NTKMTL(GramianMethod):
         self.needs_one_process = parts > 1  # type: ignore[misc]  # elsewhere a constant of the class
 
     def weights(self, gramian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights of the task gradients, (K,)."""
+        """Weights of the task gradients, (K,).
+
+        Raises:
+            ValueError: The method weighs by parts of the batch, such as inside of another method.
+        """
+        self._check_whole_batch()
         return self._weights(gramian.diagonal())
 
     def weights_of_groups(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
         """The same in each group of layers, (G, K)."""
+        self._check_whole_batch()
         return self._weights(gramians.diagonal(dim1=-2, dim2=-1))
 
     def weights_of_parts(self, gramians: Tensor, losses: Tensor | None = None) -> Tensor:
@@ -71,6 +77,13 @@ class NTKMTL(GramianMethod):
             losses: Not needed.
         """
         return self._weights(gramians.diagonal(dim1=-2, dim2=-1).amax(dim=0))
+
+    def _check_whole_batch(self) -> None:
+        if self.parts > 1:
+            raise ValueError(
+                f"ntkmtl: parts={self.parts} needs the gradients of parts of the batch, which no method around it "
+                "hands on; take parts=1, or train by ntkmtl itself with at='representation'"
+            )
 
     def _weights(self, squares: Tensor) -> Tensor:
         """Weights by the λ, (..., K)."""

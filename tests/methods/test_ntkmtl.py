@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 import recon
-from recon.methods import NTKMTL
+from recon.methods import NTKMTL, create_method
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 0.75])
@@ -88,6 +88,17 @@ def test_parts_are_refused_where_samples_are_not_told_apart() -> None:
     assert not NTKMTL().needs_one_process
     with pytest.raises(ValueError, match="ntkmtl: parts must be a whole number >= 1, got 0"):
         NTKMTL(parts=0)
+
+
+@pytest.mark.parametrize("around", ["psmgd", "cr_mogm"])
+def test_parts_inside_of_another_method_are_refused_and_not_ignored(around: str) -> None:
+    backbone = nn.Linear(3, 4)
+    method = create_method(around, method="ntkmtl", method_options={"parts": 4})
+    engine = recon.Engine(backbone, ["a", "b"], method, at="representation")
+    features = backbone(torch.ones(8, 3))
+    losses = {"a": features[:, 0].mean(), "b": features[:, 1].mean()}
+    with pytest.raises(ValueError, match=r"ntkmtl: parts=4 needs the gradients of parts of the batch, .* take parts=1"):
+        engine.backward(losses, representation=features)
 
 
 def test_an_exponent_out_of_range_is_refused() -> None:
