@@ -142,6 +142,9 @@ class FORUM(StatefulMethod, LossMethod):
             start: Task -> loss at θ.
             gradient: The gradient of f in θ.
             weights: s, (K',).
+
+        Raises:
+            ValueError: The descent ends where a loss is not finite.
         """
         order = [task for task in engine.tasks if task in start]
         moved = {parameter: -self.eta * slope for parameter, slope in gradient.items()}
@@ -155,7 +158,10 @@ class FORUM(StatefulMethod, LossMethod):
                     moved[parameter] = moved.get(parameter, 0.0) - self.eta * slope
         with engine.perturbed([*moved], [*moved.values()]), torch.no_grad():
             end = closure()
-        return torch.stack([start[task] - end[task] for task in order]).to(self.simplex.logits)
+        fall = torch.stack([start[task] - end[task] for task in order]).to(self.simplex.logits)
+        if not (fall.isfinite().all() or engine.overflowed):
+            raise ValueError("forum: a loss after the descent to θ^T is not finite; give a smaller eta")
+        return fall
 
     def _solve(
         self, engine: StepEngine[Info], upper: Gradients, lower: Mapping[Tensor, Tensor], steepness: float

@@ -194,6 +194,23 @@ def test_a_descent_that_diverges_ends_early() -> None:
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
+def test_a_descent_to_losses_that_are_not_finite_is_refused_and_leaves_the_method() -> None:
+    network, method = Network(), FORUM(eta=1e200, inner_steps=1)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+
+    def steep(x: Tensor) -> dict[str, Tensor]:
+        return {"a": network.backbone(x).square().mean(), "b": network.backbone(x).square().square().mean()}
+
+    engine = recon.Engine(network.backbone, TASKS, method)
+    with pytest.raises(ValueError, match=r"forum: a loss after the descent to θ\^T is not finite; give a smaller eta"):
+        engine.step(
+            lambda other=None: steep(batch(0)),
+            torch.optim.SGD(network.parameters(), lr=0.1),
+            validation=lambda: steep(batch(1)),
+        )
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items() if key in before)
+
+
 def test_running_statistics_see_the_plain_step_alone() -> None:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
