@@ -92,4 +92,4 @@ def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, varia
 
 def _joint(plan: Plan) -> str | None:
     """Label of the first joint entry that trains the plan's own network."""
-    return next((entry.label for entry in plan.methods if entry.is_joint and not entry.model), None)
+    return next((entry.label for entry in plan.methods if entry.is_joint and not entry.has_own_network), None)

@@ -1,12 +1,20 @@
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
-from some_runs import run
+from some_runs import BASELINE, run
+from torch.nn.functional import l1_loss
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.plan import Plan
 from recon.experiments.report.differences import Difference, differences, markdown_differences
+from recon.experiments.report.report import write_results
+from recon.tasks.per_image import classification
+from recon.tasks.task import Task
 
 
 def runs_of(method: str, variant: str, *deltas: float | None) -> list[dict[str, Any]]:
@@ -85,3 +93,23 @@ def test_the_table_says_how_many_seeds_of_how_many_are_better() -> None:
     assert cells[1] == f"{fmean(values):+.2f}"
     assert cells[4:] == ["2 of 3 seeds", "not distinguishable"]
     assert cells[2] == "-2.98 to +5.98"
+
+
+def test_the_baseline_is_joint_training_of_the_plans_own_network_without_a_task_tree(tmp_path: Path) -> None:
+    plan = Plan.from_dict(
+        {
+            "name": "trees",
+            "fit": {
+                "trainer": {"max_epochs": 1},
+                "model": {"backbone": {"class_path": "recon.models.LeNet"}},
+                "data": {"class_path": "recon.data.Glyphs"},
+            },
+            "methods": [{"method": "joint", "name": "bmtas", "tree": "tree.json"}, {"method": "joint"}],
+        }
+    )
+    runs = [run("plain", seed, method) for method in ("bmtas", "joint") for seed in (0, 1)]
+    depth = Task("depth", l1_loss, lambda: {"abs": MeanAbsoluteError(), "sq": MeanSquaredError(), "r2": R2Score()}, 1)
+    tasks = [classification("seg", 3), depth]
+    report = write_results(plan, [*BASELINE, *runs], tasks, ResultsFolder(tmp_path))
+    assert "| bmtas over joint |" in " ".join(report.table.split())
+    assert "joint over bmtas" not in report.table
