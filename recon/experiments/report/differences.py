@@ -1,7 +1,7 @@
 """Paired differences between the rows of a benchmark: seed by seed, with their interval.
 
-Runs of one seed start from the same weights and see the same batches, so the difference of two rows
-is taken seed by seed. It varies less than the rows do.
+Runs of one seed see the same batches, and those of one network start from the same weights. So the
+difference of two rows is taken seed by seed. It often varies less than the rows do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,7 +4,8 @@ Bruggemann et al., "Automated Search for Resource-Efficient Branched Multi-Task 
 2020, in the form of the authors' code. After a warm-up of the weights every epoch has two phases:
 
 * **architecture**, on held-out samples. For each batch the choices make one Adam step along the sum
-  over tasks of ``loss + resource_weight * expected GFLOPs``. Weights and running statistics rest.
+  over tasks of ``loss + resource_weight * expected GFLOPs``. Weights rest, and so do the running
+  statistics of the stages.
 * **weights**, on the other samples. For each batch and task the optimizer makes one step on the
   task's loss. The running statistics of the stages begin anew.
 
