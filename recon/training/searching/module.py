@@ -195,12 +195,15 @@ class BranchSearch(MultiTaskNetwork):
             optimizer.zero_grad()
             loss = self._loss(labelled, task)
             self.manual_backward(loss)
-            if self.gradient_clip_val is not None:
-                self.clip_gradients(optimizer.optimizer, self.gradient_clip_val, "norm")
             optimizer.step()
             self.log(f"loss/{task}", loss.detach(), prog_bar=True)
         if labelled.counts:
             step_schedules(self.trainer, "step", self._monitor)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Under float16 the gradients have been unscaled.
+        if self._phase != ARCHITECTURE and self.gradient_clip_val is not None:
+            self.clip_gradients(optimizer, self.gradient_clip_val, "norm")
 
     def _loss(self, labelled: LabelledBatch, task: str) -> Tensor:
         own = replace(labelled, counts={task: labelled.counts[task]})

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 from two_needs import TwoNeeds, module
 
@@ -167,3 +168,17 @@ def test_weights_of_joint_and_a_schedule_are_those_of_the_module(tmp_path: Path)
     assert trainer.optimizers[1].param_groups[0]["lr"] == 0.01
     torch.testing.assert_close(made.heads["b"].weight, before)
     assert isinstance(made.backbone, nn.Module) and trainer.limit_train_batches == 1.0
+
+
+def test_gradients_of_weights_are_clipped_after_unscaling_in_float16(tmp_path: Path) -> None:
+    def descent(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1.0)
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    half = MixedPrecision("16-mixed", "cpu", scaler)
+    made = module(optimizer=descent, gradient_clip_val=1e-2)
+    before = made.heads["b"].weight.clone()
+    trainer = Trainer(default_root_dir=str(tmp_path), max_epochs=1, limit_train_batches=1, plugins=[half], **QUICK)
+    trainer.search(made, TwoNeeds(), by="bmtas", bmtas=BMTASOptions(STAGES), tree_path=str(tmp_path / "tree.json"))
+    assert scaler.get_scale() == 2.0**12
+    assert 1e-3 < float((made.heads["b"].weight - before).detach().norm()) <= 1e-2
