@@ -148,6 +148,11 @@ class TaskTree:
             ValueError: The file is no task tree, has another version, or is damaged.
             FileNotFoundError: There is no such file.
         """
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"there is no task tree {path}; the path is relative to {Path.cwd()}, and recon search --by bmtas "
+                "writes such files"
+            )
         record = read_object(Path(path))
         if record.get("format") != FORMAT:
             raise ValueError(

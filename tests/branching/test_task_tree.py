@@ -82,7 +82,9 @@ def test_an_edited_or_cut_file_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="is truncated or not JSON"):
         TaskTree.load(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no task tree .*; the path is relative to .*, and recon search"
+    ):
         TaskTree.load(tmp_path / "none.json")
 
 
