@@ -134,5 +134,7 @@ def _weights(gramian: Array, c: float, tasks: int) -> Array:
         bound = length / norms.min()  # the mean of all gains is that of g_0, whatever the deviation
         u = best_deviation(softened(across), toward_mean, inverse, radius, bound, "conicgrad")
     deviation = across @ u
+    # Large weights that cancel add the rounding of the gradients to the length, at most.
+    reach = sqrt(deviation @ deviation) + resolution() * u.sum()
     weights = u * length / norms + (1 - u @ toward_mean) / tasks
-    return weights / sqrt(1 + deviation @ deviation)
+    return weights / sqrt(1 + reach**2)
