@@ -87,7 +87,7 @@ def list_methods(kind: type[object] = Method) -> list[str]:
     Example:
         >>> import recon
         >>> recon.list_methods(recon.JacobianMethod)
-        ['db_mtl', 'excess_mtl', 'fmtl', 'graddrop', 'moco', 'trimmed_mean']
+        ['db_mtl', 'excess_mtl', 'fmtl', 'graddrop', 'moco', 'samo', 'trimmed_mean']
     """
     return sorted(name for name, cls in _registered.values() if issubclass(cls, kind))
 
