@@ -31,7 +31,8 @@ usage: recon [--import MODULE] COMMAND ...
   validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
-  map show|compare|groups   conflict maps as tables; groups of tasks that share copies of layers
+  map show|compare          conflict maps as tables
+  map groups|draw           groups of tasks that share copies of layers; a picture of task pairs
   map apply|import          a map on another network; a published ranking as a map
   data prepare|verify       NYUv2, CityScapes, CelebA, PASCAL-Context: official files to what benchmarks read
 

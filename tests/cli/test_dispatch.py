@@ -80,7 +80,8 @@ def test_usage_names_every_command(arguments: list[str], capsys: pytest.CaptureF
         "test",
         "search",
         "benchmark",
-        "map show|compare|groups",
+        "map show|compare",
+        "map groups|draw",
         "data prepare",
         "--import",
     ):

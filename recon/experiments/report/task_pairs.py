@@ -49,7 +49,7 @@ def task_pairs(maps: Sequence[MeasuredMap], layers: Sequence[str] = ()) -> Figur
         axes.set_title(title, fontsize=10)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    figure.colorbar(picture, ax=grid, label="mean cosine of two task gradients", shrink=0.8)
+    figure.colorbar(picture, ax=grid, label="mean cosine of two task gradients (numbers: hundredths)", shrink=0.8)
     return figure
 
 
@@ -86,5 +86,5 @@ def _matrix(axes: Axes, cosines: NDArray[np.float64], names: Sequence[str], reac
         for row, column in np.argwhere(np.isfinite(cosines)):
             value = cosines[row, column]
             colour = "white" if abs(value) > 0.7 * reach else "black"
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6, color=colour)
+            axes.text(column, row, f"{round(100 * value)}", ha="center", va="center", fontsize=6, color=colour)
     return picture
