@@ -14,6 +14,7 @@ Stages stand in the order in which they run. The groups of a stage part those of
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ class TreeStage:
     groups: tuple[tuple[str, ...], ...]
     layers: tuple[str, ...]
     probabilities: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def certainty(self) -> float:
+        """The least probability with which a task chose its copy; NaN where none are kept.
+
+        >>> TreeStage("conv1", (("a",), ("b",)), ("conv1",), ((0.9, 0.1), (0.45, 0.55))).certainty
+        0.55
+        """
+        return min((max(row) for row in self.probabilities), default=nan)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ class Trainer(pl.Trainer):
         search = BranchSearch(model, options, path)
         datamodule.train_dataloader = partial(search.batches, datamodule.train_dataloader)  # type: ignore[method-assign]
         self.fit(search, datamodule=datamodule, ckpt_path=ckpt_path)
-        print(f"{search.tree()}\ntask tree: {path}")
+        tree = search.tree()
+        certainties = ", ".join(f"{stage.name} {stage.certainty:.2f}" for stage in tree.stages)
+        print(f"{tree}\nprobability of the least certain choice: {certainties}\ntask tree: {path}")
 
     def validate(  # type: ignore[override]
         self,

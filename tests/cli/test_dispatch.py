@@ -202,7 +202,11 @@ def test_search_by_bmtas_writes_a_tree_that_fit_builds_and_recon_goes_on_top_of(
         "--tree_path=found/tree.json",
         "--trainer.max_epochs=2",
     )
-    assert re.search(r"layer1  digit .*letter\nlayer4  .*\ntask tree: found/tree.json\n$", capsys.readouterr().out)
+    assert re.search(
+        r"layer1  digit .*letter\nlayer4  .*\nprobability of the least certain choice: layer1 0\.\d+, layer4 0\.\d+\n"
+        r"task tree: found/tree.json\n$",
+        capsys.readouterr().out,
+    )
     found = recon.TaskTree.load("found/tree.json")
     assert found.settings["resource_weight"] == 1
     parted = replace(found.stages[1], groups=(("digit",), ("letter",)))
