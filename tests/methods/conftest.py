@@ -2,11 +2,15 @@
 run can make.
 """
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent))  # for one_layer
 
 TASKS = (1, 2, 3, 5, 10, 40)
 PARAMETERS = 12

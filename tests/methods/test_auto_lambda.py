@@ -1,5 +1,6 @@
 import pytest
 import torch
+from one_layer import Network, batch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -9,26 +10,6 @@ from recon.methods import AutoLambda
 TASKS = ["a", "b", "c"]
 
 
-class Network(nn.Module):
-    """A shared layer and a head for each task, in float64."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.backbone = nn.Linear(4, 3)
-        self.heads = nn.ModuleDict({task: nn.Linear(3, 1) for task in TASKS})
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The losses, (K,)."""
-        features = self.backbone(x).tanh()
-        return torch.stack([(head(features) - i).square().mean() for i, head in enumerate(self.heads.values())])
-
-
-def batch(seed: int) -> Tensor:
-    return torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def sgd(network: Network) -> torch.optim.Optimizer:
     groups = [{"params": network.backbone.parameters()}, {"params": network.heads.parameters(), "lr": 0.2}]
     return torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=0.01)
@@ -36,9 +17,9 @@ def sgd(network: Network) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("primary", [None, [1], [0, 2]])
 def test_follows_the_papers_algorithm_by_second_derivatives(primary: list[int] | None) -> None:
-    network, method = Network(), AutoLambda(lr=0.02, primary=primary)
+    network, method = Network(TASKS), AutoLambda(lr=0.02, primary=primary)
     optimizer, engine = sgd(network), recon.Engine(network.backbone, TASKS, method)
-    reference = Network()
+    reference = Network(TASKS)
     expected, factors = sgd(reference), nn.Parameter(torch.full((3,), 0.1, dtype=torch.float64))
     adam = torch.optim.Adam([factors], lr=0.02)
     for step in range(5):

@@ -3,6 +3,7 @@ import copy
 import pytest
 import scipy.optimize
 import torch
+from one_layer import Network, batch
 from torch import Tensor, nn
 
 import recon
@@ -10,26 +11,6 @@ from recon.methods import FORUM
 from recon.methods.forum import best_shares
 
 TASKS = ["a", "b"]
-
-
-class Network(nn.Module):
-    """A shared layer and a head for each task, in float64."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.backbone = nn.Linear(4, 3)
-        self.heads = nn.ModuleDict({task: nn.Linear(3, 1) for task in TASKS})
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The losses, (K,)."""
-        features = self.backbone(x).tanh()
-        return torch.stack([(head(features) - i).square().mean() for i, head in enumerate(self.heads.values())])
-
-
-def batch(seed: int) -> Tensor:
-    return torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def losses(network: Network, x: Tensor) -> dict[str, Tensor]:
@@ -58,7 +39,7 @@ def flat(loss: Tensor, parameters: list[Tensor]) -> Tensor:
 
 def published(steps: int, rho: float, eta: float, inner_steps: int, lr: float) -> tuple[Network, Tensor, float]:
     """The published training loop; its convex problem of two tasks by a search in one number."""
-    network = Network()
+    network = Network(TASKS)
     logits = nn.Parameter(torch.full((2,), 0.5, dtype=torch.float64))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     adam = torch.optim.Adam([logits], lr=lr)
@@ -101,7 +82,7 @@ def published(steps: int, rho: float, eta: float, inner_steps: int, lr: float) -
 
 @pytest.mark.parametrize("rho", [0.1, 2.0])
 def test_follows_the_published_loop(rho: float) -> None:
-    network, method = Network(), FORUM(rho=rho, eta=0.05, inner_steps=3, lr=0.01)
+    network, method = Network(TASKS), FORUM(rho=rho, eta=0.05, inner_steps=3, lr=0.01)
     train(network, method, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9), steps=6)
     expected, weights, nu = published(6, rho, 0.05, 3, 0.01)
     torch.testing.assert_close(method.simplex(), weights, rtol=1e-5, atol=1e-6)
@@ -131,7 +112,7 @@ def test_no_other_shares_solve_the_convex_problem_better(tasks: int, rate: float
 
 
 def test_a_step_with_some_of_the_tasks_moves_their_weights_alone() -> None:
-    network = Network()
+    network = Network(TASKS)
     method = FORUM(rho=1.0, lr=0.1)
     engine = recon.Engine(network.backbone, [*TASKS, "absent"], method)
     engine.step(
@@ -146,7 +127,7 @@ def test_a_step_with_some_of_the_tasks_moves_their_weights_alone() -> None:
 
 
 def test_a_single_task_trains_plainly() -> None:
-    network = Network()
+    network = Network(TASKS)
     engine = recon.Engine(network.backbone, TASKS, "forum")
     before = [parameter.clone() for parameter in network.heads["a"].parameters()]
     gradients = torch.autograd.grad(network(batch(0))[0], list(network.heads["a"].parameters()))
@@ -160,7 +141,7 @@ def test_a_single_task_trains_plainly() -> None:
 
 
 def test_without_validation_labels_it_descends_on_the_training_losses_at_the_rate_rho() -> None:
-    network = Network()
+    network = Network(TASKS)
     engine = recon.Engine(network.backbone, TASKS, FORUM(rho=0.3))
     expected = 0.3 * flat(network(batch(0)).mean(), list(network.parameters()))
     engine.step(
@@ -172,7 +153,7 @@ def test_without_validation_labels_it_descends_on_the_training_losses_at_the_rat
 def test_the_engines_scale_multiplies_the_whole_update() -> None:
     updates = []
     for scale in ("method", "sum"):
-        network = Network()
+        network = Network(TASKS)
         engine = recon.Engine(network.backbone, TASKS, "forum", update_scale=scale)  # type: ignore[arg-type]
         engine.step(
             lambda other=None, n=network: losses(n, batch(0)),
@@ -184,7 +165,7 @@ def test_the_engines_scale_multiplies_the_whole_update() -> None:
 
 
 def test_a_descent_that_diverges_ends_early() -> None:
-    network = Network()
+    network = Network(TASKS)
     engine = recon.Engine(network.backbone, TASKS, FORUM(eta=1e4, inner_steps=50))
     engine.step(
         lambda other=None: losses(network, batch(0)),
@@ -195,7 +176,7 @@ def test_a_descent_that_diverges_ends_early() -> None:
 
 
 def test_a_descent_to_losses_that_are_not_finite_is_refused_and_leaves_the_method() -> None:
-    network, method = Network(), FORUM(eta=1e200, inner_steps=1)
+    network, method = Network(TASKS), FORUM(eta=1e200, inner_steps=1)
     before = {key: value.clone() for key, value in method.state_dict().items()}
 
     def steep(x: Tensor) -> dict[str, Tensor]:
@@ -229,14 +210,14 @@ def test_running_statistics_see_the_plain_step_alone() -> None:
 
 
 def test_a_step_without_a_validation_batch_is_refused_before_anything_moves() -> None:
-    network = Network()
+    network = Network(TASKS)
     engine = recon.Engine(network.backbone, TASKS, "forum")
     with pytest.raises(ValueError, match="FORUM learns its weights from a validation batch in each step"):
         engine.step(lambda other=None: {}, torch.optim.SGD(network.parameters(), lr=0.1))
 
 
 def test_a_validation_loss_that_is_not_finite_is_refused_and_leaves_the_method() -> None:
-    network, method = Network(), FORUM()
+    network, method = Network(TASKS), FORUM()
     engine = recon.Engine(network.backbone, TASKS, method)
     before = {key: value.clone() for key, value in method.state_dict().items()}
     with pytest.raises(ValueError, match=r"the gradient of task 'a' is not finite in step 0"):

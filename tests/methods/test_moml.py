@@ -1,5 +1,6 @@
 import pytest
 import torch
+from one_layer import Network, batch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -7,26 +8,6 @@ import recon
 from recon.methods import MGDA, MOML
 
 TASKS = ["a", "b", "c"]
-
-
-class Network(nn.Module):
-    """A shared layer and a head for each task, in float64."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.backbone = nn.Linear(4, 3)
-        self.heads = nn.ModuleDict({task: nn.Linear(3, 1) for task in TASKS})
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The losses, (K,)."""
-        features = self.backbone(x).tanh()
-        return torch.stack([(head(features) - i).square().mean() for i, head in enumerate(self.heads.values())])
-
-
-def batch(seed: int) -> Tensor:
-    return torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def train(network: Network, method: object, optimizer: torch.optim.Optimizer, steps: int = 4) -> None:
@@ -52,9 +33,9 @@ def losses_after(network: Network, weights: Tensor, virtual_lr: float, step: int
 
 
 def test_follows_the_papers_algorithm_by_second_derivatives() -> None:
-    network, method = Network(), MOML(lr=0.05, virtual_lr=0.1)
+    network, method = Network(TASKS), MOML(lr=0.05, virtual_lr=0.1)
     train(network, method, torch.optim.SGD(network.parameters(), lr=0.05))
-    reference = Network()
+    reference = Network(TASKS)
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.05)
     logits = nn.Parameter(torch.zeros(3, dtype=torch.float64))
     adam = torch.optim.Adam([logits], lr=0.05)
@@ -73,7 +54,7 @@ def test_follows_the_papers_algorithm_by_second_derivatives() -> None:
 
 
 def test_a_step_with_some_of_the_tasks_moves_their_weights_alone() -> None:
-    network, method = Network(), MOML(lr=0.1)
+    network, method = Network(TASKS), MOML(lr=0.1)
     engine = recon.Engine(network.backbone, TASKS, method)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     training, held_out = batch(0), batch(1)
@@ -89,7 +70,7 @@ def test_a_step_with_some_of_the_tasks_moves_their_weights_alone() -> None:
 
 
 def test_a_single_task_trains_plainly() -> None:
-    network = Network()
+    network = Network(TASKS)
     engine = recon.Engine(network.backbone, TASKS, "moml")
     before = [parameter.clone() for parameter in network.heads["a"].parameters()]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -118,7 +99,7 @@ def test_validation_leaves_running_statistics_alone() -> None:
 
 
 def test_a_step_without_a_validation_batch_is_refused_before_anything_moves() -> None:
-    network = Network()
+    network = Network(TASKS)
     engine = recon.Engine(network.backbone, TASKS, "moml")
     with pytest.raises(ValueError, match=r"MOML learns its weights from a validation batch in each step, and there is"):
         engine.step(lambda other=None: {}, torch.optim.SGD(network.parameters(), lr=0.1))
@@ -126,7 +107,7 @@ def test_a_step_without_a_validation_batch_is_refused_before_anything_moves() ->
 
 
 def test_a_validation_loss_that_is_not_finite_is_refused_and_leaves_the_method() -> None:
-    network, method = Network(), MOML()
+    network, method = Network(TASKS), MOML()
     engine = recon.Engine(network.backbone, TASKS, method)
 
     def held_out() -> dict[str, Tensor]:
@@ -149,7 +130,7 @@ def test_hyperparameters_out_of_range_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["moml", "auto_lambda"])
 def test_a_validation_batch_without_labels_moves_no_weights(name: str) -> None:
-    network, method = Network(), recon.create_method(name)
+    network, method = Network(TASKS), recon.create_method(name)
     engine = recon.Engine(network.backbone, TASKS, method)
     before = {key: value.clone() for key, value in method.state_dict().items()}
     weight = network.backbone.weight.detach().clone()
