@@ -400,7 +400,7 @@ def plain_glyphs() -> Iterator[Glyphs]:
         ("pcgrad", {}),
         ("mgda", {"at": "representation"}),
         ("fmtl", {"method_options": {"method": "mgda", "rho": 1.0}}),
-        ("samo", {"method_options": {"method": "mgda", "rho": 1.0}}),
+        ("samo", {"method_options": {"method": "mgda"}}),  # rho as published: halves may turn the sign of a difference
         ("modo", {}),
     ],
 )
@@ -418,8 +418,7 @@ def test_float16_steps_as_float32_does(
         fit = trainer(max_steps=2, accumulate_grad_batches=number, plugins=plugins, limit_val_batches=0)
         fit.fit(module, datamodule=plain_glyphs)
         moved.append(weights(module) - before)
-    least = 0.98 if method == "samo" else 0.999  # it divides differences of losses by a small step
-    assert nn.functional.cosine_similarity(*moved, dim=0) > least
+    assert nn.functional.cosine_similarity(*moved, dim=0) > 0.999
     assert moved[1].norm() == pytest.approx(moved[0].norm().item(), rel=0.02)
 
 
