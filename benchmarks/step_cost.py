@@ -5,16 +5,19 @@
     python benchmarks/step_cost.py --tasks 3 --network resnet50 --batch 8
     python benchmarks/step_cost.py --network vit_tiny --batch 16 --only 'pcgrad*'
     python benchmarks/step_cost.py --compile true
+    python benchmarks/step_cost.py --device cuda --precision bfloat16
 
 The floor is plain PyTorch: one forward, K backwards (the graph is kept for all but the last), and
 the optimizer step. A step and its floor are timed in turns, round after round, so that a drift of
 the machine's speed slows both alike. The table shows the median ratio over the rounds and its
 quartiles. One thread of a CPU is timed by the time that it runs, so that other programs do not
-count. With ``--compile true`` the floor and all steps run the compiled backbone.
+count. With ``--compile true`` the floor and all steps run the compiled backbone; with
+``--precision`` they run under autocast, in float16 with a loss scaler.
 """
 
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from importlib.util import find_spec
 from statistics import quantiles
 from time import perf_counter, thread_time
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 import recon
 
 Kind = Literal["resnet18", "resnet50", "vit_tiny"]
+Precision = Literal["float32", "bfloat16", "float16"]
 METHODS = ("pcgrad", "cagrad", "mgda", "graddrop")
 AGGREGATORS = ("PCGrad", "CAGrad", "MGDA")
 
@@ -49,9 +53,11 @@ def backbone_and_image(network: Kind, width: int) -> tuple[nn.Module, int, tuple
 
 
 class Network(nn.Module):
-    """A backbone with a linear head a task, an optimizer and a batch."""
+    """A backbone with a linear head a task, an optimizer, a loss scaler and a batch."""
 
-    def __init__(self, network: Kind, tasks: int, width: int, batch: int, device: str, compiled: bool) -> None:
+    def __init__(
+        self, network: Kind, tasks: int, width: int, batch: int, device: str, compiled: bool, precision: Precision
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.tasks = tuple(f"task{index}" for index in range(tasks))
@@ -63,14 +69,21 @@ class Network(nn.Module):
         self.inputs = torch.rand(batch, *image, device=device)
         self.targets = torch.randint(10, (batch,), device=device)
         self.optimizer = torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9)
+        self.autocast = partial(torch.autocast, device, getattr(torch, precision), enabled=precision != "float32")
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
 
     def features_and_losses(self) -> tuple[Tensor, dict[str, Tensor]]:
-        features = self.backbone(self.inputs)
-        losses = {t: nn.functional.cross_entropy(self.heads[t](features), self.targets) for t in self.tasks}
+        with self.autocast():
+            features = self.backbone(self.inputs)
+            losses = {t: nn.functional.cross_entropy(self.heads[t](features), self.targets) for t in self.tasks}
         return features, losses
 
     def losses(self, batch: object = None) -> dict[str, Tensor]:
         return self.features_and_losses()[1]
+
+    def step_of_optimizer(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
 
 def floor(net: Network) -> Callable[[], None]:
@@ -80,8 +93,8 @@ def floor(net: Network) -> Callable[[], None]:
         losses = list(net.losses().values())
         for i, loss in enumerate(losses):
             net.optimizer.zero_grad()
-            loss.backward(retain_graph=i < len(losses) - 1)
-        net.optimizer.step()
+            net.scaler.scale(loss).backward(retain_graph=i < len(losses) - 1)
+        net.step_of_optimizer()
 
     return step
 
@@ -91,8 +104,8 @@ def plain(net: Network) -> Callable[[], None]:
 
     def step() -> None:
         net.optimizer.zero_grad()
-        sum(net.losses().values(), torch.zeros((), device=net.inputs.device)).backward()
-        net.optimizer.step()
+        net.scaler.scale(torch.stack(list(net.losses().values())).sum()).backward()
+        net.step_of_optimizer()
 
     return step
 
@@ -100,7 +113,7 @@ def plain(net: Network) -> Callable[[], None]:
 def ours(net: Network, method: str, analyzed: bool) -> Callable[[], None]:
     """A step of the engine."""
     analyzer = recon.ConflictAnalyzer(net.backbone, net.tasks) if analyzed else None
-    engine = recon.Engine(net.backbone, net.tasks, recon.create_method(method), analyzer)
+    engine = recon.Engine(net.backbone, net.tasks, recon.create_method(method), analyzer, scaler=net.scaler)
 
     def step() -> None:
         engine.step(net.losses, net.optimizer)
@@ -119,9 +132,10 @@ def torchjd(net: Network, aggregator: str, chunk: int | None) -> Callable[[], No
     def step() -> None:
         net.optimizer.zero_grad()
         features, losses = net.features_and_losses()
-        mtl_backward(list(losses.values()), features=features, parallel_chunk_size=chunk)
+        scaled = [net.scaler.scale(loss) for loss in losses.values()]
+        mtl_backward(scaled, features=features, parallel_chunk_size=chunk)
         jac_to_grad(net.backbone.parameters(), combine)
-        net.optimizer.step()
+        net.step_of_optimizer()
 
     return step
 
@@ -153,6 +167,7 @@ def main(
     only: str = "*",
     rounds: int = 7,
     device: str = "cpu",
+    precision: Precision = "float32",
     threads: int = 1,
 ) -> None:
     """Print the cost of each kind of step as a ratio to the floor.
@@ -167,19 +182,27 @@ def main(
         only: The rows to measure, as a pattern of the shell.
         rounds: Rounds counted, after one that is not.
         device: Where to run.
+        precision: That of autocast.
         threads: Threads of torch on the CPU.
     """
     torch.set_num_threads(threads)
-    net = Network(network, tasks, width, batch, device, compile)
+    net = Network(network, tasks, width, batch, device, compile, precision)
     reference = floor(net)
     name = f"ResNet-18 of width {width}" if network == "resnet18" else network
     kind = ", compiled" if compile else ""
-    print(f"{name}{kind}, batch {batch}, K = {tasks}, {device}, {rounds} rounds")
+    where = device if device == "cpu" else torch.cuda.get_device_name()
+    print(f"{name}{kind}, batch {batch}, K = {tasks}, {precision}, {where}, {rounds} rounds")
     print(f"median (and quartiles) of the ratio to one forward, {tasks} backwards and the optimizer step")
     for row, make in steps_of(net, compile).items():
         if not fnmatch(row, only):
             continue
-        low, middle, high = _quartiles_of_ratios(make(), reference, rounds, device)
+        try:
+            low, middle, high = _quartiles_of_ratios(make(), reference, rounds, device)
+        except RuntimeError as error:
+            if not row.startswith("TorchJD"):
+                raise
+            print(f"{row:34} does not run: {str(error).splitlines()[0][:100]}", flush=True)
+            continue
         print(f"{row:34} {middle:6.3f}   ({low:.3f} to {high:.3f})", flush=True)
 
 

@@ -29,7 +29,7 @@ class Trainer:
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.01)
 
     def losses(self, spoil: Callable[[Losses], Losses] = lambda losses: losses) -> Losses:
-        return spoil(self.net.losses(samples(32, dtype=torch.float32), self.half))
+        return spoil(self.net.losses(samples(32, dtype=torch.float32), torch.float16 if self.half else None))
 
     def step(self, spoil: Callable[[Losses], Losses] = lambda losses: losses) -> recon.StepInfo:
         return self.engine.step(lambda batch=None: self.losses(spoil), self.optimizer, validation=self.losses)
@@ -186,9 +186,9 @@ def test_gradients_are_clipped_after_unscaling() -> None:
 def test_micro_batches_in_float16_are_the_whole_batch() -> None:
     trainer, whole = Trainer("mgda"), Trainer("mgda", half=False)
     x = samples(32, dtype=torch.float32)
-    trainer.engine.accumulate(trainer.net.losses(x[:5], half=True), counts=dict.fromkeys(TASKS, 5))
+    trainer.engine.accumulate(trainer.net.losses(x[:5], half=torch.float16), counts=dict.fromkeys(TASKS, 5))
     trainer.engine.step(
-        lambda batch=None: trainer.net.losses(x[5:], half=True), trainer.optimizer, dict.fromkeys(TASKS, 27)
+        lambda batch=None: trainer.net.losses(x[5:], half=torch.float16), trainer.optimizer, dict.fromkeys(TASKS, 27)
     )
     whole.step()
     torch.testing.assert_close(values(trainer.net), values(whole.net), rtol=0, atol=2e-4)

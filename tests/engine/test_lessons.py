@@ -157,14 +157,14 @@ def test_scaled_losses_turn_rotations_as_plain_ones_and_an_overflow_nothing(meth
     net = Rotated(torch.float32)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     before = net.rotations()
-    info = net.engine(method, scaler=scaler).backward(net.losses(samples(8, dtype=torch.float32), half=True))
+    info = net.engine(method, scaler=scaler).backward(net.losses(samples(8, dtype=torch.float32), half=torch.float16))
     assert not info.overflow
     torch.testing.assert_close(net.rotations().double(), stepped(method), rtol=0.02, atol=0.02)
     assert (net.rotations() - before).abs().max() > 0.05
 
     net = Rotated(torch.float32)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    info = net.engine(method, scaler=scaler).backward(net.losses(samples(8, dtype=torch.float32), half=True))
+    info = net.engine(method, scaler=scaler).backward(net.losses(samples(8, dtype=torch.float32), half=torch.float16))
     assert info.overflow
     assert torch.equal(net.rotations(), before)
 

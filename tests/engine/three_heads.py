@@ -19,12 +19,13 @@ class ThreeHeads(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.4)
         self.to(dtype)
 
-    def losses(self, x: Tensor, half: bool = False) -> dict[str, Tensor]:
-        with torch.autocast("cpu", torch.float16, enabled=half):
+    def losses(self, x: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The losses, computed in a type of 16 bits if one is given."""
+        with torch.autocast(x.device.type, half, enabled=half is not None):
             features = self.backbone(x)
             outputs = {task: head(features) for task, head in self.heads.items()}
         targets = {task: i + 1 for i, task in enumerate(TASKS)}
-        wide = {task: output.float() if half else output for task, output in outputs.items()}
+        wide = {task: output.float() if half is not None else output for task, output in outputs.items()}
         return {task: (output - targets[task]).square().mean() + 0.1 for task, output in wide.items()}
 
     def evaluate(self, x: Tensor, valid: Tensor) -> Evaluation:
