@@ -11,6 +11,7 @@ It imports gradients and tasks.
 ``init``      the start values of the copies
 ``task_tree`` which tasks share which stages, found by a search and kept as a file
 ``growth``    the cost of branching in parameters, FLOPs and time
+``norms``     the norm layers of a network
 ``copying``   deep copies of networks that were in use
 ``call``      one way of calling a backbone
 ``values``    the values that flow through a backbone while it is traced

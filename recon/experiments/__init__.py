@@ -6,6 +6,7 @@
 ``launch``, ``outcomes``  a plan carried out, and the results and failures of its runs
 ``scheduler``             which run begins when
 ``job``, ``run``          one run: its layers and configuration; its training and test
+``controls``, ``width``   layers and widths of the controls of + Recon
 ``folder``                identity, lock and files of the results, for resuming
 ``result``, ``contents``  the possible values of a result; the identity of data by content
 ``executors``             the processes that carry out jobs

@@ -2,10 +2,30 @@
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recon.branching.growth import flops
-from recon.data.contract import input_shape_of
+from recon.data.contract import input_shape_of, tasks_of
+from recon.training import BranchOptions, MultiTaskModule
+
+
+def network_on_meta(
+    backbone: nn.Module, data: pl.LightningDataModule, branch: BranchOptions | None = None
+) -> MultiTaskModule:
+    """A network as it would be trained, with its heads, on the meta device, to know its cost.
+
+    >>> from recon.data import Glyphs
+    >>> from recon.models import LeNet
+    >>> network = network_on_meta(LeNet(), Glyphs())
+    >>> count_parameters(network.backbone, network.heads), flops_of_sample(network, Glyphs())
+    (31910, 2322080)
+
+    Args:
+        backbone: The backbone; without branches it is moved to the meta device itself.
+        data: The data, whose tasks get heads.
+        branch: The layers to branch, beyond the backbone's own.
+    """
+    return MultiTaskModule(backbone, tasks_of(data), branch=branch).to("meta")
 
 
 def count_parameters(*modules: nn.Module) -> int:
@@ -27,7 +47,15 @@ def flops_of_sample(network: nn.Module, data: pl.LightningDataModule) -> int:
     Raises:
         ValueError: The data module has no ``input_shape``.
     """
-    parameter = next(network.parameters())
-    sample = torch.zeros(1, *input_shape_of(data), dtype=parameter.dtype, device=parameter.device)
     with torch.no_grad():
-        return flops(network.eval(), sample)
+        return flops(network.eval(), sample_of(data, network))
+
+
+def sample_of(data: pl.LightningDataModule, network: nn.Module) -> Tensor:
+    """A sample of zeros, as a batch of one of the type and device of a network.
+
+    Raises:
+        ValueError: The data module has no ``input_shape``.
+    """
+    parameter = next(network.parameters())
+    return torch.zeros(1, *input_shape_of(data), dtype=parameter.dtype, device=parameter.device)

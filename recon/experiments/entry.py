@@ -14,8 +14,30 @@ from recon.files.folder_names import check_folder_name
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
 
-Variant = Literal["single", "plain", "recon", "random", "first", "last"]
+Variant = Literal[
+    "single",
+    "plain",
+    "recon",
+    "random",
+    "random_parameters",
+    "first",
+    "last",
+    "least",
+    "norms",
+    "norms_random",
+    "wide_parameters",
+    "wide_flops",
+]
 VARIANTS: tuple[str, ...] = get_args(Variant)
+
+WIDER = ("wide_parameters", "wide_flops")
+"""Variants without branches, whose network is wider."""
+
+BY_MAP = ("recon", "random_parameters", "least", *WIDER)
+"""Variants that need a conflict map: for their layers, or for the price of the +Recon run."""
+
+BY_NUMBER = ("random", "first", "last", "least")
+"""Controls that branch as many layers as the +Recon run."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +50,8 @@ class MethodEntry:
     Attributes:
         method: Registered name.
         options: Its hyperparameters.
-        variants: ``plain``; ``recon``: the top-k layers of the conflict map branched; controls
-            ``random``, ``first``, ``last``: k other layers branched.
+        variants: ``plain``; ``recon``: the top-k layers of the conflict map branched; and the
+            controls of :mod:`recon.experiments.controls`.
         seeds: One run each.
         name: Stands for the method in ids and tables, for plans that have it twice with different
             options, maps or models.
@@ -46,10 +68,13 @@ class MethodEntry:
             more share. By default every task has a copy. Needs a measured conflict map.
         growth: The growth of the shared parameters that the +Recon runs spend on copies for groups,
             0.05 for +5 %, instead of branching the top layers: the worst foes part, in whichever
-            layer they are. Needs a measured conflict map, and variants ``plain`` and ``recon``.
+            layer they are. Needs a measured conflict map, and the variant ``recon``; controls of k
+            layers do not go with it.
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
             ``name``. The +Recon runs take their layers from a joint entry with the same ``model``
             and ``tree``, or from a map.
+        width: The argument of the backbone that sets its width, for the wider networks, instead of
+            the plan's.
         tree: File of a task tree, by which these runs share stages, and which +Recon parts further;
             see :class:`recon.training.BranchOptions`. Needs a ``name``.
     """
@@ -68,6 +93,7 @@ class MethodEntry:
     growth: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
     tree: str | None = None
+    width: str | None = None
 
     @property
     def label(self) -> str:
@@ -78,6 +104,16 @@ class MethodEntry:
     def is_joint(self) -> bool:
         """Whether the method is joint training, which finds conflict maps."""
         return method_name(self.method) == "joint"
+
+    @property
+    def uses_map(self) -> bool:
+        """Whether a variant needs a conflict map."""
+        return not set(BY_MAP).isdisjoint(self.variants)
+
+    @property
+    def branches_top(self) -> bool:
+        """Whether a variant depends on k, the number of layers that + Recon branches."""
+        return self.growth is None and not {*BY_MAP, *BY_NUMBER}.isdisjoint(self.variants)
 
     @property
     def network(self) -> str:
@@ -108,11 +144,11 @@ class MethodEntry:
         for variant in self.variants:
             if variant not in VARIANTS[1:]:
                 raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
-        if self.map is not None and "recon" not in self.variants:
+        if self.map is not None and not self.uses_map:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
         if self.top is not None and self.top < 1:
             raise ValueError(f"method {self.label} has top: {self.top}; give 1 or more")
-        if self.top is not None and set(self.variants) == {"plain"}:
+        if self.top is not None and self.growth is None and not self.branches_top:
             raise ValueError(f"method {self.label} has a top and no variant that branches; add recon")
         if self.groups is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
@@ -136,10 +172,10 @@ class MethodEntry:
             return
         if not 0 < self.growth < math.inf:
             raise ValueError(f"method {self.label} has growth: {self.growth}; give a positive share: 0.05 is +5 %")
-        if "recon" not in self.variants or not set(self.variants) <= {"plain", "recon"}:
+        if "recon" not in self.variants or not set(BY_NUMBER).isdisjoint(self.variants):
             raise ValueError(
                 f"method {self.label} has growth and the variants {', '.join(self.variants)}; give recon, beside plain "
-                "or alone: controls branch a number of layers"
+                f"or alone: {', '.join(BY_NUMBER)} branch a number of layers"
             )
         for key in ("top", "groups"):
             if getattr(self, key) is not None:

@@ -7,6 +7,8 @@ from torch import nn
 
 from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
+from recon.experiments.controls import EqualPrice, norms_of, random_as_many_as_norms
+from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan, Run
@@ -31,10 +33,11 @@ class Job:
 
     def own_fit(self) -> Fit:
         """The fit that repeats this run by ``recon fit``; its branched layers are named."""
-        return self._network().with_model(self._model(), seed_everything=self.run.seed)
+        fit = self._wider() if self.run.variant in WIDER else self.network()
+        return fit.with_model(self._model(), seed_everything=self.run.seed)
 
-    def _network(self) -> Fit:
-        """The fit with the network that the run's entry asks for."""
+    def network(self) -> Fit:
+        """The fit with the network of the run's entry, before it is branched or made wider."""
         return self.fit.with_model(self.run.entry.model)
 
     def _model(self) -> dict[str, Any]:
@@ -44,36 +47,59 @@ class Job:
         if self.run.task is not None:
             return values | {"only": [self.run.task]}
         # Plain training branches too: the backbone may have task-specific layers of its own.
-        if self.run.variant == "recon" and entry.growth is not None:
-            groups = self._groups_within(entry.growth)
-            branch: dict[str, Any] = {"layers": list(groups), "groups": groups}
-        else:
-            layers = self._layers()
-            branch = {"layers": layers}
-            if self.run.variant == "recon" and entry.groups is not None:
-                branch["groups"] = self._groups(layers, entry.groups)
+        branch: dict[str, Any] = self._by_map() if self.run.variant == "recon" else {"layers": self._layers()}
         if entry.tree is not None:
             branch |= self._beside_tree(entry.tree, branch["layers"], branch.get("groups"))
         branch |= {"init": self.plan.init, "statistics": self.plan.statistics}
         return values | {"branch": branch, "at": entry.at, "granularity": entry.granularity, "memory": entry.memory}
 
+    def _by_map(self) -> dict[str, Any]:
+        """The layers that the +Recon run branches, and groups of tasks in them."""
+        entry = self.run.entry
+        if entry.growth is not None:
+            groups = self._groups_within(entry.growth)
+            return {"layers": list(groups), "groups": groups}
+        layers = self._selected_by_map(self.network().backbone(), parted_layers(entry.tree))
+        return {"layers": layers} | ({} if entry.groups is None else {"groups": self._groups(layers, entry.groups)})
+
     def _layers(self) -> list[str]:
-        """The layers that the run branches."""
-        plan, variant = self.plan, self.run.variant
-        if variant == "plain":
+        """The layers that a run other than +Recon branches."""
+        variant, seed = self.run.variant, self.run.seed
+        if variant == "plain" or variant in WIDER:
             return []
-        backbone = self._network().backbone()
+        backbone = self.network().backbone()
         parted = parted_layers(self.run.entry.tree)
         layers = branchable_layers(backbone, parted)
-        top = plan.top_of(self.run.entry)
-        if variant == "first":
-            return first_layers(layers, top)
-        if variant == "last":
-            return last_layers(layers, top)
-        selected = self._selected_by_map(backbone, parted)
-        if variant == "random":  # must differ from the map's: with few layers chance may repeat it
-            return random_layers(layers, top, self.run.seed, other_than=selected)
-        return selected
+        top = self.plan.top_of(self.run.entry)
+        match variant:
+            case "first":
+                return first_layers(layers, top)
+            case "last":
+                return last_layers(layers, top)
+            case "norms":
+                return norms_of(backbone, layers)
+            case "norms_random":
+                return random_as_many_as_norms(backbone, layers, seed)
+            case "random_parameters":
+                return self._equal_price().random_parameters(seed)
+            case "least":
+                return self._ranked(backbone, parted)[-top:][::-1]
+            case _:  # random: must differ from the map's, which with few layers chance may repeat
+                return random_layers(layers, top, seed, other_than=self._selected_by_map(backbone, parted))
+
+    def _wider(self) -> Fit:
+        """The fit of a wider network at the price of the +Recon run."""
+        argument = self.plan.width_of(self.run.entry)
+        if self.run.variant == "wide_parameters":
+            return self._equal_price().wide_parameters(argument)
+        return self._equal_price().wide_flops(argument)
+
+    def _equal_price(self) -> EqualPrice:
+        """The controls at the price of the +Recon run of this entry and seed."""
+        entry, branch = self.run.entry, self._by_map()
+        if entry.tree is not None:
+            branch = self._beside_tree(entry.tree, branch["layers"], branch.get("groups"))
+        return EqualPrice(self.network(), BranchOptions(**branch), entry.tree)
 
     def _groups(self, layers: list[str], groups: int | str) -> dict[str, list[list[str]]]:
         """The groups of tasks that share a copy of each layer."""
@@ -86,7 +112,7 @@ class Job:
         """The layers to branch within a growth of parameters, and their groups of tasks."""
         conflict_map = self._map()
         assert conflict_map is not None  # the run takes its layers from it
-        check_fits(conflict_map, self._network().backbone(), parted_layers(self.run.entry.tree))
+        check_fits(conflict_map, self.network().backbone(), parted_layers(self.run.entry.tree))
         groups = conflict_map.groups_within(growth, self.plan.severity)
         if not groups:
             raise ValueError(
@@ -98,7 +124,7 @@ class Job:
     def _beside_tree(self, path: str, layers: list[str], groups: dict[str, list[list[str]]] | None) -> dict[str, Any]:
         """Layers and groups by name, of a task tree and of the layers branched beside it."""
         options = BranchOptions(layers=layers, groups=groups, tree=path)
-        named = options.by_name(self._network().backbone(), TaskTree.load(path).tasks)
+        named = options.by_name(self.network().backbone(), TaskTree.load(path).tasks)
         return {"layers": named.layers, "groups": named.groups}
 
     def _map(self) -> ConflictMap | None:
@@ -110,8 +136,12 @@ class Job:
 
     def _selected_by_map(self, backbone: nn.Module, parted: list[str]) -> list[str]:
         """The layers that the run's conflict map selects; none if there is no map for it."""
+        return self._ranked(backbone, parted)[: self.plan.top_of(self.run.entry)]
+
+    def _ranked(self, backbone: nn.Module, parted: list[str]) -> list[str]:
+        """All layers by the run's conflict map, the worst first; none if there is no map for it."""
         conflict_map = self._map()
         if conflict_map is None:
             return []
         check_fits(conflict_map, backbone, parted)
-        return conflict_map.top(self.plan.top_of(self.run.entry), self.plan.severity)
+        return conflict_map.top(len(conflict_map.layers), self.plan.severity)

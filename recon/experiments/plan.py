@@ -10,7 +10,7 @@ from recon.branching import NamedInit, Statistics
 from recon.configuration import read_yaml
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
 from recon.conflict.severity import severity_in_hundredths
-from recon.experiments.entry import MethodEntry, Variant
+from recon.experiments.entry import BY_MAP, MethodEntry, Variant
 from recon.experiments.fit import check_section
 from recon.experiments.typed import read_dataclass
 from recon.files.folder_names import check_folder_name
@@ -84,6 +84,7 @@ class Plan:
     statistics: Statistics = "shared"
     every: int = 1
     map: str | None = None
+    width: str = "width"
     single: bool = True
     imports: tuple[str, ...] = ()
 
@@ -121,6 +122,10 @@ class Plan:
         """k, the number of layers that an entry's runs branch."""
         return self.top if entry.top is None else entry.top
 
+    def width_of(self, entry: MethodEntry) -> str:
+        """The argument that sets the width of an entry's backbone."""
+        return self.width if entry.width is None else entry.width
+
     @property
     def maps(self) -> list[str]:
         """The files of conflict maps that the plan names, each once."""
@@ -145,7 +150,7 @@ class Plan:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
             entry.check()
-            if "recon" in entry.variants and self.map_of(entry) is None and self._finder(entry) is None:
+            if entry.uses_map and self.map_of(entry) is None and self._finder(entry) is None:
                 own = "a model" if entry.model else "a tree"
                 raise ValueError(
                     f"method {entry.label} has {own} of its own, and no joint entry has the same to find its "
@@ -192,7 +197,7 @@ class Plan:
 
     def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
         needs = None
-        if self.map_of(entry) is None and (variant == "recon" or (variant == "random" and self._searches(entry, seed))):
+        if self.map_of(entry) is None and (variant in BY_MAP or (variant == "random" and self._searches(entry, seed))):
             needs = f"{self._finder(entry)}-plain-seed{seed}"
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
 

@@ -13,13 +13,15 @@ from recon.data.contract import tasks_of
 from recon.engine.accumulation import check_accumulates
 from recon.engine.checks import check_one_process
 from recon.engine.memory import check_alone, check_whole_batch
+from recon.experiments.controls import norms_of
 from recon.experiments.cost import flops_of_sample
-from recon.experiments.entry import MethodEntry
+from recon.experiments.entry import WIDER, MethodEntry
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
 from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
+from recon.experiments.width import Width
 from recon.methods import create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import branchable_layers, check_fits, parted_layers
@@ -50,7 +52,9 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
         create_method(entry.method, **entry.options).bind(len(tasks))
     data.prepare_data()  # before a network that may ask for pretrained weights
     for entries in _by_network(plan.methods):
-        _check_layers(plan, entries, fit.with_model(entries[0].model).backbone())
+        own = fit.with_model(entries[0].model)
+        _check_layers(plan, entries, own.backbone())
+        _check_widths(plan, entries, own)
     names = [task.name for task in tasks]
     for path in plan.trees:
         TaskTree.load(path).check_tasks(names)
@@ -71,15 +75,30 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], backbone: nn.Modul
     """Refuse too many layers for the entries' network, and maps of other networks or severities."""
     parted = parted_layers(entries[0].tree)
     layers = branchable_layers(backbone, parted)
-    tops = [plan.top_of(entry) for entry in entries if set(entry.variants) != {"plain"} and entry.growth is None]
+    tops = [plan.top_of(entry) for entry in entries if entry.branches_top]
     if tops and max(tops) >= len(layers):
         raise ValueError(f"top={max(tops)} would branch all {len(layers)} shared layers; leave at least one shared")
+    if any({"norms", "norms_random"} & {*entry.variants} for entry in entries):
+        norms_of(backbone, layers)
     for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
         check_fits(conflict_map, backbone, parted)
         conflict_map.scores(plan.severity)
         if any(plan.map_of(one) == path and (one.groups or one.growth) is not None for one in entries):
             conflict_map.joins(conflict_map.layers[0])  # an imported map has no cosines
+
+
+def _check_widths(plan: Plan, entries: Sequence[MethodEntry], fit: Fit) -> None:
+    """Refuse wider networks where the backbone has no width, or cannot be made a little wider."""
+    for entry in entries:
+        if {*WIDER} & {*entry.variants}:
+            if "heads" in fit.configuration["model"]:
+                raise ValueError(
+                    f"method {entry.label} asks for a wider network, and fit.model.heads are of one width; leave the "
+                    "heads to the backbone, or leave out " + " and ".join(WIDER)
+                )
+            width = Width(fit, plan.width_of(entry))
+            width.fit_of(width.number + 1).without_files().backbone()
 
 
 def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:

@@ -15,7 +15,8 @@ import yaml
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
-from recon.experiments.cost import count_parameters, flops_of_sample
+from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
+from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
 from recon.experiments.report import figures
@@ -113,7 +114,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         "seed": job.run.seed,
         "metrics": _by_task(metrics),
         "parameters": count_parameters(module.backbone, module.heads),
-        "parameters_base": _unbranched_parameters(fit, module, job.run.entry.tree),
+        "parameters_base": _unbranched_parameters(job, module),
         "flops": flops_of_sample(module, data),
         "conflict_by_layer": by_layer,
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
@@ -127,10 +128,14 @@ def _draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, dir
         figures.save(sheet, directory / "predictions")
 
 
-def _unbranched_parameters(fit: Fit, module: MultiTaskModule, tree: str | None) -> int:
-    """Parameters of the network with no more branches than its own and those of its task tree."""
-    options = None if tree is None else BranchOptions(tree=tree)
-    return count_parameters(network_for(fit.backbone(), [task.name for task in module.tasks], options), module.heads)
+def _unbranched_parameters(job: Job, module: MultiTaskModule) -> int:
+    """Parameters of the plain network, with no more branches than its own and its task tree's."""
+    backbone = job.network().backbone()
+    options = None if job.run.entry.tree is None else BranchOptions(tree=job.run.entry.tree)
+    if job.run.variant in WIDER:  # its heads are wider too
+        plain = network_on_meta(backbone, job.fit.data(), options)
+        return count_parameters(plain.backbone, plain.heads)
+    return count_parameters(network_for(backbone, [task.name for task in module.tasks], options), module.heads)
 
 
 def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:

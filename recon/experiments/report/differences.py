@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from recon.experiments.report.table import row_name
+from recon.experiments.report.table import VARIANT_NAMES, row_name
 
 CONFIDENCE = 0.95
 """Confidence of the intervals."""
 
 _RESAMPLES = 10_000
+
+_CONTROLS = {
+    "recon": tuple(name for name in VARIANT_NAMES if name not in ("single", "plain", "recon")),
+    "norms": ("norms_random",),
+}
+"""Variants, and those that they are compared with beside plain training."""
 
 Row = tuple[str, str]
 """Label of an entry, and its variant."""
@@ -143,8 +149,7 @@ def _others(row: Row, rows: Mapping[Row, Any], joint: str | None) -> list[Row]:
     label, variant = row
     plain, of_joint = (label, "plain"), (joint or "", "plain")
     others = [plain if variant != "plain" and plain in rows else of_joint]
-    if variant == "recon":
-        others += [(label, control) for control in ("random", "first", "last")]
+    others += [(label, control) for control in _CONTROLS.get(variant, ())]
     return [other for other in others if other in rows and other != row]
 
 

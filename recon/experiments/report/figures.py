@@ -25,8 +25,14 @@ _MARKERS = {
     "plain": ("o", _GREY),
     "recon": ("s", OKABE_ITO["blue"]),
     "random": ("D", OKABE_ITO["orange"]),
+    "random_parameters": ("d", OKABE_ITO["orange"]),
     "first": ("^", OKABE_ITO["green"]),
     "last": ("v", OKABE_ITO["purple"]),
+    "least": ("X", OKABE_ITO["vermillion"]),
+    "norms": ("p", OKABE_ITO["sky"]),
+    "norms_random": ("h", OKABE_ITO["orange"]),
+    "wide_parameters": ("<", "black"),
+    "wide_flops": (">", "black"),
 }
 
 

@@ -13,8 +13,14 @@ VARIANT_NAMES = {
     "plain": "",
     "recon": "+ Recon",
     "random": "+ random layers",
+    "random_parameters": "+ random layers, equal parameters",
     "first": "+ first layers",
     "last": "+ last layers",
+    "least": "+ least conflicting layers",
+    "norms": "+ all norms",
+    "norms_random": "+ random layers, as many as norms",
+    "wide_parameters": "wider, equal parameters",
+    "wide_flops": "wider, equal FLOPs",
 }
 
 DELTAS = ("delta_m", "delta_m_per_metric")
