@@ -4,6 +4,7 @@ import json
 import math
 import random
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,21 @@ REFUSED = {("famo", "micro-batches", "TypeError:")} | {
 }
 """One process or whole batches alone: see docs/methods.md. SDMGrad does not settle at its published step size,
 and in float32 roundoff decides which task Krum selects."""
+
+
+def test_pages_of_results_are_those_that_their_results_give() -> None:
+    runpy.run_path(str(BENCHMARKS / "pages.py"))["main"](check=True)
+
+
+def test_a_page_of_results_names_rows_that_are_not_there(tmp_path: Path) -> None:
+    results = runpy.run_path(str(BENCHMARKS / "pages.py"))["Results"]
+    shutil.copy(BENCHMARKS.parent / "docs/results/demo/results.json", tmp_path)
+    for expression, fault in (
+        ('delta_m("joint + Rekon")', "unknown row 'joint . Rekon'.*nearest: 'joint . Recon'"),
+        ('metric("joint", "digit acuracy")', "unknown column 'digit acuracy'.*nearest: 'digit accuracy'"),
+    ):
+        (tmp_path / "page.md.jinja").write_text(f"{{{{ {expression} }}}}")
+        with pytest.raises(ValueError, match=fault):
+            results(tmp_path).page()
+    (tmp_path / "page.md.jinja").write_text('{{ gap("joint + Recon", "joint") }} {{ growth("joint + Recon") }}')
+    assert results(tmp_path).page() == "+2.45 +1.9%"

@@ -1,0 +1,178 @@
+"""Write the pages of docs/results from their results.json, so that prose and tables do not drift.
+
+    python benchmarks/pages.py                     # every folder of docs/results with a template
+    python benchmarks/pages.py --only yeast
+    python benchmarks/pages.py --check true        # write nothing; fail if a page would change
+
+A folder's ``page.md.jinja`` is a page with expressions between ``{{`` and ``}}``. From
+``results.json`` it has: ``table()``, whole or with some columns; ``differences()``, seed by seed,
+all or those of some rows; ``delta_m(row)``, ``parameters(row)``, ``growth(row)``,
+``flops_growth(row)``; ``metric(row, title)``; ``over(row, other)``, a difference with ``mean``,
+``interval``, ``wins`` and ``verdict``, of which ``gap(row, other)`` is the text. Rows and metrics
+have their names in the table. Beside the page ``table.csv`` and ``delta_m.png`` are written.
+"""
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from jsonargparse import auto_cli
+
+from recon.errors import unknown_name
+from recon.experiments.report import figures
+from recon.experiments.report.differences import Difference, differences, markdown_differences
+from recon.experiments.report.summary import summarise
+from recon.experiments.report.table import csv_table, markdown_table, row_name
+from recon.files.atomic import write_atomically
+from recon.files.reading import read_object
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+TEMPLATE = "page.md.jinja"
+
+
+class Results:
+    """The results of a folder, as the expressions of its page ask for them.
+
+    Args:
+        folder: The folder with ``results.json`` and the template.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs: list[dict[str, Any]] = read_object(folder / "results.json")["runs"]
+        self.summary = summarise(self.runs)
+
+    @cached_property
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """Name in the table -> row of the summary."""
+        return {row_name(row): row for row in self.summary}
+
+    @cached_property
+    def cells(self) -> dict[str, dict[str, str]]:
+        """Name of a row -> title of a column -> text."""
+        header, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in self._lines())
+        return {name: dict(zip(header[1:], cells, strict=True)) for name, *cells in lines}
+
+    def _lines(self) -> list[str]:
+        return markdown_table(self.summary).splitlines()
+
+    def row(self, name: str) -> Mapping[str, Any]:
+        """A row of the summary by its name in the table."""
+        if name not in self.rows:
+            raise unknown_name("row", name, self.rows, str(self.folder))
+        return self.rows[name]
+
+    def table(self, *titles: str) -> str:
+        """The table, with all columns or some."""
+        if not titles:
+            return markdown_table(self.summary).rstrip()
+        lines = [["", *titles], ["---", *("---:" for _ in titles)]]
+        lines += [[name, *(cells[title] for title in titles)] for name, cells in self.cells.items()]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def differences(self, *names: str) -> str:
+        """The paired differences that the report has, all or those whose first row is named."""
+        joint = next((run["method"] for run in self.runs if run["variant"] == "plain"), None)
+        found = [one for one in differences(self.runs, joint) if not names or one.first in names]
+        return markdown_differences(found).rstrip()
+
+    def over(self, first: str, second: str) -> Difference:
+        """The difference of two rows, seed by seed."""
+        own, other = (self._by_seed(self.row(name)) for name in (first, second))
+        seeds = tuple(sorted(own.keys() & other.keys()))
+        return Difference(first, second, seeds, tuple(own[seed] - other[seed] for seed in seeds))
+
+    def _by_seed(self, row: Mapping[str, Any]) -> dict[int, float]:
+        own = [run for run in self.runs if (run["method"], run["variant"]) == (row["method"], row["variant"])]
+        return {run["seed"]: run["delta_m"] for run in own}
+
+    def gap(self, first: str, second: str) -> str:
+        """The difference of two rows as text: mean, interval, seeds."""
+        found = self.over(first, second)
+        if found.interval is None:
+            return f"{found.mean:+.2f}"
+        low, high = found.interval
+        return f"{found.mean:+.2f} ({low:+.2f} to {high:+.2f}, better in {found.wins} of {len(found.seeds)} seeds)"
+
+    def metric(self, name: str, title: str) -> str:
+        """A cell of the table."""
+        self.row(name)
+        if title not in self.cells[name]:
+            raise unknown_name("column", title, self.cells[name], str(self.folder))
+        return self.cells[name][title]
+
+    def delta_m(self, name: str) -> str:
+        """Delta-m of a row, with its deviation over seeds."""
+        value = self.row(name)["delta_m"]
+        return f"{value['mean']:+.2f}" + ("" if value["std"] is None else f" ± {value['std']:.2f}")
+
+    def parameters(self, name: str) -> str:
+        """The number of parameters of a row."""
+        return f"{self.row(name)['parameters']:,.0f}"
+
+    def growth(self, name: str) -> str:
+        """The growth of a row's parameters."""
+        return f"{self.row(name)['parameters_growth']:+.1%}"
+
+    def flops_growth(self, name: str) -> str:
+        """The growth of a row's FLOPs."""
+        return f"{self.row(name)['flops_growth']:+.1%}"
+
+    def page(self) -> str:
+        """The text of the page."""
+        environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+        names = ("table", "differences", "over", "gap", "metric", "delta_m", "parameters", "growth", "flops_growth")
+        template = (self.folder / TEMPLATE).read_text()
+        return environment.from_string(template).render({name: getattr(self, name) for name in names})
+
+    def texts(self) -> dict[Path, str]:
+        """The files that are text, by their paths."""
+        return {self.folder / "README.md": self.page(), self.folder / "table.csv": csv_table(self.summary)}
+
+    def draw(self) -> None:
+        """Draw the figure that ``results.json`` suffices for."""
+        if (self.folder / "delta_m.png").exists():
+            with TemporaryDirectory() as folder:
+                png, _ = figures.save(figures.delta_m_dots(self.summary), Path(folder) / "delta_m")
+                shutil.copyfile(png, self.folder / "delta_m.png")
+
+
+def folders(only: str | None) -> Sequence[Path]:
+    """The folders with a template, or one of them."""
+    found = {str(path.parent.relative_to(RESULTS)): path.parent for path in sorted(RESULTS.rglob(TEMPLATE))}
+    if only is None:
+        return [*found.values()]
+    if only not in found:
+        raise unknown_name("page", only, found, str(RESULTS))
+    return [found[only]]
+
+
+def main(only: str | None = None, check: bool = False) -> None:
+    """Write the pages, or check them.
+
+    Args:
+        only: The folder below docs/results; all by default.
+        check: Write nothing, and exit with 1 if a page is not what its results give.
+    """
+    stale = []
+    for results in map(Results, folders(only)):
+        for path, text in results.texts().items():
+            if path.exists() and path.read_text() == text:
+                continue
+            stale.append(path)
+            if not check:
+                write_atomically(path, text)
+                print(path)
+        if not check:
+            results.draw()
+    if check and stale:
+        sys.exit("not what results.json gives, run benchmarks/pages.py: " + ", ".join(map(str, stale)))
+
+
+if __name__ == "__main__":
+    auto_cli(main)
