@@ -15,7 +15,8 @@ TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 FLOORS = (
     {"version", "errors", "files", "moved", "plugins", "progress"},
     {"configuration", "gradients", "launching", "tasks"},
-    {"methods", "conflict", "branching"},
+    {"methods", "branching"},
+    {"conflict"},
     {"engine", "models", "data"},
     {"training"},
     {"experiments"},

@@ -12,6 +12,7 @@ It imports gradients and tasks.
 ``task_tree`` which tasks share which stages, found by a search and kept as a file
 ``growth``    the cost of branching in parameters, FLOPs and time
 ``norms``     the norm layers of a network
+``prices``    the cost of each layer, before anything is branched
 ``copying``   deep copies of networks that were in use
 ``call``      one way of calling a backbone
 ``values``    the values that flow through a backbone while it is traced
@@ -26,7 +27,19 @@ from recon.branching.branched import BranchedModule, branch
 from recon.branching.groups import Groups
 from recon.branching.growth import Growth, growth
 from recon.branching.init import NamedInit
+from recon.branching.prices import Prices, layer_prices
 from recon.branching.running_statistics import Statistics
 from recon.branching.task_tree import TaskTree
 
-__all__ = ["BranchedModule", "Groups", "Growth", "NamedInit", "Statistics", "TaskTree", "branch", "growth"]
+__all__ = [
+    "BranchedModule",
+    "Groups",
+    "Growth",
+    "NamedInit",
+    "Prices",
+    "Statistics",
+    "TaskTree",
+    "branch",
+    "growth",
+    "layer_prices",
+]

@@ -1,6 +1,6 @@
 """Conflict between tasks: statistics of a search, the conflict map, and the layers that it selects.
 
-It imports gradients and tasks.
+It imports gradients, tasks and branching, which knows the prices of layers.
 """
 
 from recon.conflict.analyzer import ConflictAnalyzer
@@ -11,6 +11,7 @@ from recon.conflict.map import ConflictMap, read_map
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.published_rankings import map_file, published_rankings
 from recon.conflict.ranking import DEFAULT_TOP
+from recon.conflict.selection import Rule
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
 from recon.conflict.table import describe, describe_groups
 
@@ -23,6 +24,7 @@ __all__ = [
     "ImportedMap",
     "MapComparison",
     "MeasuredMap",
+    "Rule",
     "compare",
     "describe",
     "describe_groups",

@@ -20,12 +20,13 @@ from recon.conflict.provenance import ASSUMED, now
 from recon.conflict.published_rankings import map_file
 from recon.conflict.ranking import top_layers
 from recon.conflict.record import check_sealed, read_ranking, read_record, write_record
+from recon.conflict.selecting import Selecting
 from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.errors import unknown_name
 from recon.files.reading import read_object, require
 
 
-class ConflictMap(TaskGroups):
+class ConflictMap(TaskGroups, Selecting):
     """The conflict of each shared layer, from a search or a published file.
 
     A search makes its map by :meth:`recon.ConflictAnalyzer.conflict_map`.

@@ -51,11 +51,16 @@ def flops_of_sample(network: nn.Module, data: pl.LightningDataModule) -> int:
         return flops(network.eval(), sample_of(data, network))
 
 
-def sample_of(data: pl.LightningDataModule, network: nn.Module) -> Tensor:
-    """A sample of zeros, as a batch of one of the type and device of a network.
+def sample_of(data: pl.LightningDataModule, network: nn.Module, size: int = 1) -> Tensor:
+    """A batch of zeros in the shape of the data, of the network's type and on its device.
+
+    Args:
+        data: A data module, whose ``input_shape`` is the shape of one sample.
+        network: The network.
+        size: Number of samples.
 
     Raises:
         ValueError: The data module has no ``input_shape``.
     """
     parameter = next(network.parameters())
-    return torch.zeros(1, *input_shape_of(data), dtype=parameter.dtype, device=parameter.device)
+    return torch.zeros(size, *input_shape_of(data), dtype=parameter.dtype, device=parameter.device)

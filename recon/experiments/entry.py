@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from recon.conflict import Rule
 from recon.engine.checks import At, check_weights_representations
 from recon.engine.groups import check_weighs_groups
 from recon.engine.memory import Memory, check_memory
@@ -57,6 +58,8 @@ class MethodEntry:
             options, maps or models.
         map: File of a conflict map for these +Recon runs, instead of the plan's.
         top: k, the number of layers branched in these runs, instead of the plan's.
+        select: A rule that selects these layers instead, such as a budget; see
+            :class:`recon.conflict.Rule`. Controls branch as many layers as it selects.
         at: Where a Gramian method takes the task gradients; ``representation`` needs
             ``variants: [plain]``.
         granularity: ``layer``, or groups of layers by name, let a Gramian method weigh the tasks in
@@ -86,6 +89,7 @@ class MethodEntry:
     name: str = ""
     map: str | None = None
     top: int | None = None
+    select: Rule | None = None
     at: At = "parameters"
     granularity: Literal["network", "layer"] | dict[str, Any] = "network"
     memory: Memory = "jacobian"
@@ -148,8 +152,11 @@ class MethodEntry:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
         if self.top is not None and self.top < 1:
             raise ValueError(f"method {self.label} has top: {self.top}; give 1 or more")
-        if self.top is not None and self.growth is None and not self.branches_top:
-            raise ValueError(f"method {self.label} has a top and no variant that branches; add recon")
+        if self.top is not None and self.select is not None:
+            raise ValueError(f"method {self.label} has both top and select; give one: select takes a top too")
+        for key in ("top", "select"):
+            if getattr(self, key) is not None and self.growth is None and not self.branches_top:
+                raise ValueError(f"method {self.label} has a {key} and no variant that branches; add recon")
         if self.groups is not None and "recon" not in self.variants:
             raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
         if isinstance(self.groups, int) and self.groups < 2:
@@ -177,7 +184,7 @@ class MethodEntry:
                 f"method {self.label} has growth and the variants {', '.join(self.variants)}; give recon, beside plain "
                 f"or alone: {', '.join(BY_NUMBER)} branch a number of layers"
             )
-        for key in ("top", "groups"):
+        for key in ("top", "select", "groups"):
             if getattr(self, key) is not None:
                 raise ValueError(f"method {self.label} has both growth and {key}; give one")
 

@@ -12,6 +12,7 @@ from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan, Run
+from recon.experiments.selection import selected_layers
 from recon.training.branch_options import BranchOptions, branchable_layers, check_fits, parted_layers
 
 
@@ -59,7 +60,7 @@ class Job:
         if entry.growth is not None:
             groups = self._groups_within(entry.growth)
             return {"layers": list(groups), "groups": groups}
-        layers = self._selected_by_map(self.network().backbone(), parted_layers(entry.tree))
+        layers = self.selected_layers(self.network().backbone())
         return {"layers": layers} | ({} if entry.groups is None else {"groups": self._groups(layers, entry.groups)})
 
     def _layers(self) -> list[str]:
@@ -70,22 +71,28 @@ class Job:
         backbone = self.network().backbone()
         parted = parted_layers(self.run.entry.tree)
         layers = branchable_layers(backbone, parted)
-        top = self.plan.top_of(self.run.entry)
+        if variant == "norms":
+            return norms_of(backbone, layers)
+        if variant == "norms_random":
+            return random_as_many_as_norms(backbone, layers, seed)
+        if variant == "random_parameters":
+            return self._equal_price().random_parameters(seed)
+        return self._as_many(backbone, layers)
+
+    def _as_many(self, backbone: nn.Module, layers: list[str]) -> list[str]:
+        """As many layers as the +Recon run branches, for a control."""
+        rule, variant = self.plan.rule_of(self.run.entry), self.run.variant
+        selected = [] if rule.is_top and variant != "random" else self.selected_layers(backbone)
+        number = rule.top if rule.is_top and rule.top is not None else len(selected)
         match variant:
             case "first":
-                return first_layers(layers, top)
+                return first_layers(layers, number)
             case "last":
-                return last_layers(layers, top)
-            case "norms":
-                return norms_of(backbone, layers)
-            case "norms_random":
-                return random_as_many_as_norms(backbone, layers, seed)
-            case "random_parameters":
-                return self._equal_price().random_parameters(seed)
+                return last_layers(layers, number)
             case "least":
-                return self._ranked(backbone, parted)[-top:][::-1]
+                return self._ranked(backbone)[-number:][::-1]
             case _:  # random: must differ from the map's, which with few layers chance may repeat
-                return random_layers(layers, top, seed, other_than=self._selected_by_map(backbone, parted))
+                return random_layers(layers, number, self.run.seed, other_than=selected)
 
     def _wider(self) -> Fit:
         """The fit of a wider network at the price of the +Recon run."""
@@ -134,14 +141,26 @@ class Job:
             found = str(self.folder.conflict_map(self.run.needs))
         return None if found is None else read_map(found, self.plan.severity)
 
-    def _selected_by_map(self, backbone: nn.Module, parted: list[str]) -> list[str]:
-        """The layers that the run's conflict map selects; none if there is no map for it."""
-        return self._ranked(backbone, parted)[: self.plan.top_of(self.run.entry)]
+    def selected_layers(self, backbone: nn.Module) -> list[str]:
+        """The layers that the run's rule selects by its conflict map, highest score first.
 
-    def _ranked(self, backbone: nn.Module, parted: list[str]) -> list[str]:
-        """All layers by the run's conflict map, the worst first; none if there is no map for it."""
+        Args:
+            backbone: The backbone of the run.
+
+        Returns:
+            The layers; none if there is no map for the run.
+        """
         conflict_map = self._map()
         if conflict_map is None:
             return []
-        check_fits(conflict_map, backbone, parted)
+        entry = self.run.entry
+        check_fits(conflict_map, backbone, parted_layers(entry.tree))
+        rule = self.plan.rule_of(entry)
+        return selected_layers(conflict_map, rule, self.plan.severity, self.network(), backbone, entry.tree)
+
+    def _ranked(self, backbone: nn.Module) -> list[str]:
+        """All layers by the run's conflict map, the worst first."""
+        conflict_map = self._map()
+        assert conflict_map is not None  # the run needs it
+        check_fits(conflict_map, backbone, parted_layers(self.run.entry.tree))
         return conflict_map.top(len(conflict_map.layers), self.plan.severity)

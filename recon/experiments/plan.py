@@ -8,9 +8,9 @@ from typing import Any
 
 from recon.branching import NamedInit, Statistics
 from recon.configuration import read_yaml
-from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
+from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, Rule
 from recon.conflict.severity import severity_in_hundredths
-from recon.experiments.entry import BY_MAP, MethodEntry, Variant
+from recon.experiments.entry import BY_MAP, BY_NUMBER, MethodEntry, Variant
 from recon.experiments.fit import check_section
 from recon.experiments.typed import read_dataclass
 from recon.files.folder_names import check_folder_name
@@ -62,6 +62,8 @@ class Plan:
         methods: The methods and their variants and seeds; an entry may replace keys of
             ``fit.model``, so that one plan compares networks (:class:`MethodEntry`).
         top: k, the number of layers branched; an entry may have its own.
+        select: A rule that selects the layers to branch instead, such as a budget; an entry may
+            have its own.
         severity: Severity S at which the conflict map ranks.
         init: How branched copies start; see :func:`recon.branch`.
         statistics: Whether norms that stay shared behind a branch keep one set of running
@@ -79,6 +81,7 @@ class Plan:
     fit: dict[str, Any]
     methods: tuple[MethodEntry, ...]
     top: int = DEFAULT_TOP
+    select: Rule | None = None
     severity: float = DEFAULT_SEVERITY
     init: NamedInit = "copy"
     statistics: Statistics = "shared"
@@ -98,6 +101,8 @@ class Plan:
         """
         content = read_yaml(path, "plan")
         try:
+            if isinstance(content, dict) and "top" in content and content.get("select") is not None:
+                raise ValueError("it has both top and select; give one: select takes a top too")
             return cls.from_dict(content)
         except ValueError as error:
             raise ValueError(f"plan {path}: {error}") from error
@@ -118,9 +123,11 @@ class Plan:
         """File of the conflict map that an entry's +Recon runs use; ``None`` if a run finds it."""
         return entry.map or self.map
 
-    def top_of(self, entry: MethodEntry) -> int:
-        """k, the number of layers that an entry's runs branch."""
-        return self.top if entry.top is None else entry.top
+    def rule_of(self, entry: MethodEntry) -> Rule:
+        """The rule that selects the layers that an entry's runs branch."""
+        if entry.top is not None:
+            return Rule(top=entry.top)
+        return entry.select or self.select or Rule(top=self.top)
 
     def width_of(self, entry: MethodEntry) -> str:
         """The argument that sets the width of an entry's backbone."""
@@ -150,7 +157,14 @@ class Plan:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         for entry in self.methods:
             entry.check()
-            if entry.uses_map and self.map_of(entry) is None and self._finder(entry) is None:
+            rule = self.rule_of(entry)
+            if entry.groups is not None and rule.needs_prices:
+                raise ValueError(
+                    f"method {entry.label} has groups and the budget {rule}, which counts a copy per task; "
+                    "give growth, a budget of copies for groups"
+                )
+            uses_map = entry.uses_map or (not rule.is_top and entry.branches_top)
+            if uses_map and self.map_of(entry) is None and self._finder(entry) is None:
                 own = "a model" if entry.model else "a tree"
                 raise ValueError(
                     f"method {entry.label} has {own} of its own, and no joint entry has the same to find its "
@@ -197,9 +211,14 @@ class Plan:
 
     def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
         needs = None
-        if self.map_of(entry) is None and (variant in BY_MAP or (variant == "random" and self._searches(entry, seed))):
+        if self.map_of(entry) is None and self._needs_map(entry, variant, seed):
             needs = f"{self._finder(entry)}-plain-seed{seed}"
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
+
+    def _needs_map(self, entry: MethodEntry, variant: str, seed: int) -> bool:
+        """Whether a variant takes its layers, or how many they are, from a conflict map."""
+        counts = variant in BY_NUMBER and not self.rule_of(entry).is_top
+        return variant in BY_MAP or counts or (variant == "random" and self._searches(entry, seed))
 
     def _finder(self, entry: MethodEntry) -> str | None:
         """Label of the joint entry that finds the conflict maps of an entry's network."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from recon.branching import TaskTree
@@ -21,6 +20,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
 from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
+from recon.experiments.selection import check_rule, selected_layers
 from recon.experiments.width import Width
 from recon.methods import create_method
 from recon.tasks.task import Task
@@ -53,7 +53,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
     data.prepare_data()  # before a network that may ask for pretrained weights
     for entries in _by_network(plan.methods):
         own = fit.with_model(entries[0].model)
-        _check_layers(plan, entries, own.backbone())
+        _check_layers(plan, entries, own)
         _check_widths(plan, entries, own)
     names = [task.name for task in tasks]
     for path in plan.trees:
@@ -71,21 +71,23 @@ def _by_network(entries: Sequence[MethodEntry]) -> list[list[MethodEntry]]:
     return list(groups.values())
 
 
-def _check_layers(plan: Plan, entries: Sequence[MethodEntry], backbone: nn.Module) -> None:
-    """Refuse too many layers for the entries' network, and maps of other networks or severities."""
-    parted = parted_layers(entries[0].tree)
-    layers = branchable_layers(backbone, parted)
-    tops = [plan.top_of(entry) for entry in entries if entry.branches_top]
-    if tops and max(tops) >= len(layers):
-        raise ValueError(f"top={max(tops)} would branch all {len(layers)} shared layers; leave at least one shared")
+def _check_layers(plan: Plan, entries: Sequence[MethodEntry], fit: Fit) -> None:
+    """Refuse rules that select no layers of the entries' network, or all, and maps of others."""
+    backbone, tree = fit.backbone(), entries[0].tree
+    parted = parted_layers(tree)
+    branching = [entry for entry in entries if entry.branches_top]
+    for rule in dict.fromkeys(map(plan.rule_of, branching)):
+        check_rule(rule, fit, backbone, tree)
     if any({"norms", "norms_random"} & {*entry.variants} for entry in entries):
-        norms_of(backbone, layers)
+        norms_of(backbone, branchable_layers(backbone, parted))
     for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
         check_fits(conflict_map, backbone, parted)
         conflict_map.scores(plan.severity)
         if any(plan.map_of(one) == path and (one.groups or one.growth) is not None for one in entries):
             conflict_map.joins(conflict_map.layers[0])  # an imported map has no cosines
+        for rule in dict.fromkeys(plan.rule_of(entry) for entry in branching if plan.map_of(entry) == path):
+            selected_layers(conflict_map, rule, plan.severity, fit, backbone, tree)
 
 
 def _check_widths(plan: Plan, entries: Sequence[MethodEntry], fit: Fit) -> None:
