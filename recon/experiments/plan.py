@@ -109,8 +109,12 @@ class Plan:
 
     @classmethod
     def from_dict(cls, content: Any) -> "Plan":
-        """Build a plan from the content of its YAML; the errors are those of :meth:`load`."""
-        plan = read_dataclass(cls, content, "a plan")
+        """Build a plan from the content of its YAML; the errors are those of :meth:`load`.
+
+        The key ``seeds`` gives seeds to the entries that name none: ``5`` for the seeds 0 to 4, or
+        a list.
+        """
+        plan = read_dataclass(cls, _with_seeds(content), "a plan")
         check_section(plan.fit)
         return plan
 
@@ -234,3 +238,18 @@ class Plan:
             for one in self.methods
             if one.network == entry.network
         )
+
+
+def _with_seeds(content: Any) -> Any:
+    """The content of a plan whose entries without seeds have those of its key ``seeds``."""
+    if not isinstance(content, dict) or "seeds" not in content:
+        return content
+    rest = {key: value for key, value in content.items() if key != "seeds"}
+    seeds, entries = content["seeds"], rest.get("methods")
+    if type(seeds) is int and seeds > 0:
+        seeds = list(range(seeds))
+    if not isinstance(seeds, list) or not seeds:
+        raise ValueError(f"seeds must be a number of seeds from 1, or a list of them, got {seeds!r}")
+    if isinstance(entries, list):
+        rest["methods"] = [{"seeds": seeds, **entry} if isinstance(entry, dict) else entry for entry in entries]
+    return rest

@@ -103,9 +103,21 @@ def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
     assert Plan.from_dict(plan.to_dict()) == plan
 
 
+@pytest.mark.parametrize(("seeds", "expected"), [(3, (0, 1, 2)), ([4, 7], (4, 7))])
+def test_one_key_gives_seeds_to_the_entries_that_name_none(seeds: Any, expected: tuple[int, ...]) -> None:
+    plan = Plan.from_dict({**CONTENT, "seeds": seeds})
+    assert [entry.seeds for entry in plan.methods] == [(0, 1), expected]
+    assert plan == Plan.from_dict(changed("methods.1.seeds", list(expected)))
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (changed("seeds", "five"), "seeds must be a number of seeds from 1, or a list of them, got 'five'"),
+        (changed("seeds", 0), "seeds must be a number of seeds from 1, or a list of them, got 0"),
+        (changed("seeds", []), r"seeds must be a number of seeds from 1, or a list of them, got \[\]"),
+        (changed("seeds", [0.5]), r"methods\[1\].seeds\[0\] must be a whole number, got 0.5"),
         (changed("toop", 3), "unknown key 'toop'; nearest: 'top'"),
         (changed("methods.0.variant", ["plain"]), r"unknown key 'variant' in methods\[0\]; nearest: 'variants'"),
         (changed("name"), "lacks the key 'name'"),

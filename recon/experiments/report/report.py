@@ -12,7 +12,7 @@ from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
 from recon.experiments.report.differences import differences, markdown_differences
 from recon.experiments.report.summary import summarise
-from recon.experiments.report.table import csv_table, markdown_table
+from recon.experiments.report.table import csv_table, markdown_notes, markdown_table
 from recon.experiments.report.task_pairs import task_pairs
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task
@@ -45,15 +45,14 @@ def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fol
     out = folder.path
     record = {"plan": plan.to_dict(), "runs": completed, "summary": summary}
     write_json(out / "results.json", {**record, "differences": [one.to_dict() for one in found]})
-    texts = {"table.md": markdown_table(summary), "table.csv": csv_table(summary)}
+    table = "\n".join(filter(None, (markdown_table(summary), markdown_notes(summary))))
+    texts = {"table.md": table, "table.csv": csv_table(summary)}
     paired = markdown_differences(found) if any(one.interval for one in found) else ""
     if paired:
         texts["differences.md"] = paired
     for name, text in texts.items():
         write_atomically(out / name, text)
-    return Report(
-        "\n".join(filter(None, (texts["table.md"], paired))), tuple(out / name for name in ("results.json", *texts))
-    )
+    return Report("\n".join(filter(None, (table, paired))), tuple(out / name for name in ("results.json", *texts)))
 
 
 def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> list[Path]:

@@ -11,6 +11,8 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The single-task networks of all tasks make one row. Every measured value is ``{"mean", "std"}``
     with the deviation of the sample, ``None`` for one seed. ``over_tasks`` holds the mean of each
     metric over tasks, and their number. ``flops_growth`` is over a plain run of the same network.
+    ``over_recon`` says of a control how many more parameters and FLOPs it has than the +Recon row
+    of its method, as shares of these.
 
     ``seconds`` are the time of a run beside others on the same machine, so they compare nothing.
     """
@@ -24,7 +26,14 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         own = groups.get((method, "plain"), [])
         flops = own[0]["flops"] if own else plain.get(group[0]["parameters_base"])
         rows.append(_row(method, variant, group, own, flops))
-    return rows
+    by_name = {(row["method"], row["variant"]): row for row in rows}
+    return [{**row, "over_recon": _over_recon(row, by_name.get((row["method"], "recon")))} for row in rows]
+
+
+def _over_recon(row: Mapping[str, Any], recon: Mapping[str, Any] | None) -> dict[str, float] | None:
+    if recon is None or row["variant"] in ("plain", "recon"):
+        return None
+    return {name: row[name] / recon[name] - 1 for name in ("parameters", "flops")}
 
 
 def _row(

@@ -29,6 +29,16 @@ DELTAS = ("delta_m", "delta_m_per_metric")
 MOST_METRICS = 12
 """Metrics that a page shows one by one; of more it shows the means over tasks."""
 
+_MATCHED = {
+    "random_parameters": "parameters",
+    "wide_parameters": "parameters",
+    "random_flops": "flops",
+    "wide_flops": "flops",
+}
+"""Controls at equal price, and the price."""
+
+_NEAR = 0.02
+
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 """A title, and a row's cell."""
@@ -71,6 +81,25 @@ def markdown_table(summary: Sequence[Row]) -> str:
     rows = [[row_name(row), *(cell(row) for _, cell in columns)] for row in summary]
     alignment = ["left", *("right" for _ in columns)]
     return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
+
+
+def markdown_notes(summary: Sequence[Row]) -> str:
+    """The sentences below the table: what ± means, and how near controls come to their price.
+
+    A control is named where it is more than 2 % from the + Recon row.
+    """
+    rows = [row for row in summary if row["variant"] != "single"]
+    notes = []
+    if any(len(row["seeds"]) > 1 for row in summary):
+        notes.append("± is the standard deviation over the seeds of a row; their number is in the last column.")
+    elif len(rows) > 1:
+        notes.append("One seed a row, so neither spread nor interval: `seeds: 5` in the plan gives both.")
+    for row in rows:
+        measure = _MATCHED.get(row["variant"])
+        if measure and row["over_recon"] and abs(off := row["over_recon"][measure]) > _NEAR:
+            name = measure if measure == "parameters" else "FLOPs"
+            notes.append(f"{row_name(row)}: no nearer to + Recon than {off:+.1%} {name}.")
+    return "\n".join(notes) + "\n" if notes else ""
 
 
 def csv_table(summary: Sequence[Row]) -> str:

@@ -74,6 +74,22 @@ def test_rows_are_compared_with_plain_training_and_with_their_controls() -> None
     assert found["grouped + Recon", "joint"].seeds == (0, 1)
 
 
+def test_norms_are_compared_with_as_many_random_layers_and_recon_with_every_control() -> None:
+    variants = ("plain", "recon", "norms", "norms_random", "wide_flops")
+    runs = [one for variant in variants for one in runs_of("joint", variant, 1.0)]
+    pairs = [(one.first.removeprefix("joint"), one.second.removeprefix("joint")) for one in differences(runs, "joint")]
+    assert pairs == [
+        (" + Recon", ""),
+        (" + Recon", " + all norms"),
+        (" + Recon", " + random layers, as many as norms"),
+        (" + Recon", " wider, equal FLOPs"),
+        (" + all norms", ""),
+        (" + all norms", " + random layers, as many as norms"),
+        (" + random layers, as many as norms", ""),
+        (" wider, equal FLOPs", ""),
+    ]
+
+
 def test_seeds_are_paired_by_their_number() -> None:
     runs = [run("plain", 1, delta_m=1.0), run("plain", 0, delta_m=5.0), run("recon", 0, delta_m=6.0)]
     (found,) = differences(runs, "joint")

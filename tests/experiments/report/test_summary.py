@@ -58,3 +58,12 @@ def test_operations_grow_over_the_plain_run_of_the_same_network() -> None:
     wide = {"parameters_base": 400, "parameters": 400, "flops": 4000}
     runs = [run("plain"), run("plain", method="wide", **wide), run("recon", method="wide", **{**wide, "flops": 5000})]
     assert [row["flops_growth"] for row in summarise(runs)] == [0.0, 0.0, 0.25]
+
+
+def test_controls_tell_how_much_more_they_cost_than_recon() -> None:
+    runs = [run("recon"), run("wide_parameters", parameters=121, flops=1500), run("plain", parameters=100)]
+    recon, wide, plain = (row["over_recon"] for row in summarise(runs))
+    assert (recon, plain) == (None, None)
+    assert wide == pytest.approx({"parameters": 0.1, "flops": 0.5})
+    (alone,) = summarise([run("wide_parameters")])
+    assert alone["over_recon"] is None

@@ -2,7 +2,7 @@ import csv
 import io
 from typing import Any
 
-from recon.experiments.report.table import csv_table, markdown_table, row_name
+from recon.experiments.report.table import csv_table, markdown_notes, markdown_table, row_name
 
 
 def row(variant: str, **more: Any) -> dict[str, Any]:
@@ -118,3 +118,20 @@ def test_the_csv_table_is_unrounded() -> None:
     assert recon["delta_m_per_metric mean"] == "-1.5"
     assert (recon["parameters_growth"], recon["flops_growth"], recon["seconds"]) == ("0.025", "0.99", "61.4")
     assert single["conflict_rate mean"] == ""
+
+
+def test_notes_say_what_the_spread_is_and_which_control_is_far_from_its_price() -> None:
+    near = row("random_parameters", over_recon={"parameters": 0.001, "flops": -0.5})
+    far = row("wide_parameters", over_recon={"parameters": 0.108, "flops": 0.0})
+    alone = row("wide_flops", over_recon=None)
+    assert markdown_notes([*SUMMARY, near, far, alone]).splitlines() == [
+        "± is the standard deviation over the seeds of a row; their number is in the last column.",
+        "joint wider, equal parameters: no nearer to + Recon than +10.8% parameters.",
+    ]
+
+
+def test_notes_say_that_one_seed_has_no_interval_and_nothing_of_a_single_row() -> None:
+    plain, recon = (row(variant, seeds=[3], over_recon=None) for variant in ("plain", "recon"))
+    expected = "One seed a row, so neither spread nor interval: `seeds: 5` in the plan gives both.\n"
+    assert markdown_notes([plain, recon]) == expected
+    assert markdown_notes([plain]) == ""
