@@ -4,6 +4,7 @@ It imports gradients, tasks and branching, which knows the prices of layers.
 """
 
 from recon.conflict.analyzer import ConflictAnalyzer
+from recon.conflict.certainty import describe_certainty, selection_probabilities
 from recon.conflict.comparison import MapComparison, compare
 from recon.conflict.controls import first_layers, last_layers, random_layers
 from recon.conflict.imported import ImportedMap
@@ -27,6 +28,7 @@ __all__ = [
     "Rule",
     "compare",
     "describe",
+    "describe_certainty",
     "describe_groups",
     "first_layers",
     "last_layers",
@@ -34,4 +36,5 @@ __all__ = [
     "published_rankings",
     "random_layers",
     "read_map",
+    "selection_probabilities",
 ]

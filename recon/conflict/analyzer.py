@@ -187,6 +187,7 @@ class ConflictAnalyzer:
             (statistics["cosine_sums"] / statistics["histogram"].sum(dim=2)).clamp(-1, 1),
             statistics["norm_sums"] / statistics["norm_counts"],
             {"network": network or self.network, **provenance, **measured},
+            self._statistics.stretches(),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from recon.conflict.pairs import Pairs
 from recon.conflict.provenance import as_json
 from recon.conflict.record import named_layers
 from recon.conflict.severity import BINS, severity_in_hundredths
+from recon.conflict.stretches import Stretches
 from recon.files.reading import NUMBER, require, require_count
 
 
@@ -27,6 +28,8 @@ class MeasuredMap(ConflictMap, kind="measured"):
         mean_cosine: (L, P) float64, NaN where a pair was never observed.
         gradient_norms: (L, K) float64, the mean norm of each task's gradient over the steps in
             which it had one, else NaN.
+        stretches: The conflicts in stretches of steps (:mod:`recon.conflict.stretches`); ``None``
+            in maps of older versions.
 
     Example:
         >>> import torch
@@ -48,6 +51,7 @@ class MeasuredMap(ConflictMap, kind="measured"):
         mean_cosine: Tensor,
         gradient_norms: Tensor,
         provenance: Mapping[str, Any],
+        stretches: Stretches | None = None,
     ) -> None:
         self.layers = tuple(parameters)
         self.tasks = tuple(tasks)
@@ -58,6 +62,7 @@ class MeasuredMap(ConflictMap, kind="measured"):
         self.mean_cosine = mean_cosine.cpu()
         self.gradient_norms = gradient_norms.cpu()
         self.provenance = as_json(provenance)
+        self.stretches = stretches
 
     @property
     def observations(self) -> dict[str, int]:
@@ -96,6 +101,7 @@ class MeasuredMap(ConflictMap, kind="measured"):
         norms = self.gradient_norms.tolist()
         return {
             "tasks": list(self.tasks),
+            **({} if self.stretches is None else {"stretches": self.stretches.record()}),
             "layers": [
                 {
                     "name": name,
@@ -132,6 +138,7 @@ class MeasuredMap(ConflictMap, kind="measured"):
             torch.from_numpy(np.stack([layer_pairs.mean_cosines for layer_pairs in pairs])),
             torch.tensor(norms, dtype=torch.float64),
             provenance,
+            _read_stretches(record, provenance, histogram),
         )
 
 
@@ -148,6 +155,17 @@ def _read_norms(layer: dict[str, Any], tasks: int, where: str) -> list[float]:
 
 def _read_pairs(layer: dict[str, Any], tasks: int, where: str) -> Pairs:
     return Pairs.read(require(layer, "pairs", (list, dict), where), math.comb(tasks, 2), where)
+
+
+def _read_stretches(record: dict[str, Any], provenance: dict[str, Any], histogram: Tensor) -> Stretches | None:
+    if "stretches" not in record:
+        return None
+    stretches = Stretches.read(require(record, "stretches", (dict,), "the map"), histogram.numpy())
+    if sum(stretches.steps) > provenance.get("observed_steps", math.inf):
+        raise ValueError(
+            f"its stretches have {sum(stretches.steps)} steps of {provenance['observed_steps']} observed ones"
+        )
+    return stretches
 
 
 def _check_observations(pairs: Pairs, provenance: dict[str, Any], where: str) -> None:

@@ -17,14 +17,13 @@ The packed form holds all pairs of the layer in each base64 text, numbers little
 """
 
 import math
-import zlib
-from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.conflict.packed import compressed, read_bytes, read_compressed, text_of
 from recon.conflict.severity import BINS
 from recon.files.reading import NUMBER, require, require_count
 
@@ -85,9 +84,9 @@ class Pairs:
         filled[self.filled] = True
         counts = self.counts.astype(np.min_scalar_type(self.counts.max(initial=0)))
         return {
-            "mean_cosines": _text(self.mean_cosines.astype("<f8").tobytes()),
-            "filled": _text(_compressed(np.packbits(filled))),
-            "counts": _text(_compressed(counts.astype(counts.dtype.newbyteorder("<")))),
+            "mean_cosines": text_of(self.mean_cosines.astype("<f8").tobytes()),
+            "filled": text_of(compressed(np.packbits(filled))),
+            "counts": text_of(compressed(counts.astype(counts.dtype.newbyteorder("<")))),
             "bytes": counts.itemsize,
         }
 
@@ -151,40 +150,12 @@ def _unpacked(record: dict[str, Any], number: int, where: str) -> Pairs:
     size = require(record, "bytes", (int,), where)
     if size not in (1, 2, 4, 8):
         raise ValueError(f"'bytes' of {where} is {size}, not 1, 2, 4 or 8")
-    means = _bytes(record, "mean_cosines", where)
+    means = read_bytes(record, "mean_cosines", where)
     if len(means) != 8 * number:
         raise ValueError(f"'mean_cosines' of {where} has {len(means)} bytes, not {8 * number} for its {number} pairs")
-    bits = _decompressed(record, "filled", math.ceil(number * BINS / 8), where)
+    bits = read_compressed(record, "filled", math.ceil(number * BINS / 8), where)
     filled = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[: number * BINS])
-    counts = np.frombuffer(_decompressed(record, "counts", size * len(filled), where), dtype=f"<u{size}")
+    counts = np.frombuffer(read_compressed(record, "counts", size * len(filled), where), dtype=f"<u{size}")
     if counts.min(initial=1) == 0 or counts.max(initial=1) > _MOST:
         raise ValueError(f"'counts' of {where} go from {counts.min()} to {counts.max()}, not from 1 to 2^53")
     return Pairs(np.frombuffer(means, dtype="<f8").astype(np.float64), filled, counts.astype(np.int64))
-
-
-def _text(content: bytes) -> str:
-    return b64encode(content).decode("ascii")
-
-
-def _compressed(numbers: NDArray[Any]) -> bytes:
-    return zlib.compress(numbers.tobytes(), level=1)  # a tenth larger than at level 6, in a fifth of the time
-
-
-def _bytes(record: dict[str, Any], key: str, where: str) -> bytes:
-    text = require(record, key, (str,), where)
-    try:
-        return b64decode(text, validate=True)
-    except ValueError as error:
-        raise ValueError(f"{key!r} of {where} is not base64 ({error})") from error
-
-
-def _decompressed(record: dict[str, Any], key: str, size: int, where: str) -> bytes:
-    """Return a value that must have ``size`` bytes, decompressing at most one byte more."""
-    decompressor = zlib.decompressobj()
-    try:
-        content = decompressor.decompress(_bytes(record, key, where), size + 1)
-    except zlib.error as error:
-        raise ValueError(f"{key!r} of {where} is not compressed with zlib ({error})") from error
-    if len(content) != size or not decompressor.eof or decompressor.unused_data:
-        raise ValueError(f"{key!r} of {where} does not hold the {size} bytes that it must")
-    return content

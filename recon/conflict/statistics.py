@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recon.conflict.severity import BIN_EDGES, BINS
+from recon.conflict.stretches import Marks, Stretches
 
 # Squared norms from this value up and NaN count as a missing gradient; products of two of them
 # would overflow.
@@ -27,6 +28,7 @@ class CosineStatistics:
     Attributes:
         tensors: By name: ``histogram`` (L, P, 200), ``cosine_sums`` (L, P), ``norm_sums`` and
             ``norm_counts`` (L, K).
+        steps: The number of steps in the sums.
     """
 
     def __init__(self, layers: int, tasks: int) -> None:
@@ -41,6 +43,8 @@ class CosineStatistics:
             "norm_sums": torch.zeros(layers, tasks, dtype=torch.float64),
             "norm_counts": torch.zeros(layers, tasks, dtype=torch.int64),
         }
+        self.steps = 0
+        self._marks = Marks(layers)
 
     def add(self, gramians: Tensor) -> None:
         """Add the (L, K, K) Gramians of a step, in float64; the sums move to their device."""
@@ -52,19 +56,26 @@ class CosineStatistics:
         # One root of the product is exact for every rational cosine; a product of two rounded roots
         # is not.
         self._add_cosines(gramians.flatten(1).index_select(1, self._inner) / products.sqrt())
+        self.steps += 1
+        self._marks.note(self.steps, self.tensors["histogram"])
 
     def make_room(self, layers: int, places: Sequence[int]) -> None:
         """Extend the sums to more layers; the present layers move to the given places."""
         for name, tensor in self.tensors.items():
             self.tensors[name] = tensor.new_zeros(layers, *tensor.shape[1:])
             self.tensors[name][list(places)] = tensor
+        self._marks.make_room(layers, list(places))
+
+    def stretches(self) -> Stretches:
+        """Return the conflicts in stretches of the steps so far."""
+        return self._marks.stretches(self.steps, self.tensors["histogram"])
 
     def on_host(self) -> dict[str, Tensor]:
         """Return copies of the tensors on the host."""
-        return {name: tensor.to("cpu", copy=True) for name, tensor in self.tensors.items()}
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self.tensors.items()} | self._marks.state()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from such copies.
+        """Continue from such copies, and from the number of ``observed_steps`` beside them.
 
         Raises:
             ValueError: A tensor has another shape.
@@ -75,10 +86,13 @@ class CosineStatistics:
                 raise ValueError(f"{name} of the state has shape {given}, not {expected}; use an intact checkpoint")
         for name, own in self.tensors.items():
             own.copy_(state[name])
+        self.steps = state["observed_steps"]
+        self._marks.load(state, self.steps, self.tensors["histogram"])
 
     def _move_to(self, device: torch.device) -> None:
         if self._edges.device != device:
             self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+            self._marks.counts = [own.to(device) for own in self._marks.counts]
             self._edges = self._edges.to(device)
             self._first, self._second, self._inner = (
                 index.to(device) for index in (self._first, self._second, self._inner)
