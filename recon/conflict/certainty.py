@@ -19,9 +19,9 @@ def selection_probabilities(
 ) -> dict[str, float]:
     """Return the probability of each layer to be among the ``k`` of highest score, by bootstrap.
 
-    Stretches of steps are drawn anew with replacement, as many as there are, and the layers are ranked
-    again. Layers of equal score share their places by lot. The probabilities tell of the steps that
-    this search might have had, not of other initial weights or other data.
+    Stretches of steps are drawn anew with replacement, as many as there are, and the layers are
+    ranked again. Layers of equal score share their places by lot. The probabilities tell of the
+    steps that this search might have had, not of other initial weights or other data.
 
     Args:
         cmap: The map of a search.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from recon.conflict import ConflictAnalyzer
+from recon.conflict import ConflictAnalyzer, MeasuredMap
 from recon.data.contract import dataset_name_of
 from recon.engine.engine import Engine
 from recon.methods import Method
@@ -78,10 +78,15 @@ class ConflictCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # All processes have the same counts, and the first writes the map.
         if self.analyzer is not None and self._has_observed() and trainer.is_global_zero:
-            self.analyzer.conflict_map(
+            cmap = self.analyzer.conflict_map(
                 dataset=dataset_name_of(getattr(trainer, "datamodule", None)),
                 seed=getattr(pl_module, "run_seed", None),
-            ).save(self.map_path(trainer))
+            )
+            self.finished(cmap).save(self.map_path(trainer))
+
+    def finished(self, cmap: MeasuredMap) -> MeasuredMap:
+        """The map as it is written; searches add to its provenance."""
+        return cmap
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._has_observed() and trainer.is_global_zero:

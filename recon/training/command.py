@@ -2,10 +2,13 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from argparse import ArgumentError
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -19,8 +22,12 @@ from recon.training.progress import EpochLines, without_terminal
 from recon.training.refusals import refuse_too_many_processes, refuse_unsupported
 from recon.training.resuming import checkpoints_since, how_to_go_on
 from recon.training.run_folder import LastEpochCheckpoint, RunConfiguration
+from recon.training.searching.proxy import Proxy
 from recon.training.strategy import starts_processes
 from recon.training.trainer import Trainer
+
+_OF_NETWORK = ("seed_everything", "model", "data")
+"""Keys of a configuration by which a network is built."""
 
 COMMANDS = ("fit", "search", "validate", "test", "predict")
 
@@ -117,7 +124,39 @@ class TrainingCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that are subcommands, with the arguments not asked for."""
-        return {command: {"model", "datamodule"} for command in COMMANDS}
+        return {command: {"model", "datamodule", "proxy"} for command in COMMANDS}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "search":
+            parser.add_argument(
+                "--proxy",
+                type=dict[str, Any] | None,
+                help="Arguments of the backbone that make a narrow one with the same layers, to be searched instead.",
+            )
+        return parser
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand == "search" and (arguments := self._get(self.config, "proxy")) is not None:
+            kwargs["proxy"] = Proxy(self._narrow(arguments), arguments)
+        return kwargs
+
+    def _narrow(self, arguments: Mapping[str, Any]) -> MultiTaskModule:
+        """The module of the configuration with other arguments of its backbone.
+
+        Raises:
+            ValueError: The backbone does not take an argument.
+        """
+        dumped = self._parser("search").dump(self.config["search"], skip_unset=False)
+        configuration = {key: value for key, value in yaml.safe_load(dumped).items() if key in _OF_NETWORK}
+        backbone = configuration["model"]["backbone"]
+        backbone["init_args"] = {**(backbone.get("init_args") or {}), **arguments}
+        trainer = {"logger": False, "enable_checkpointing": False}
+        try:
+            return TrainingCLI(args={**configuration, "trainer": trainer}, run=False).model
+        except (ArgumentError, MisconfigurationException, ValueError) as error:
+            raise ValueError(f"proxy: {error}") from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take the tasks from the data module."""

@@ -17,8 +17,11 @@ from recon.training.predictions import PredictionFiles, check_new
 from recon.training.refusals import refuse_unsupported
 from recon.training.resuming import checkpoint_file, how_to_go_on, refuse_search
 from recon.training.run_folder import tell
+from recon.training.searching.conflict import ConflictSearch
 from recon.training.searching.module import BranchSearch
 from recon.training.searching.options import BMTASOptions
+from recon.training.searching.proxy import Proxy
+from recon.training.searching.stopping import StopOptions
 
 
 class Trainer(pl.Trainer):
@@ -58,6 +61,8 @@ class Trainer(pl.Trainer):
         by: Literal["conflict", "bmtas"] = "conflict",
         tree_path: str = "task_tree.json",
         bmtas: BMTASOptions | None = None,
+        stop: StopOptions | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         """Train as ``fit`` does while observing conflicts, and write the conflict map.
 
@@ -73,8 +78,13 @@ class Trainer(pl.Trainer):
             by: Whether to search for layers by ``conflict``, or for a task tree by ``bmtas``.
             tree_path: Where the task tree is written, after each epoch.
             bmtas: The settings of the search for a task tree.
+            stop: When a search for conflict layers ends, before the training does.
+            proxy: A narrow network with the same layers, which is trained in place of the model;
+                the map is for the model.
         """
         if by == "bmtas":
+            if stop is not None or proxy is not None:
+                raise ValueError("stop and proxy are of a search for conflict layers; leave them out with --by bmtas")
             self._search_tree(model, datamodule, tree_path, bmtas, ckpt_path)
             return
         if bmtas is not None:
@@ -82,10 +92,16 @@ class Trainer(pl.Trainer):
         if self._observes:
             raise ValueError("the configuration has a ConflictCallback already; run `recon fit`, or take it out")
         _prepare_file(map_path, "--map_path", "the conflict map")
-        self.callbacks.insert(0, ConflictCallback(every=every, path=map_path))
-        self.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        trained, network = model, None
+        if proxy is not None:
+            assert isinstance(model, MultiTaskModule)
+            proxy.check_same_layers(model)
+            trained, network = proxy.module, model
+        search = ConflictSearch(every, map_path, stop, proxy, network)
+        self.callbacks.insert(0, search)
+        self.fit(trained, datamodule=datamodule, ckpt_path=ckpt_path)
         if self.is_global_zero:
-            print(f"conflict map: {map_path}")
+            print("\n".join(filter(None, (search.report(), f"conflict map: {map_path}"))))
 
     def _search_tree(
         self,

@@ -19,6 +19,8 @@ _OWN = {
     "search": _GO_ON
     + "  --map_path FILE                   where the conflict map is written [conflict_map.json]\n"
     + "  --every N                         observe each n-th step [1]\n"
+    + "  --stop.stable.window N            end when the top layers are stable over N steps; .top, .severity, .changes\n"
+    + "  --proxy.NAME VALUE                search a narrow backbone with the same layers, as in --proxy.width 8\n"
     + "  --by conflict|bmtas               bmtas: search for the stages that tasks share, and write a task tree\n"
     + "  --bmtas.stages [NAME,...]         and .resource_weight W, .warm_up SHARE, .lr R, ...; --tree_path FILE\n",
     "validate": _TRAINED,
