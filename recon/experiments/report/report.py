@@ -14,6 +14,7 @@ from recon.experiments.report.differences import differences, markdown_differenc
 from recon.experiments.report.summary import summarise
 from recon.experiments.report.table import csv_table, markdown_notes, markdown_table
 from recon.experiments.report.task_pairs import task_pairs
+from recon.experiments.report.verdict import verdict
 from recon.files.atomic import write_atomically, write_json
 from recon.tasks.task import Task
 
@@ -37,14 +38,16 @@ class Report:
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
     """Write ``results.json``, the tables and the differences of finished runs, each atomically.
 
-    ``differences.md`` is written where two rows have two seeds in common.
+    ``differences.md`` is written where two rows have two seeds in common. The table of the report
+    ends with the verdict.
     """
     completed = with_delta_m(runs, tasks)
     summary = summarise(completed)
     found = differences(completed, _joint(plan))
     out = folder.path
     record = {"plan": plan.to_dict(), "runs": completed, "summary": summary}
-    write_json(out / "results.json", {**record, "differences": [one.to_dict() for one in found]})
+    said = verdict(summary, found)
+    write_json(out / "results.json", {**record, "differences": [one.to_dict() for one in found], "verdict": said})
     table = "\n".join(filter(None, (markdown_table(summary), markdown_notes(summary))))
     texts = {"table.md": table, "table.csv": csv_table(summary)}
     paired = markdown_differences(found) if any(one.interval for one in found) else ""
@@ -52,7 +55,9 @@ def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fol
         texts["differences.md"] = paired
     for name, text in texts.items():
         write_atomically(out / name, text)
-    return Report("\n".join(filter(None, (table, paired))), tuple(out / name for name in ("results.json", *texts)))
+    return Report(
+        "\n".join(filter(None, (table, paired, said))), tuple(out / name for name in ("results.json", *texts))
+    )
 
 
 def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> list[Path]:
