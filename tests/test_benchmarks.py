@@ -43,9 +43,9 @@ def ratios_of_steps(capsys: pytest.CaptureFixture[str], **options: Any) -> dict[
 
 @pytest.mark.slow
 def test_faults_neither_lose_nor_repeat_nor_alter_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    faults = runpy.run_path(str(BENCHMARKS / "faults.py"))["examine"](tmp_path, kills=3, mutations=40, seed=1)
+    faults = runpy.run_path(str(BENCHMARKS / "faults.py"))["examine"](tmp_path, kills=2, mutations=15, seed=1)
     assert faults.counts == (0, 0, 0, 0), capsys.readouterr().out
-    assert sum(faults.kills.values()) == 3
+    assert sum(faults.kills.values()) == 2
 
 
 def test_faults_damages_a_file_in_one_place_and_knows_when_it_says_something_else(tmp_path: Path) -> None:
