@@ -3,6 +3,7 @@
 ======================= ==========================================================================
 ``random``              as many layers as + Recon, drawn at random
 ``random_parameters``   random layers whose copies add about as many parameters
+``random_flops``        random layers that add about as many FLOPs
 ``first``, ``last``     as many layers, from the input or the output on
 ``least``               as many layers, those of least conflict: the map upside down
 ``norms``               all norm layers: task-specific BatchNorm
@@ -17,20 +18,20 @@ layers is equally likely, except the norms themselves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from torch import nn
+from torch import Tensor, nn
 
+from recon.branching import Groups, Prices, layer_prices
 from recon.branching.norms import norm_layers
 from recon.conflict import random_layers
-from recon.conflict.matched_controls import random_layers_of_size
+from recon.conflict.matched_controls import random_layers_of_price, random_layers_of_size
 from recon.data.contract import tasks_of
-from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
+from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta, sample_of
 from recon.experiments.fit import Fit
 from recon.experiments.width import Width
-from recon.gradients.layers import all_layers, network_name
+from recon.gradients.layers import network_name
 from recon.training import BranchOptions, MultiTaskModule
-from recon.training.branch_options import branchable_layers, parted_layers
+from recon.training.branch_options import branchable_layers, parted_layers, task_specific_layers, tree_groups
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,26 @@ class EqualPrice:
 
     def random_parameters(self, seed: int) -> list[str]:
         """Draw layers whose copies add about as many parameters."""
-        own = all_layers(self._backbone())
-        sizes = {layer: (len(self._tasks) - 1) * sum(p.numel() for p in own[layer]) for layer in self._layers}
-        added = _parameters(self._branched()) - _parameters(self._plain(self.fit))
-        return random_layers_of_size(sizes, added, seed, other_than=self.recon.layers or ())
+        prices, chosen = self._prices(), self.recon.layers or ()
+        if self.recon.groups is None:
+            added = prices.parameters_of(chosen)
+        else:
+            added = _parameters(self._branched()) - _parameters(self._plain(self.fit))
+        return random_layers_of_size(prices.parameters, added, seed, other_than=chosen)
+
+    def random_flops(self, seed: int) -> list[str]:
+        """Draw layers that add about as many FLOPs.
+
+        Raises:
+            ValueError: The backbone cannot be traced.
+        """
+        data, chosen = self.fit.data(), self.recon.layers or ()
+        prices = self._prices(sample_of(data, self._backbone()))
+        if self.recon.groups is None:
+            added = prices.flops_of(chosen)
+        else:
+            added = flops_of_sample(self._branched(), data) - flops_of_sample(self._plain(self.fit), data)
+        return random_layers_of_price(list(prices.parameters), prices.flops_of, added, seed, other_than=chosen)
 
     def wide_parameters(self, argument: str) -> Fit:
         """The fit of a wider network with about as many parameters.
@@ -69,13 +86,12 @@ class EqualPrice:
         wanted = flops_of_sample(self._branched(), data)
         return Width(self.fit, argument).nearest(lambda fit: flops_of_sample(self._plain(fit), data), wanted)
 
-    @cached_property
-    def _tasks(self) -> list[str]:
-        return [task.name for task in tasks_of(self.fit.data())]
-
-    @cached_property
-    def _layers(self) -> list[str]:
-        return branchable_layers(self._backbone(), parted_layers(self.tree))
+    def _prices(self, *inputs: Tensor) -> Prices:
+        """The prices of the layers that tasks share; those in operations need a sample."""
+        backbone, tasks = self._backbone(), [task.name for task in tasks_of(self.fit.data())]
+        own: dict[str, Groups] = {layer: [[task] for task in tasks] for layer in task_specific_layers(backbone)}
+        layers = branchable_layers(backbone, parted_layers(self.tree))
+        return layer_prices(backbone, layers, tasks, *inputs, groups={**own, **tree_groups(self.tree, tasks)})
 
     def _backbone(self) -> nn.Module:
         return self.fit.without_files().backbone()

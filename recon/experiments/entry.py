@@ -21,6 +21,7 @@ Variant = Literal[
     "recon",
     "random",
     "random_parameters",
+    "random_flops",
     "first",
     "last",
     "least",
@@ -34,7 +35,7 @@ VARIANTS: tuple[str, ...] = get_args(Variant)
 WIDER = ("wide_parameters", "wide_flops")
 """Variants without branches, whose network is wider."""
 
-BY_MAP = ("recon", "random_parameters", "least", *WIDER)
+BY_MAP = ("recon", "random_parameters", "random_flops", "least", *WIDER)
 """Variants that need a conflict map: for their layers, or for the price of the +Recon run."""
 
 BY_NUMBER = ("random", "first", "last", "least")

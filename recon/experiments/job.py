@@ -77,6 +77,8 @@ class Job:
             return random_as_many_as_norms(backbone, layers, seed)
         if variant == "random_parameters":
             return self._equal_price().random_parameters(seed)
+        if variant == "random_flops":
+            return self._equal_price().random_flops(seed)
         return self._as_many(backbone, layers)
 
     def _as_many(self, backbone: nn.Module, layers: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, IterableDataset
 
 from recon.branching import TaskTree
-from recon.conflict import read_map
+from recon.conflict import Rule, read_map
 from recon.data.contract import tasks_of
 from recon.engine.accumulation import check_accumulates
 from recon.engine.checks import check_one_process
@@ -20,7 +20,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
 from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
-from recon.experiments.selection import check_rule, selected_layers
+from recon.experiments.selection import check_rule, prices_on, selected_layers
 from recon.experiments.width import Width
 from recon.methods import create_method
 from recon.tasks.task import Task
@@ -80,6 +80,8 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], fit: Fit) -> None:
         check_rule(rule, fit, backbone, tree)
     if any({"norms", "norms_random"} & {*entry.variants} for entry in entries):
         norms_of(backbone, branchable_layers(backbone, parted))
+    if any("random_flops" in entry.variants for entry in entries):
+        prices_on(fit, backbone, branchable_layers(backbone, parted), Rule(flops=1.0), tree)
     for path in sorted({path for entry in entries if (path := plan.map_of(entry)) is not None}):
         conflict_map = read_map(path, plan.severity)
         check_fits(conflict_map, backbone, parted)

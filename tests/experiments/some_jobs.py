@@ -13,9 +13,17 @@ from recon.experiments.job import Job
 from recon.experiments.plan import Run
 from recon.experiments.preflight import check_before_training
 from recon.experiments.run import execute
+from recon.models import LeNet
 from recon.tasks.task import Task
 
 ALL = [{"method": "joint", "variants": ["plain", "recon", "random", "first", "last"]}, {"method": "graddrop"}]
+
+
+class Untraceable(LeNet):
+    """A network whose forward depends on its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum() > 0 else x + 1)
 
 
 def runs_of(plan: Plan) -> dict[str, Run]:

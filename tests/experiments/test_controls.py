@@ -22,6 +22,7 @@ from recon.training import BranchOptions, MultiTaskModule
 PlanFactory = Callable[..., Plan]
 
 MAP = "multi-fashion-mnist-resnet18"
+UNTRACEABLE = {"backbone": {"class_path": "some_jobs.Untraceable"}}
 ALL_VARIANTS = list(VARIANTS[1:])
 
 
@@ -54,6 +55,7 @@ def with_map(tiny: PlanFactory, variants: list[str], **entry: Any) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 def test_random_layers_add_about_the_parameters_of_recon(tiny: PlanFactory) -> None:
     plan = with_map(tiny, ["plain", "recon", "random_parameters"], top=12)
     plain, recon = parameters(plan, "joint-plain-seed0"), parameters(plan, "joint-recon-seed0")
@@ -63,6 +65,15 @@ def test_random_layers_add_about_the_parameters_of_recon(tiny: PlanFactory) -> N
     assert set(drawn[0]) != set(layers_of(plan, "joint-recon-seed0"))
 
 
+def test_random_layers_add_about_the_flops_of_recon(tiny: PlanFactory) -> None:
+    plan = with_map(tiny, ["plain", "recon", "random_flops"])
+    plain, recon = operations(plan, "joint-plain-seed0"), operations(plan, "joint-recon-seed0")
+    assert abs(operations(plan, "joint-random_flops-seed0") - recon) <= TOLERANCE * (recon - plain)
+    drawn = layers_of(plan, "joint-random_flops-seed0")
+    assert set(drawn) != set(layers_of(plan, "joint-recon-seed0"))
+
+
+@pytest.mark.slow
 def test_the_price_of_recon_with_groups_counts_their_copies(tiny: PlanFactory, searched: Any) -> None:
     path = str(searched[1] / "runs" / "joint-plain-seed0" / "conflict_map.json")
     methods = [{"method": "joint", "variants": ["plain", "recon", "random_parameters"], "growth": 0.3}]
@@ -73,7 +84,13 @@ def test_the_price_of_recon_with_groups_counts_their_copies(tiny: PlanFactory, s
     assert abs(own - recon) <= TOLERANCE * (recon - plain)
 
 
-@pytest.mark.parametrize(("variant", "measure"), [("wide_parameters", parameters), ("wide_flops", operations)])
+@pytest.mark.parametrize(
+    ("variant", "measure"),
+    [
+        ("wide_parameters", parameters),
+        pytest.param("wide_flops", operations, marks=pytest.mark.slow),
+    ],
+)
 def test_no_other_width_is_nearer_to_recon(
     tiny: PlanFactory, variant: str, measure: Callable[[Plan, str], int]
 ) -> None:
@@ -121,6 +138,7 @@ def test_controls_that_need_a_map_wait_for_the_joint_run_of_their_seed(tiny: Pla
         ({"fit": fit(), "top": 1}, "norms", "LeNet shares no norm layer, so there is no variant norms or norms_random"),
         ({"fit": fit(), "top": 1}, "norms_random", "LeNet shares no norm layer"),
         ({"fit": fit(), "top": 1}, "wide_flops", r"LeNet has no argument 'width', so there is no wider network"),
+        ({"fit": fit(model=UNTRACEABLE), "top": 1}, "random_flops", "Untraceable .*cannot be traced"),
         ({"width": "widht"}, "wide_parameters", r"ResNet18 has no argument 'widht', so there is no wider network"),
         ({"top": 41}, "least", "top=41 would branch all 41 shared layers"),
     ],
@@ -152,7 +170,7 @@ def test_one_plan_runs_all_controls_and_tells_how_near_they_come(tiny: PlanFacto
     assert list(runs) == ALL_VARIANTS
     assert len({run["parameters_base"] for run in runs.values()}) == 1
     recon, plain = runs["recon"], runs["plain"]
-    added = recon["parameters"] - plain["parameters"]
-    assert abs(runs["random_parameters"]["parameters"] - recon["parameters"]) <= TOLERANCE * added
+    for variant, measure in (("random_parameters", "parameters"), ("random_flops", "flops")):
+        assert abs(runs[variant][measure] - recon[measure]) <= TOLERANCE * (recon[measure] - plain[measure])
     assert runs["wide_parameters"]["parameters"] > plain["parameters"]
     assert "joint wider, equal FLOPs" in report.table

@@ -26,6 +26,7 @@ _MARKERS = {
     "recon": ("s", OKABE_ITO["blue"]),
     "random": ("D", OKABE_ITO["orange"]),
     "random_parameters": ("d", OKABE_ITO["orange"]),
+    "random_flops": ("P", OKABE_ITO["orange"]),
     "first": ("^", OKABE_ITO["green"]),
     "last": ("v", OKABE_ITO["purple"]),
     "least": ("X", OKABE_ITO["vermillion"]),

@@ -14,6 +14,7 @@ VARIANT_NAMES = {
     "recon": "+ Recon",
     "random": "+ random layers",
     "random_parameters": "+ random layers, equal parameters",
+    "random_flops": "+ random layers, equal FLOPs",
     "first": "+ first layers",
     "last": "+ last layers",
     "least": "+ least conflicting layers",
