@@ -186,7 +186,7 @@ def in_time(path: Path) -> Any:
     return pytest.param(path, marks=marks, id=name(path))
 
 
-@pytest.mark.parametrize("path", map(in_time, PLANS))
+@pytest.mark.parametrize("path", [*map(in_time, PLANS)])
 def test_a_plan_is_sound_and_its_first_run_trains_for_a_step(
     path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
