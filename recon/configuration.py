@@ -4,10 +4,10 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader
@@ -116,20 +116,24 @@ class Parser(ArgumentParser):
 class CommandParser(Parser):
     """A parser of a function's arguments, as command lines have them.
 
-    Required arguments are positional, unless the function takes them by keyword only. Flags have no
-    value.
+    Required arguments are positional, unless the function takes them by keyword only. A required
+    list takes one word or more. Flags have no value.
     """
 
     _by_keyword: frozenset[str] = frozenset()
+    _lists: Mapping[str, Any] = {}
 
     def add_command(self, function: Callable[..., Any]) -> None:
         """Take the arguments of a function, and their help from its docstring."""
         parameters = inspect.signature(function).parameters.values()
         self._by_keyword = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+        self._lists = {p.name: get_args(p.annotation)[0] for p in parameters if get_origin(p.annotation) is list}
         self.add_function_arguments(function, as_group=False, as_positional=True)
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """As the parent, for an argument that a signature asks for."""
+        if names[0] in self._lists:
+            return super().add_argument(*names, nargs="+", type=self._lists[names[0]], help=options.get("help"))
         if options.get("type") is bool:
             return super().add_argument(*names, action="store_true", help=options.get("help"))
         if names[0] in self._by_keyword:

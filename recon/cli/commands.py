@@ -17,6 +17,7 @@ from recon.conflict import (
     ConflictMap,
     ImportedMap,
     MeasuredMap,
+    agree,
     compare,
     describe,
     describe_groups,
@@ -122,20 +123,40 @@ def show(path: Path, severity: float | None = None) -> None:
     print(describe(conflict_map, _severity(severity, conflict_map.severity)))
 
 
-def compare_maps(first: Path, second: Path, severity: float | None = None, top: int = DEFAULT_TOP) -> None:
-    """Print how far two conflict maps agree: their rank correlation and common top layers.
+def compare_maps(
+    maps: list[Path], severity: float | None = None, top: int = DEFAULT_TOP, figure: Path | None = None
+) -> None:
+    """Print how far conflict maps agree: rank correlations and common top layers, against chance.
 
     Args:
-        first: File of a conflict map or of a {layer: score} ranking, or the name of a published
-            ranking: nyuv2-mtan, cityscapes-segnet, multi-fashion-mnist-resnet18.
-        second: The same, of another map.
+        maps: Two maps or more. Each is the file of a conflict map or of a {layer: score} ranking,
+            or the name of a published ranking: nyuv2-mtan, cityscapes-segnet,
+            multi-fashion-mnist-resnet18.
         severity: Severity S of the scores, at which a {layer: score} ranking was counted. By
             default that of a published or imported map, and -0.1 otherwise.
         top: How many top layers of each to compare.
+        figure: Where matrices of correlations and common layers are drawn, as PNG and PDF.
     """
-    maps = _load_map(first, severity), _load_map(second, severity)
-    imported = any(conflict_map.severity is not None for conflict_map in maps)
-    print(compare(*maps, DEFAULT_SEVERITY if severity is None and not imported else severity, top))
+    loaded = {f"{path}{f' ({n})' * maps[:n].count(path)}": _load_map(path, severity) for n, path in enumerate(maps)}
+    if len(loaded) < 2:
+        raise ValueError(f"one map, {maps[0]}, is compared with none; give two or more")
+    if severity is None and all(conflict_map.severity is None for conflict_map in loaded.values()):
+        severity = DEFAULT_SEVERITY
+    first, second, *others = loaded.values()
+    if others or figure is not None or set(first.layers) == set(second.layers):
+        agreement = agree(loaded, severity, top)
+    if others:
+        print(agreement)
+    else:
+        print(compare(first, second, severity, top))
+        if set(first.layers) == set(second.layers):
+            print(agreement.of_two())
+    if figure is not None:
+        from recon.experiments.report.figures import save
+        from recon.experiments.report.map_agreement import map_agreement
+
+        for written in save(map_agreement(agreement), figure):
+            print(written)
 
 
 def show_groups(

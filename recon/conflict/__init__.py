@@ -3,6 +3,7 @@
 It imports gradients, tasks and branching, which knows the prices of layers.
 """
 
+from recon.conflict.agreement import MapAgreement, agree
 from recon.conflict.analyzer import ConflictAnalyzer
 from recon.conflict.certainty import describe_certainty, selection_probabilities
 from recon.conflict.comparison import MapComparison, compare
@@ -23,9 +24,11 @@ __all__ = [
     "ConflictAnalyzer",
     "ConflictMap",
     "ImportedMap",
+    "MapAgreement",
     "MapComparison",
     "MeasuredMap",
     "Rule",
+    "agree",
     "compare",
     "describe",
     "describe_certainty",
