@@ -161,7 +161,7 @@ def outcome(out: Path) -> dict[str, Any]:
         folder = out / "runs" / run["id"]
         conflict_map = ConflictMap.load(folder / "conflict_map.json")
         weights = torch.load(folder / "last.ckpt")["state_dict"]
-        found[f"result of {run['id']}"] = {key: value for key, value in run.items() if key != "seconds"}
+        found[f"result of {run['id']}"] = {key: value for key, value in run.items() if key not in ("seconds", "origin")}
         found[f"scores of {run['id']}"] = conflict_map.scores(0.0)
         found[f"weights of {run['id']}"] = {key: value for key, value in weights.items() if "extra_state" not in key}
     return found

@@ -116,8 +116,8 @@ class Parser(ArgumentParser):
 class CommandParser(Parser):
     """A parser of a function's arguments, as command lines have them.
 
-    Required arguments are positional, unless the function takes them by keyword only. A required
-    list takes one word or more. Flags have no value.
+    Required arguments are positional, unless the function takes them by keyword only. A list
+    takes one word or more. Flags have no value.
     """
 
     _by_keyword: frozenset[str] = frozenset()
@@ -132,8 +132,10 @@ class CommandParser(Parser):
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """As the parent, for an argument that a signature asks for."""
-        if names[0] in self._lists:
-            return super().add_argument(*names, nargs="+", type=self._lists[names[0]], help=options.get("help"))
+        name = names[0].removeprefix("--")
+        if name in self._lists:
+            given = {key: options[key] for key in ("help", "default") if key in options}
+            return super().add_argument(names[0], nargs="+", type=self._lists[name], **given)
         if options.get("type") is bool:
             return super().add_argument(*names, action="store_true", help=options.get("help"))
         if names[0] in self._by_keyword:

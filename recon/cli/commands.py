@@ -77,7 +77,13 @@ def demo(scenes: bool = False, out: Path | None = None, jobs: int | None = None)
     benchmark(Path(str(files("recon.experiments") / f"{name}.yaml")), out=out or Path(f"recon-{name}"), jobs=jobs)
 
 
-def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs: int | None = None) -> None:
+def benchmark(
+    plan: Path,
+    data: str | None = None,
+    out: Path | None = None,
+    jobs: int | None = None,
+    reuse: list[Path] = [],  # noqa: B006  # read by the parser, never changed
+) -> None:
     """Carry out a plan: methods x variants x seeds. Finished runs are kept, others resume.
 
     Args:
@@ -85,13 +91,14 @@ def benchmark(plan: Path, data: str | None = None, out: Path | None = None, jobs
         data: Folder of the data set, for data sets that are read from one.
         out: Folder of the results; by default results/ and the plan's name.
         jobs: Runs at a time; by default one on an accelerator, else one per core, at most four.
+        reuse: Folders of other benchmarks; finished runs that are the same are copied from there.
     """
     from recon.experiments import Plan
     from recon.experiments import benchmark as carry_out
 
     loaded = Plan.load(plan)
     loaded = replace(loaded, imports=tuple(dict.fromkeys((*loaded.imports, *imported))))
-    report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs)
+    report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs, reuse=reuse)
     print(f"\n{report.table}")
     for path in report.paths:
         print(path)

@@ -7,7 +7,11 @@
 ``scheduler``             which run begins when
 ``job``, ``run``          one run: its layers and configuration; its training and test
 ``controls``, ``width``   layers and widths of the controls of + Recon
-``folder``                identity, lock and files of the results, for resuming
+``folder``                files and lock of the results
+``identity``              what makes a run the run that it is; ``canonical``: its configuration
+``shelf``                 a plan that changed gets the runs that it has; others go aside
+``plan_record``           the plan of a folder; runs of earlier versions
+``origin``                versions, device, date and commit of a result
 ``result``, ``contents``  the possible values of a result; the identity of data by content
 ``executors``             the processes that carry out jobs
 ``report``                delta-m, tables, figures and predictions

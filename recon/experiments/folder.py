@@ -1,78 +1,28 @@
-"""The folder of a benchmark: the identity of its results, the files of its runs, and its lock."""
+"""The folder of a benchmark: the files of its runs, and its lock."""
 
-import hashlib
-import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from recon.conflict import map_file
-from recon.experiments.contents import content_of
-from recon.experiments.fit import Fit
-from recon.experiments.plan import Plan, Run
+from recon.experiments.plan import Run
 from recon.experiments.result import checked_result
 from recon.files.atomic import remove_leftovers, write_json
-from recon.files.checksum import sealed
+from recon.files.checksum import check_seal, sealed
 from recon.files.reading import read_object
-from recon.moved import with_new_names
 from recon.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Identity:
-    """The origin of a folder's results: the plan, the content of its data, its maps and trees.
-
-    Args:
-        record: The content of ``plan.json``.
-        by_path: The same as earlier versions wrote it, with the data by their folder. Equal to
-            ``record`` for data that do not list their files (:mod:`recon.experiments.contents`).
-    """
-
-    record: dict[str, Any]
-    by_path: dict[str, Any]
-
-    @classmethod
-    def of(cls, plan: Plan, fit: Fit) -> "Identity":
-        """The identity of a plan on its data, which must have been prepared."""
-        files = {path: map_file(path) for path in plan.maps} | {path: Path(path) for path in plan.trees}
-        hashes = {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()}
-        folder = None if fit.root is None else str(Path(fit.root).expanduser().resolve())
-        record = {**plan.to_dict(), "data": folder, "map_sha256": hashes}
-        by_path = with_new_names(json.loads(json.dumps(record)))
-        content = content_of(fit.data())
-        if content is None:
-            return cls(by_path, by_path)
-        return cls({**_without_root(by_path), "data": content}, by_path)
-
-    def check_same(self, other: dict[str, Any], folder: Path) -> None:
-        """Check that another record, found in a folder, is this one.
-
-        Raises:
-            ValueError: Plan or data differ.
-        """
-        own = self.record
-        differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
-        if differing == ["data"]:
-            raise ValueError(
-                f"{folder} holds the results of this plan on other data; give another --out, or the same data"
-            )
-        if differing:
-            raise ValueError(
-                f"{folder} holds the results of another plan, {other.get('name')!r} "
-                f"(what differs: {', '.join(differing)}); give another --out, or remove that folder"
-            )
-
-
-@dataclass(frozen=True)
 class ResultsFolder:
-    """The results of one plan on the same data, written by one process at a time.
+    """The results of a plan, written by one process at a time.
 
-    ``plan.json`` says whose results they are. Each run has a folder below ``runs``.
+    Each run has a folder below ``runs``. Runs that the plan does not have any more are kept below
+    ``aside``.
 
     >>> ResultsFolder(Path("results")).run("joint-plain-seed0")
     PosixPath('results/runs/joint-plain-seed0')
@@ -87,6 +37,16 @@ class ResultsFolder:
         """Folder of a run: its configuration, checkpoint, logs, conflict map and result."""
         return self.path / "runs" / run_id
 
+    @property
+    def aside(self) -> Path:
+        """Folder of the runs that the plan does not have."""
+        return self.path / "aside"
+
+    @property
+    def incoming(self) -> Path:
+        """Folder of runs that are being copied; what a killed process left there is removed."""
+        return self.path / "incoming"
+
     def conflict_map(self, run_id: str) -> Path:
         """File of the conflict map that a run finds."""
         return self.run(run_id) / "conflict_map.json"
@@ -97,7 +57,7 @@ class ResultsFolder:
 
     def keep(self, result: Mapping[str, Any]) -> None:
         """Write a run's result, whole or not at all, with its checksum."""
-        write_json(self._result(result["id"]), sealed(result))
+        write_json(result_file(self.run(result["id"])), sealed(result))
 
     def finished(self, run: Run, tasks: Sequence[Task]) -> dict[str, Any] | None:
         """The result of a finished run; ``None`` while there is none.
@@ -109,25 +69,15 @@ class ResultsFolder:
         Raises:
             ValueError: The file is damaged, or holds the result of another run.
         """
-        path = self._result(run.id)
-        if not path.exists():
-            return None
-        try:
-            result = read_object(path)
-        except ValueError as error:
-            raise ValueError(f"{error}; or remove it to repeat the run") from error
-        try:
-            return checked_result(result, run, tasks)
-        except ValueError as error:
-            raise ValueError(f"{path} is not the result of {run.id}: {error}; remove it to repeat the run") from error
+        result = read_result(self.run(run.id))
+        return None if result is None else checked(result, self.run(run.id), run, tasks)
 
     @contextmanager
-    def held(self, identity: Identity) -> Iterator[None]:
-        """Hold the folder for one plan on its data, and remove half-written files.
+    def held(self) -> Iterator[None]:
+        """Hold the folder, and remove half-written files.
 
         Raises:
-            ValueError: Another process holds it, or it has the results of another plan or of other
-                data.
+            ValueError: Another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
@@ -138,48 +88,48 @@ class ResultsFolder:
                 f"another benchmark is running in {self.path}; wait for it, or give another --out"
             ) from error
         try:
-            self._claim(identity)
-            for pattern in ("", "runs/*/"):
+            for pattern in ("", "runs/*/", "aside/*/"):
                 remove_leftovers(self.path, pattern)
+            if self.incoming.exists():
+                shutil.rmtree(self.incoming)
             yield
         finally:
             lock.release()
 
-    def _result(self, run_id: str) -> Path:
-        return self.run(run_id) / "result.json"
 
-    def _claim(self, identity: Identity) -> None:
-        """Write the identity into the folder, or refuse if it holds another."""
-        path = self.path / "plan.json"
-        if not path.exists():
-            if (self.path / "runs").exists():
-                raise ValueError(f"{self.path} holds runs but no plan.json; give another --out, or remove that folder")
-            write_json(path, identity.record)
-            return
-        try:
-            other = _completed(read_object(path))
-        except ValueError as error:
-            raise ValueError(f"{error}; or give another --out") from error
-        if other == identity.by_path:
-            write_json(path, identity.record)  # from here on by content
-        else:
-            identity.check_same(other, self.path)
+def result_file(directory: Path) -> Path:
+    """File of the result in a run's folder."""
+    return directory / "result.json"
 
 
-def _completed(identity: dict[str, Any]) -> dict[str, Any]:
-    """An identity of an earlier version with the defaults of newer keys, and under new names."""
-    identity = with_new_names(identity)
-    plan = {key: value for key, value in identity.items() if key in {each.name for each in fields(Plan)}}
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """The record of a result in a run's folder, intact by its checksum; ``None`` without one.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    path = result_file(directory)
+    if not path.exists():
+        return None
     try:
-        return {**identity, **json.loads(json.dumps(Plan.from_dict(plan).to_dict()))}
-    except ValueError:
-        return identity
+        record = read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; or remove it to repeat the run") from error
+    try:
+        check_seal(record)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; remove it to repeat the run") from error
+    return record
 
 
-def _without_root(identity: dict[str, Any]) -> dict[str, Any]:
-    """An identity without the folder of the data, if the plan itself names it."""
-    identity = deepcopy(identity)
-    arguments = identity["fit"]["data"].get("init_args")
-    if arguments:
-        arguments.pop("root", None)
-    return identity
+def checked(record: Mapping[str, Any], directory: Path, run: Run, tasks: Sequence[Task]) -> dict[str, Any]:
+    """The result that a record from a folder holds, which must be that of a run.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        return checked_result(record, run, tasks)
+    except ValueError as error:
+        path = result_file(directory)
+        raise ValueError(f"{path} is not the result of {run.id}: {error}; remove it to repeat the run") from error

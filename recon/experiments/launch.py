@@ -1,28 +1,40 @@
 """A benchmark from its plan to its report: each run once, resumed when interrupted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from recon.experiments.executors.executor import Epochs, Executor, Failed, Finished, RunsFailed
 from recon.experiments.executors.local import LocalExecutor
 from recon.experiments.fit import Fit, devices_of
-from recon.experiments.folder import Identity, ResultsFolder
+from recon.experiments.folder import ResultsFolder
+from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
 from recon.experiments.outcomes import Outcomes
 from recon.experiments.plan import Plan, Run
+from recon.experiments.plan_record import PLAN, plan_record, read_record
 from recon.experiments.preflight import check_before_training
-from recon.experiments.progress import Progress
+from recon.experiments.progress import Progress, tell
 from recon.experiments.report.report import Report
 from recon.experiments.scheduler import Scheduler
+from recon.experiments.shelf import Shelf
+from recon.files.atomic import write_json
 from recon.plugins import import_by_name
 
 
 def benchmark(
-    plan: Plan, out: Path, root: str | None = None, jobs: int | None = None, executor: Executor | None = None
+    plan: Plan,
+    out: Path,
+    root: str | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    reuse: Sequence[Path] = (),
 ) -> Report:
     """Carry out a plan. Finished runs are never repeated, interrupted ones resume.
 
-    A run resumes from its last finished epoch.
+    A run resumes from its last finished epoch. The plan may have changed since: runs that are the
+    same are taken, new ones are trained, and others are kept below ``aside``, from where a later
+    plan has them back (:class:`recon.experiments.identity.RunIdentity`).
 
     >>> from tempfile import TemporaryDirectory
     >>> data = {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 64, "test_size": 64}}
@@ -38,18 +50,18 @@ def benchmark(
 
     Args:
         plan: The plan.
-        out: Folder of the results; made if absent. It may hold unfinished results of the same plan.
+        out: Folder of the results; made if absent. It may hold results of this or another plan.
         root: Folder of the data set, for data modules that read one.
         jobs: Runs at a time, without an executor; by default one on an accelerator, otherwise one a
             core, at most four. Runs on several devices count as many times.
         executor: Carries out the runs; by default as many processes of this machine as ``jobs``.
+        reuse: Folders of other benchmarks. Their finished runs that this plan has too are copied.
 
     Returns:
         The table, and the paths of results, tables and figures.
 
     Raises:
-        ValueError: The plan or the data are wrong, or ``out`` is in use or holds the results of
-            another plan.
+        ValueError: The plan or the data are wrong, ``out`` is in use, or a file in it is damaged.
         RunsFailed: Some runs failed; called again, only those are tried once more.
     """
     executor = LocalExecutor(jobs, plan.imports, devices_of(plan.fit)) if executor is None else executor
@@ -58,9 +70,12 @@ def benchmark(
     plan.check()
     fit, folder = Fit(plan.fit, root), ResultsFolder(out)
     tasks = check_before_training(plan, fit)
-    with folder.held(Identity.of(plan, fit)):
-        outcomes = Outcomes(plan, tasks, folder)
-        scheduler = Scheduler([Job(plan, run, fit, folder) for run in outcomes.runs], outcomes.results)
+    content = data_identity(fit)
+    shelf = Shelf(folder, content, root_of(fit), tasks, reuse, tell)
+    all_jobs = [Job(plan, run, fit, folder) for run in plan.runs([task.name for task in tasks])]
+    with folder.held():
+        outcomes = Outcomes(plan, tasks, folder, _found(shelf, all_jobs, plan_record(plan, fit, content)))
+        scheduler = Scheduler(all_jobs, outcomes.results, shelf.begin)
         with executor, Progress(plan, outcomes.runs, outcomes.results) as progress:
             for run, message in scheduler.carry_out(executor):
                 outcomes.take(run, message)
@@ -70,6 +85,18 @@ def benchmark(
     if outcomes.failures:
         raise RunsFailed(_failure(outcomes, scheduler.deaths))
     return report
+
+
+def _found(shelf: Shelf, jobs: Sequence[Job], record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The results of finished runs in a folder, which has the plan of the record from now."""
+    folder, runs = jobs[0].folder, [job.run for job in jobs]
+    before = read_record(folder.path)
+    if before is not None:
+        shelf.take_over(before, runs)
+    if before != record:
+        write_json(folder.path / PLAN, record)
+    shelf.clear(runs)
+    return shelf.settle(jobs)
 
 
 def _tell(progress: Progress, run: Run, message: Epochs | Finished | Failed) -> None:

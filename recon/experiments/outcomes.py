@@ -1,6 +1,6 @@
 """The outcomes of a benchmark's runs: results and failures, kept in its folder as they come."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recon.experiments.executors.executor import Epochs, Failed, Finished
@@ -18,23 +18,22 @@ class Outcomes:
         plan: The plan.
         tasks: Its tasks.
         folder: The folder of the results, which is held.
+        results: Run -> its result, of the runs that are finished.
 
     Attributes:
         runs: All runs of the plan.
         results: Run -> its result, those of earlier attempts included.
         failures: Run -> the reason why it failed.
-
-    Raises:
-        ValueError: A result in the folder is damaged.
     """
 
-    def __init__(self, plan: Plan, tasks: Sequence[Task], folder: ResultsFolder) -> None:
+    def __init__(
+        self, plan: Plan, tasks: Sequence[Task], folder: ResultsFolder, results: Mapping[str, dict[str, Any]]
+    ) -> None:
         self.plan = plan
         self.tasks = tasks
         self.folder = folder
         self.runs = plan.runs([task.name for task in tasks])
-        finished = {run.id: folder.finished(run, tasks) for run in self.runs}
-        self.results = {run: result for run, result in finished.items() if result is not None}
+        self.results = dict(results)
         self.failures: dict[str, str] = {}
 
     def take(self, run: Run, message: Epochs | Finished | Failed) -> None:

@@ -54,7 +54,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
-        tqdm.write(text, file=sys.stderr)
+        tell(text)
 
     def _show(self, run: Run, line: bool) -> None:
         state = f"{len(self._ended)}/{self._runs} runs"
@@ -72,3 +72,8 @@ class Progress:
             return "finished"
         done = self._done[run.id]
         return f"in epoch {done + 1}" if done < self._epochs else "is tested"
+
+
+def tell(text: str) -> None:
+    """Print a line of its own on standard error, beside a bar if there is one."""
+    tqdm.write(text, file=sys.stderr)

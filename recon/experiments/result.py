@@ -21,8 +21,9 @@ RESULT = (
     "conflict_by_layer",
     "conflict_rate",
     "seconds",
+    "origin",
 )
-"""The keys of a result; in its file a checksum follows them."""
+"""The keys of a result; in its file a checksum follows them. Earlier versions wrote no origin."""
 
 _LARGEST = 2**53
 """Counts are below it: above, JSON readers that know only float64 round them."""
@@ -50,7 +51,7 @@ def checked_result(record: Mapping[str, Any], run: Run, tasks: Sequence[Task]) -
 
 
 def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
-    if result.keys() != set(RESULT):
+    if result.keys() | {"origin"} != set(RESULT):
         raise ValueError(f"its keys are {', '.join(result)}")
     for key, value in {"id": run.id, "method": run.label, "variant": run.variant, "seed": run.seed}.items():
         if type(result[key]) is not type(value) or result[key] != value:
@@ -59,6 +60,8 @@ def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
     _check_sizes(result)
     _check_conflict(result)
     _number(result["seconds"], "seconds", 0, math.inf)
+    if type(result.get("origin", {})) is not dict:
+        raise ValueError(f"its origin is {result['origin']!r}, not an object")
 
 
 def _check_metrics(result: dict[str, Any], tasks: Sequence[Task]) -> None:

@@ -15,10 +15,12 @@ import yaml
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
+from recon.experiments.canonical import TRAINER
 from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
 from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
+from recon.experiments.origin import origin_on
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
 from recon.files.atomic import write_atomically
@@ -119,6 +121,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         "conflict_by_layer": by_layer,
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
         "seconds": round(timer.time_elapsed("train"), 3),
+        "origin": origin_on(trainer.strategy.root_device),
     }
 
 
@@ -141,8 +144,7 @@ def _unbranched_parameters(job: Job, module: MultiTaskModule) -> int:
 def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         **{
-            "devices": 1,
-            "limit_val_batches": 0,  # nothing is selected: the test after the last epoch counts
+            **TRAINER,
             **options,
             "strategy": in_processes_of_others(options.get("strategy", "auto")),
             "default_root_dir": str(directory),

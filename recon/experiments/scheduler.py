@@ -1,7 +1,8 @@
 """The order of runs: those that others need first; last and alone those whose process died."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished
 from recon.experiments.job import Job
@@ -17,17 +18,22 @@ class Scheduler:
     Args:
         jobs: All jobs of the plan.
         finished: Ids of the runs that are finished.
+        begin: Prepares a job that is about to begin; returns its result if it need not begin. The
+            runs that it needs are finished then, and not before.
 
     Attributes:
         deaths: Run -> how often its process died, and how at last.
     """
 
-    def __init__(self, jobs: Sequence[Job], finished: Collection[str]) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], finished: Collection[str], begin: Callable[[Job], dict[str, Any] | None]
+    ) -> None:
         needed = {job.run.needs for job in jobs}
         left = [job for job in jobs if job.run.id not in finished]
         self._waiting = sorted(left, key=lambda job: job.run.id not in needed)
         self._suspects: list[Job] = []
         self._finished = set(finished)
+        self._begin = begin
         self._times: Counter[str] = Counter()
         self.deaths: dict[str, str] = {}
 
@@ -36,7 +42,14 @@ class Scheduler:
         while self._waiting or self._suspects or executor.busy:
             for job in self._ready()[: executor.free]:
                 self._waiting.remove(job)
-                executor.begin(job)
+                result = self._begin(job)
+                if result is None:
+                    executor.begin(job)
+                else:
+                    self._finished.add(job.run.id)
+                    yield job.run, Finished(result)
+            if self._ready() and executor.free:
+                continue
             if not executor.busy:
                 if not self._suspects:
                     yield from self._in_vain()

@@ -1,12 +1,13 @@
 """Jobs of plans, checked and carried out in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from recon.experiments import Plan
+from recon.experiments.executors import executor
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
@@ -65,3 +66,36 @@ def fit(**sections: Any) -> dict[str, Any]:
         "data": {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 8, "test_size": 8}},
     }
     return {key: {**tiny[key], **sections.get(key, {})} for key in tiny}
+
+
+class Here:
+    """An executor that carries out one job at a time, in this process, after other endings of it.
+
+    ``begun`` has the ids of the runs that it carried out.
+    """
+
+    def __init__(self, *endings: executor.Message) -> None:
+        self.jobs: list[Job] = []
+        self.begun: list[str] = []
+        self.endings = list(endings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    @property
+    def free(self) -> int:
+        return 1 - len(self.jobs)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.jobs)
+
+    def begin(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.begun.append(job.run.id)
+
+    def messages(self) -> Iterator[tuple[Job, executor.Message]]:
+        job = self.jobs.pop()
+        yield job, self.endings.pop(0) if self.endings else executor.Finished(execute(job, lambda epoch: None))

@@ -26,7 +26,7 @@ Searched = tuple[Plan, Path, dict[str, Any]]
 
 
 def without_time(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "seconds"}
+    return {key: value for key, value in result.items() if key not in ("seconds", "origin")}
 
 
 class Interrupted(Exception):

@@ -49,7 +49,7 @@ class Played:
 
 def scheduler_of(plan: Plan, tasks: list[str], finished: Collection[str] = ()) -> Scheduler:
     jobs = [Job(plan, run, Fit(plan.fit), ResultsFolder(Path())) for run in plan.runs(tasks)]
-    return Scheduler(jobs, finished)
+    return Scheduler(jobs, finished, lambda job: None)
 
 
 def carried_out(plan: Plan, executor: Executor, finished: Collection[str] = ()) -> tuple[Scheduler, dict[str, Any]]:

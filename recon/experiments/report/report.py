@@ -7,6 +7,7 @@ from typing import Any
 
 from recon.conflict import ConflictMap, MeasuredMap
 from recon.experiments.folder import ResultsFolder
+from recon.experiments.origin import mixed_origins
 from recon.experiments.plan import Plan
 from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
@@ -38,8 +39,9 @@ class Report:
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
     """Write ``results.json``, the tables and the differences of finished runs, each atomically.
 
-    ``differences.md`` is written where two rows have two seeds in common. The table of the report
-    ends with the verdict.
+    ``differences.md`` is written where two rows have two seeds in common. A sentence below the
+    table tells of runs from different versions or devices. The table of the report ends with the
+    verdict.
     """
     completed = with_delta_m(runs, tasks)
     summary = summarise(completed)
@@ -48,7 +50,9 @@ def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fol
     record = {"plan": plan.to_dict(), "runs": completed, "summary": summary}
     said = verdict(summary, found)
     write_json(out / "results.json", {**record, "differences": [one.to_dict() for one in found], "verdict": said})
-    table = "\n".join(filter(None, (markdown_table(summary), markdown_notes(summary))))
+    mixed = mixed_origins(runs)
+    below = (markdown_notes(summary), f"{mixed}\n" if mixed else "")
+    table = "\n".join(filter(None, (markdown_table(summary), *below)))
     texts = {"table.md": table, "table.csv": csv_table(summary)}
     paired = markdown_differences(found) if any(one.interval for one in found) else ""
     if paired:

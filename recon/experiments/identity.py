@@ -1,0 +1,132 @@
+"""The identity of a run: its configuration, branched layers, seed and content of the data.
+
+The plan is no part of it: a plan may gain methods and seeds, and still has its finished runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recon.experiments.canonical import canonical
+from recon.experiments.contents import content_of
+from recon.experiments.fit import Fit
+from recon.experiments.job import Job
+from recon.files.checksum import check_seal, checksum, sealed
+from recon.files.reading import read_object, require
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything that makes a run the run that it is.
+
+    Two runs are the same if their hashes are equal. Neither the name of an entry counts, nor its
+    place in the plan, nor how its layers were chosen. The accelerator counts if the plan names one;
+    ``auto`` is the same on every machine.
+
+    >>> fit = {"trainer": {"max_epochs": 2}, "model": {"backbone": "recon.models.LeNet"}}
+    >>> fit |= {"data": {"class_path": "recon.data.Glyphs"}, "seed_everything": 0}
+    >>> run = RunIdentity.of_configuration(fit, data=None, every=1)
+    >>> fit |= {"trainer": {"max_epochs": 3}}
+    >>> longer = RunIdentity.of_configuration(fit, data=None, every=1)
+    >>> run.differences(longer)
+    ['trainer.max_epochs']
+
+    Attributes:
+        record: The canonical configuration (:mod:`recon.experiments.canonical`) with the keys
+            ``trainer``, ``model``, ``data`` and ``seed_everything``; and beside it ``content``, of
+            the data, ``every``, and ``tree``, the checksum of a task tree's file.
+    """
+
+    record: dict[str, Any]
+
+    @classmethod
+    def of(cls, job: Job, content: str | None) -> "RunIdentity":
+        """The identity of a job, whose layers must be known.
+
+        Args:
+            job: The job; if it takes its layers from another run, that run is finished.
+            content: The identity of its data (:func:`data_identity`).
+
+        Raises:
+            ValueError: Its layers cannot be chosen.
+        """
+        tree = job.run.entry.tree
+        sha = None if tree is None else file_sha256(Path(tree))
+        return cls.of_configuration(job.own_fit().configuration, content, job.plan.every, sha)
+
+    @classmethod
+    def of_configuration(
+        cls, configuration: Mapping[str, Any], data: str | None, every: int, tree: str | None = None
+    ) -> "RunIdentity":
+        """The identity of a run by its ``config.yaml``.
+
+        Args:
+            configuration: The configuration; its branched layers are named.
+            data: The identity of its data.
+            every: Conflicts are observed in each n-th step; without branches by one task there are
+                none.
+            tree: The SHA-256 of the file of its task tree.
+        """
+        form = canonical(configuration)
+        observed = {} if "only" in form["model"] else {"every": every}
+        return cls({**form, "content": data, **observed, **({} if tree is None else {"tree": tree})})
+
+    @classmethod
+    def load(cls, path: Path) -> "RunIdentity":
+        """Read an identity.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        record = read_object(path)
+        try:
+            check_seal(record)
+            return cls(require(record, "run", (dict,), "it"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; remove the folder {path.parent} to repeat the run") from error
+
+    def sealed(self) -> dict[str, Any]:
+        """The identity as its file holds it."""
+        return sealed({"format": _FORMAT, "sha256": self.hash, "run": self.record})
+
+    @cached_property
+    def hash(self) -> str:
+        """The SHA-256 of the record, as hexadecimal digits."""
+        return checksum(self.record).removeprefix("sha256:")
+
+    def differences(self, other: "RunIdentity") -> list[str]:
+        """The keys whose values differ, nested ones with dots between."""
+        return _differences(self.record, other.record)
+
+
+def data_identity(fit: Fit) -> str | None:
+    """The content of the data that a fit reads, which must have been prepared.
+
+    It is the folder instead, if the data do not list their files; ``None`` without a folder.
+    """
+    return content_of(fit.data()) or root_of(fit)
+
+
+def root_of(fit: Fit) -> str | None:
+    """The folder of a fit's data as an absolute path, if it has one."""
+    root = (fit.configuration["data"].get("init_args") or {}).get("root")
+    return None if root is None else str(Path(root).expanduser().resolve())
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _differences(first: Any, second: Any, prefix: str = "") -> list[str]:
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        same = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+        return [] if same else [prefix.removesuffix(".")]
+    keys = [*first, *(key for key in second if key not in first)]
+    return [path for key in keys for path in _differences(first.get(key), second.get(key), f"{prefix}{key}.")]
