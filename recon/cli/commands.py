@@ -31,6 +31,7 @@ usage: recon [--import MODULE] COMMAND ...
   fit|search                one run from a YAML (--config FILE); search writes a conflict map
   validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
+  table DIR ... --out DIR   several benchmarks of the same tasks and data in one table
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
   map groups|draw           groups of tasks that share copies of layers; a picture of task pairs
@@ -49,6 +50,7 @@ WITH_CLASSES = (*((command,) for command in (*TRAINING, "benchmark")), ("map", "
 COMMANDS = {
     "demo": "recon.cli.commands:demo",
     "benchmark": "recon.cli.commands:benchmark",
+    "table": "recon.cli.commands:table",
     "toy": "recon.cli.commands:toy",
     "map show": "recon.cli.commands:show",
     "map compare": "recon.cli.commands:compare_maps",
@@ -100,6 +102,21 @@ def benchmark(
     loaded = replace(loaded, imports=tuple(dict.fromkeys((*loaded.imports, *imported))))
     report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs, reuse=reuse)
     print(f"\n{report.table}")
+    for path in report.paths:
+        print(path)
+
+
+def table(folders: list[Path], *, out: Path) -> None:
+    """Join the runs of several benchmarks in one table, with delta-m over all single-task runs.
+
+    Args:
+        folders: Folders of benchmarks that have the same tasks and data; they are only read.
+        out: Folder of the joined table.
+    """
+    from recon.experiments.report.joined import join
+
+    report = join(folders, out)
+    print(report.table)
     for path in report.paths:
         print(path)
 

@@ -40,7 +40,8 @@ class RunIdentity:
     Attributes:
         record: The canonical configuration (:mod:`recon.experiments.canonical`) with the keys
             ``trainer``, ``model``, ``data`` and ``seed_everything``; and beside it ``content``, of
-            the data, ``every``, and ``tree``, the checksum of a task tree's file.
+            the data, ``every``, ``tree``, the checksum of a task tree's file, and ``base``, the
+            backbone that a wider one stands for.
     """
 
     record: dict[str, Any]
@@ -58,7 +59,9 @@ class RunIdentity:
         """
         tree = job.run.entry.tree
         sha = None if tree is None else file_sha256(Path(tree))
-        return cls.of_configuration(job.own_fit().configuration, content, job.plan.every, sha)
+        run = cls.of_configuration(job.own_fit().configuration, content, job.plan.every, sha)
+        base = canonical(job.network().configuration)["model"]["backbone"]
+        return run if base == run.record["model"]["backbone"] else cls({**run.record, "base": base})
 
     @classmethod
     def of_configuration(

@@ -136,8 +136,8 @@ class Shelf:
                 keys = ["nobody knows what"] if own is None else own.differences(self._wanted[run.id])
                 self._move_aside(path)
                 others.setdefault(", ".join(keys), []).append(run.id)
-        for keys, names in others.items():
-            self._tell(f"changed by {keys}, the earlier run kept in {self._folder.aside}: {_some(names)}")
+        for differing, names in others.items():
+            self._tell(f"changed by {differing}, the earlier run kept in {self._folder.aside}: {_some(names)}")
 
     def _move_aside(self, path: Path) -> None:
         identity = _identity_of(path)

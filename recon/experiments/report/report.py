@@ -37,19 +37,33 @@ class Report:
 
 
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
+    """Write the results and tables of a plan's finished runs (:func:`write_tables`)."""
+    return write_tables({"plan": plan.to_dict()}, runs, tasks, joint_label(plan), folder.path)
+
+
+def write_tables(
+    record: Mapping[str, Any], runs: Sequence[Result], tasks: Sequence[Task], joint: str | None, out: Path
+) -> Report:
     """Write ``results.json``, the tables and the differences of finished runs, each atomically.
 
     ``differences.md`` is written where two rows have two seeds in common. A sentence below the
     table tells of runs from different versions or devices. The table of the report ends with the
     verdict.
+
+    Args:
+        record: What ``results.json`` has beside the runs: the plan.
+        runs: The runs.
+        tasks: Their tasks.
+        joint: Label of the joint entry that others are compared with, if there is one.
+        out: The folder.
     """
     completed = with_delta_m(runs, tasks)
     summary = summarise(completed)
-    found = differences(completed, _joint(plan))
-    out = folder.path
-    record = {"plan": plan.to_dict(), "runs": completed, "summary": summary}
+    found = differences(completed, joint)
     said = verdict(summary, found)
-    write_json(out / "results.json", {**record, "differences": [one.to_dict() for one in found], "verdict": said})
+    of_runs = {"runs": completed, "summary": summary}
+    content = {**record, **of_runs, "differences": [one.to_dict() for one in found], "verdict": said}
+    write_json(out / "results.json", content)
     mixed = mixed_origins(runs)
     below = (markdown_notes(summary), f"{mixed}\n" if mixed else "")
     table = "\n".join(filter(None, (markdown_table(summary), *below)))
@@ -87,7 +101,7 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
 
 def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
     """Seed -> conflict map of the first joint entry with the plan's own network."""
-    joint = _joint(plan)
+    joint = joint_label(plan)
     maps = {}
     for run in runs:
         path = folder.conflict_map(run["id"])
@@ -98,6 +112,6 @@ def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, varia
     return maps
 
 
-def _joint(plan: Plan) -> str | None:
+def joint_label(plan: Plan) -> str | None:
     """Label of the first joint entry that trains the plan's own network."""
     return next((entry.label for entry in plan.methods if entry.is_joint and not entry.has_own_network), None)
