@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,3 +145,42 @@ def test_a_page_of_results_names_rows_that_are_not_there(tmp_path: Path) -> None
             results(tmp_path).page()
     (tmp_path / "page.md.jinja").write_text('{{ gap("joint + Recon", "joint") }} {{ growth("joint + Recon") }}')
     assert results(tmp_path).page() == "+2.45 +1.9%"
+
+
+@pytest.mark.slow
+def test_search_cost_records_searches_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = runpy.run_path(str(BENCHMARKS / "search_cost.py"))["main"]
+    for _ in range(2):  # the second time from the files
+        main(data=tmp_path, out=tmp_path, networks=("lcnet",), seeds=1, steps=16)
+        rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| lcnet")]
+        assert {row[2].strip() for row in rows} == {"035", "100"}
+        own = [row for row in rows if row[2].strip() == "100" and row[3].strip() == "steps"]
+        assert own[0][6].strip() == "25.0 of 25"  # with itself
+    points = json.loads((tmp_path / "points.json").read_text())
+    assert len(points) == len(rows)
+    assert all(0 < point["share"] < 0.01 for point in points)
+    assert (tmp_path / "search_cost.png").exists()
+
+
+def test_search_cost_counts_an_observed_step_as_one_backward_a_task() -> None:
+    script = runpy.run_path(str(BENCHMARKS / "search_cost.py"))
+    record = script["Record"](("a", "b"), np.zeros((8, 2, 1), dtype=np.float32), flops=10, tasks=2, seconds=1.0)
+    assert record.operations(batch=4, steps=8) == 8 * 4 * 10 * 5
+    assert record.operations(batch=4, steps=8, every=4) == 4 * 10 * (2 * 5 + 6 * 3)
+
+
+def test_search_cost_ends_where_the_rule_of_the_library_does() -> None:
+    script = runpy.run_path(str(BENCHMARKS / "search_cost.py"))
+    case = script["CASES"]["resnet18"]
+    layers = tuple(str(number) for number in range(41))
+    drift = np.random.default_rng(0).uniform(-1, 1, (300, 41, 1)) - np.linspace(0.8, 0, 41)[:, None]
+    record = script["Record"](layers, drift.astype(np.float32), flops=1, tasks=2, seconds=300.0)
+    stopped = script["stopping_step"](case, record)
+    assert 120 < stopped <= 300
+    found = {kind: (steps, seconds) for kind, steps, _, seconds, _ in script["selections"](search(script), record)}
+    assert found["stop.stable"] == (stopped, stopped)
+    assert found["every 4th step"] == (300, 300)
+
+
+def search(script: dict[str, Any]) -> Any:
+    return script["Search"]("resnet18", "8", 128, "joint", 0, 300)
