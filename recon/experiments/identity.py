@@ -6,19 +6,24 @@ The plan is no part of it: a plan may gain methods and seeds, and still has its 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recon.conflict import map_file
 from recon.experiments.canonical import canonical
 from recon.experiments.contents import content_of
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
 from recon.files.checksum import check_seal, checksum, sealed
 from recon.files.reading import read_object, require
+from recon.version import __version__
 
 _FORMAT = 1
+
+_OF_OTHER_RUNS = ("name", "methods", "single", "imports", "seeds", "variants")
+"""Keys of plans and entries that a run by itself does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,9 @@ class RunIdentity:
         except ValueError as error:
             raise ValueError(f"{path}: {error}; remove the folder {path.parent} to repeat the run") from error
 
-    def sealed(self) -> dict[str, Any]:
-        """The identity as its file holds it."""
-        return sealed({"format": _FORMAT, "sha256": self.hash, "run": self.record})
+    def sealed(self, request: str | None = None) -> dict[str, Any]:
+        """The identity as its file holds it, beside its request (:func:`request_of`)."""
+        return sealed({"format": _FORMAT, "sha256": self.hash, "request": request, "run": self.record})
 
     @cached_property
     def hash(self) -> str:
@@ -106,6 +111,33 @@ class RunIdentity:
     def differences(self, other: "RunIdentity") -> list[str]:
         """The keys whose values differ, nested ones with dots between."""
         return _differences(self.record, other.record)
+
+
+def request_of(job: Job, content: str | None) -> str:
+    """A checksum of everything that a job's identity follows from, without choosing its layers.
+
+    Layers within a budget take a while to choose. The same request has the same identity; two
+    requests may have one identity too.
+
+    Args:
+        job: The job; if it takes its layers from another run, that run is finished.
+        content: The identity of its data.
+    """
+    run, entry = job.run, job.run.entry
+    found = job.plan.map_of(entry)
+    map_path = None if found is None else map_file(found)
+    if map_path is None and run.needs is not None:
+        map_path = job.folder.conflict_map(run.needs)
+    request = {
+        "recon": __version__,
+        "plan": {key: value for key, value in job.plan.to_dict().items() if key not in _OF_OTHER_RUNS},
+        "entry": {key: value for key, value in asdict(entry).items() if key not in _OF_OTHER_RUNS},
+        "run": [run.variant, run.seed, run.task],
+        "map": None if map_path is None else file_sha256(map_path),
+        "tree": None if entry.tree is None else file_sha256(Path(entry.tree)),
+        "data": [content, root_of(job.fit)],
+    }
+    return checksum(request)
 
 
 def data_identity(fit: Fit) -> str | None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from recon.experiments.folder import ResultsFolder, checked, read_result, result_file
-from recon.experiments.identity import RunIdentity
+from recon.experiments.identity import RunIdentity, request_of
 from recon.experiments.job import Job
 from recon.experiments.plan import Run
 from recon.experiments.plan_record import IDENTITY, identity_in, read_record
 from recon.files.atomic import write_json
 from recon.files.checksum import sealed
+from recon.files.reading import read_object
 from recon.tasks.task import Task
 
 CHECKPOINT = "last.ckpt"
@@ -52,6 +53,7 @@ class Shelf:
         self._tasks = tasks
         self._reuse = [(path, self._finished_in(path)) for path in reuse if path.resolve() != folder.path.resolve()]
         self._tell = tell
+        self._requests: dict[str, str] = {}
         self._wanted: dict[str, RunIdentity] = {}
         self._settled: set[str] = set()
 
@@ -88,6 +90,8 @@ class Shelf:
             self._put_aside(runs)
             self._fetch(runs)
             self._settled |= {run.id for run in runs}
+            for run in runs:
+                self._remember(run)
             found = {run.id: self._folder.finished(run, self._tasks) for run in runs if self._is_in_place(run)}
             results |= {run_id: result for run_id, result in found.items() if result is not None}
         return results
@@ -104,9 +108,8 @@ class Shelf:
     def begin(self, job: Job) -> dict[str, Any] | None:
         """Prepare the folder of a job that is about to begin; its result, if it need not begin."""
         results = self.settle([job])
-        identity = self._wanted.get(job.run.id)
-        if identity is not None and not self._is_in_place(job.run):
-            write_json(self._folder.run(job.run.id) / IDENTITY, identity.sealed())
+        if job.run.id in self._wanted and not self._is_in_place(job.run):
+            self._write(self._folder.run(job.run.id), job.run)
         return results.get(job.run.id)
 
     def _is_known(self, job: Job) -> bool:
@@ -116,10 +119,28 @@ class Shelf:
             return False
         if job.run.id not in self._wanted:
             try:
-                self._wanted[job.run.id] = RunIdentity.of(job, self._content)
-            except ValueError:
+                self._requests[job.run.id] = request_of(job, self._content)
+                self._wanted[job.run.id] = self._answer(job)
+            except (OSError, ValueError):
                 return False  # the run itself fails by it, and says so
         return True
+
+    def _answer(self, job: Job) -> RunIdentity:
+        """The identity of a job: that in its place, which is intact, if the request is the same."""
+        file = self._folder.run(job.run.id) / IDENTITY
+        if file.exists() and read_object(file).get("request") == self._requests[job.run.id]:
+            return RunIdentity.load(file)
+        return RunIdentity.of(job, self._content)
+
+    def _remember(self, run: Run) -> None:
+        """Keep the request beside the identity of the run in place, for the next start."""
+        file = self._folder.run(run.id) / IDENTITY
+        if file.exists() and read_object(file).get("request") != self._requests[run.id]:
+            self._write(file.parent, run)
+
+    def _write(self, path: Path, run: Run) -> None:
+        """Write the identity of a run of the plan into a folder."""
+        write_json(path / IDENTITY, self._wanted[run.id].sealed(self._requests[run.id]))
 
     def _is_in_place(self, run: Run) -> bool:
         return (self._folder.run(run.id) / IDENTITY).exists()
@@ -157,6 +178,7 @@ class Shelf:
             same = [path for path, identity in aside if identity.hash == wanted and path.exists()]
             if same:
                 path = max(same, key=lambda path: (result_file(path).exists(), (path / CHECKPOINT).exists()))
+                self._write(path, run)
                 self._name(path, run)
                 self._replace(path, run)
                 brought.setdefault(f"back from {self._folder.aside}", []).append(run.id)
@@ -180,8 +202,7 @@ class Shelf:
     def _copy(self, path: Path, run: Run) -> None:
         incoming = self._folder.incoming / run.id
         shutil.copytree(path, incoming)
-        identity = self._wanted[run.id]
-        write_json(incoming / IDENTITY, identity.sealed())
+        self._write(incoming, run)
         self._name(incoming, run)
         self._replace(incoming, run)
         self._folder.incoming.rmdir()

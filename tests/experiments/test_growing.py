@@ -78,6 +78,15 @@ def test_the_same_plan_trains_nothing_and_moves_nothing(
     assert capfd.readouterr().err == ""
 
 
+def test_layers_are_not_chosen_again_for_the_same_request(
+    small: PlanFactory, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*")}
+    monkeypatch.setattr("recon.experiments.identity.RunIdentity.of", pytest.fail)
+    assert trained(small(single=False, methods=[*joint(variants=["recon", "plain"])]), out) == []
+    assert {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*")}.items() <= written.items()
+
+
 @pytest.mark.slow
 def test_a_seed_a_method_and_a_top_are_trained_and_nothing_else(small: PlanFactory, out: Path) -> None:
     before = results(out)
