@@ -198,7 +198,7 @@ def main(
             continue
         try:
             low, middle, high = _quartiles_of_ratios(make(), reference, rounds, device)
-        except RuntimeError as error:
+        except (ImportError, RuntimeError) as error:
             if not row.startswith("TorchJD"):
                 raise
             print(f"{row:34} does not run: {str(error).splitlines()[0][:100]}", flush=True)
