@@ -22,8 +22,8 @@ from recon.methods import GramianMethod
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 METHODS = [name for name in recon.list_methods() if name != "torchjd"]
-DRAW_ON_THE_DEVICE = {"graddrop", "samo"}
-"""Methods that draw a number for each parameter, by the generator of its device."""
+DRAW_ON_THE_DEVICE = {"graddrop", "rlw", "samo"}
+"""Methods that draw by a generator of the device, other numbers than the CPU's."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def gradients_of_steps(
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in DRAW_ON_THE_DEVICE])
 def test_every_method_steps_as_on_the_cpu(name: str) -> None:
     found, expected = (gradients_of_steps(name, device) for device in ("cuda", "cpu"))
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", sorted(DRAW_ON_THE_DEVICE))
