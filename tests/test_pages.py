@@ -91,7 +91,7 @@ def test_commands_and_their_options_are_known(name: str, arguments: list[str], m
 
 @over_commands
 def test_maps_in_commands_are_files_placeholders_or_published_rankings(name: str, arguments: list[str]) -> None:
-    if name in ("map show", "map compare", "map apply"):
+    if name in ("map show", "map compare", "map apply", "map select"):
         for argument in arguments[: 2 if name == "map compare" else 1]:
             assert "/" in argument or argument.isupper() or argument in {*written_maps(), *published_rankings()}
 

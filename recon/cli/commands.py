@@ -35,6 +35,7 @@ usage: recon [--import MODULE] COMMAND ...
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
   map groups|draw           groups of tasks that share copies of layers; a picture of task pairs
+  map select                the layers that a map selects within budgets of parameters and FLOPs
   map apply|import          a map on another network; a published ranking as a map
   data prepare|verify       NYUv2, CityScapes, CelebA, PASCAL-Context: official files to what benchmarks read
 
@@ -44,7 +45,7 @@ recon COMMAND --help tells more. --import MODULE imports a module of yours first
 TRAINING = ("fit", "search", "validate", "test", "predict")
 """Commands of Lightning's command line."""
 
-WITH_CLASSES = (*((command,) for command in (*TRAINING, "benchmark")), ("map", "apply"))
+WITH_CLASSES = (*((command,) for command in (*TRAINING, "benchmark")), ("map", "apply"), ("map", "select"))
 """Commands that read class paths from the command line or from a YAML."""
 
 COMMANDS = {
@@ -56,6 +57,7 @@ COMMANDS = {
     "map compare": "recon.cli.commands:compare_maps",
     "map groups": "recon.cli.commands:show_groups",
     "map draw": "recon.cli.commands:draw_map",
+    "map select": "recon.cli.map_select:select",
     "map apply": "recon.cli.commands:apply",
     "map import": "recon.cli.commands:import_map",
     "data prepare nyuv2": "recon.data.preparation:prepare_nyuv2",

@@ -107,13 +107,23 @@ class Selecting(ABC):
             ['decoder_block_att.1.bn1', 'conv_block_dec.0.bn1']
         """
         scores = self.scores(severity)
-        if rule.rate is not None and not self.parameters:
+        ranked = {layer: scores[layer] for layer in self.layers}
+        return select_layers(ranked, rule, prices, self.rates_for(rule, severity))
+
+    def rates_for(self, rule: Rule, severity: float) -> dict[str, float] | None:
+        """The rates that a rule asks for; ``None`` if it asks for none.
+
+        Raises:
+            ValueError: It does, and the map is imported.
+        """
+        if rule.rate is None:
+            return None
+        if not self.parameters:
             raise ValueError(
                 f"rate={rule.rate} of an imported map, which has scores without the number of observations; give "
                 "threshold, a score, or search with a ConflictAnalyzer"
             )
-        rates = None if rule.rate is None else self.rates(severity)
-        return select_layers({layer: scores[layer] for layer in self.layers}, rule, prices, rates)
+        return self.rates(severity)
 
     def _prices(
         self, rule: Rule, backbone: nn.Module | None, inputs: tuple[Any, ...] | None, tasks: tuple[str, ...]

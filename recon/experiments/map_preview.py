@@ -97,7 +97,7 @@ def preview_map(conflict_map: ConflictMap, fit: Fit, top: int, severity: float) 
     fit = fit.without_files()
     data, backbone = fit.data(), fit.backbone()
     layers = branchable_layers(backbone)
-    matched = _matched(conflict_map, layers, backbone)
+    matched = matched_layers(conflict_map, layers, backbone)
     _check_top(top, len(matched), layers)
     ranking = [layer for layer in conflict_map.top(len(conflict_map.layers), severity) if layer in set(matched)]
     networks = [_trained(backbone, data, branch) for branch in (BranchOptions(layers=ranking[:top]), None)]
@@ -132,8 +132,12 @@ def read_fit(path: str | Path) -> tuple[Fit, Plan | None]:
     return Fit(content), None
 
 
-def _matched(conflict_map: ConflictMap, layers: Sequence[str], backbone: nn.Module) -> list[str]:
-    """The layers of the network that the map scores."""
+def matched_layers(conflict_map: ConflictMap, layers: Sequence[str], backbone: nn.Module) -> list[str]:
+    """The layers of the network that the map scores, in the network's order.
+
+    Raises:
+        ValueError: There are none; the error names the nearest.
+    """
     matched = [layer for layer in layers if layer in set(conflict_map.layers)]
     if not matched:
         nearest = unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))

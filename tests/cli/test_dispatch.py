@@ -82,6 +82,7 @@ def test_usage_names_every_command(arguments: list[str], capsys: pytest.CaptureF
         "benchmark",
         "map show|compare",
         "map groups|draw",
+        "map select",
         "data prepare",
         "--import",
     ):
@@ -505,6 +506,24 @@ def test_map_apply_reports_matches_and_growth_as_text_and_as_json(capsys: pytest
     assert (record["unmatched"], len(record["extra"])) == (["another"], 38)
     assert record["parameters"]["growth"] > 0
     assert "give --top" in error("map", "apply", "narrower.json", "--config", GLYPHS)
+
+
+def test_map_select_prints_layers_score_and_price(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["map", "select", "multi-fashion-mnist-resnet18", "--config", GLYPHS]
+    main([*arguments, "--parameters", "0.01", "--top", "3"])
+    printed = capsys.readouterr().out
+    assert "selected   3 layers: bn1, layer1.0.bn1, layer1.1.bn1" in printed and "step time" in printed
+    assert "flops=-0.5 is no budget" in error(*arguments, "--flops=-0.5")
+
+
+@pytest.mark.slow
+def test_map_select_without_a_rule_prints_a_row_of_budgets_and_draws_them(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["map", "select", "multi-fashion-mnist-resnet18", "--config", GLYPHS]
+    main([*arguments, "--json", "--figure", "curve"])
+    record = json.loads(capsys.readouterr().out)
+    assert {"rule", "layers", "captured", "parameters", "flops"} == set(record[0])
+    assert Path("curve.png").exists() and Path("curve.pdf").exists()
+    assert "no layer that conflicts fits into flops=0.0001" in error(*arguments, "--flops", "0.0001")
 
 
 def test_map_apply_takes_a_published_ranking_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,58 @@
+"""What rules select on the network of a fit, and what it costs there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recon.conflict import ConflictMap, Rule
+from recon.experiments.fit import Fit
+from recon.experiments.report.score_and_price import score_and_price
+from recon.experiments.selection_preview import MapOnNetwork, describe_curve
+
+LENET = {"model": {"backbone": {"class_path": "recon.models.LeNet"}}, "data": {"class_path": "recon.data.Glyphs"}}
+
+
+@pytest.fixture
+def on_lenet(tmp_path: Path) -> MapOnNetwork:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"conv1": 60, "layer4.conv1": 50, "fc": 30, "conv2": 10}))
+    return MapOnNetwork(ConflictMap.import_scores(path, severity=-0.1), Fit(LENET), severity=-0.1)
+
+
+def test_a_selection_tells_its_price_and_the_score_that_it_captures(on_lenet: MapOnNetwork) -> None:
+    selection = on_lenet.select(Rule(flops=0.5, top=1))
+    assert selection.layers == ("fc",)  # behind conv1, of higher score, all runs twice
+    assert selection.captured == 0.3  # of the layers that the network has
+    assert 0 < selection.flops.ratio - 1 <= 0.5
+    timed = on_lenet.timed(selection)
+    assert timed.seconds is not None and timed.seconds.branched > 0
+    assert "step time" in str(timed) and "score      30.0% of all scores" in str(timed)
+    record: dict[str, Any] = json.loads(json.dumps(timed.to_dict()))
+    assert record["rule"] == {"top": 1, "flops": 0.5}
+    assert record["flops"]["growth"] == selection.flops.ratio - 1
+    assert "LeNet, tasks digit, letter, severity -0.1, 3 of the map's 4 layers" in on_lenet.title
+
+
+def test_the_curve_has_a_row_for_every_budget_that_a_layer_meets(on_lenet: MapOnNetwork) -> None:
+    rows = [line.split()[:2] for line in describe_curve(on_lenet.curve()).splitlines()]
+    assert [row for row in rows if row[0] == "parameters:"] == [["parameters:", f"{p}"] for p in (0.05, 0.1, 0.2, 0.5)]
+    assert ["flops:", "1.0"] in rows and ["top:", "2"] in rows
+    assert all(one.captured <= 0.9 for one in on_lenet.curve())  # one layer stays shared
+
+
+def test_the_figure_shows_budgets_and_top_layers_in_both_prices(on_lenet: MapOnNetwork) -> None:
+    flops, parameters = on_lenet.frontier("flops"), on_lenet.frontier("parameters")
+    figure = score_and_price(on_lenet.tops(), flops=flops, parameters=parameters)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    for selections in (flops, parameters):
+        captured = [one.captured for one in selections]
+        assert captured == sorted(captured) and captured[-1] == pytest.approx(0.9)
+
+
+def test_a_rule_that_would_branch_all_layers_is_refused(on_lenet: MapOnNetwork) -> None:
+    with pytest.raises(ValueError, match="threshold: 1 would branch all 3 shared layers"):
+        on_lenet.select(Rule(threshold=1))
+    with pytest.raises(ValueError, match=r"rate=0\.1 of an imported map.*give threshold"):
+        on_lenet.select(Rule(rate=0.1))
