@@ -13,7 +13,7 @@ from recon.conflict.map import ConflictMap, read_map
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.published_rankings import map_file, published_rankings
 from recon.conflict.ranking import DEFAULT_TOP
-from recon.conflict.selection import Rule
+from recon.conflict.rules import Rule
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY
 from recon.conflict.table import describe, describe_groups
 

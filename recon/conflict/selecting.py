@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from recon.branching.prices import Prices, layer_prices
-from recon.conflict.selection import Rule, select_layers
+from recon.conflict.rules import Rule, select_layers
 
 
 class Selecting(ABC):

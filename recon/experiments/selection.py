@@ -7,7 +7,7 @@ from torch import nn
 
 from recon.branching import Groups, Prices, layer_prices
 from recon.conflict import ConflictMap, Rule
-from recon.conflict.selection import select_layers
+from recon.conflict.rules import select_layers
 from recon.data.contract import tasks_of
 from recon.experiments.cost import sample_of
 from recon.experiments.fit import Fit

@@ -11,7 +11,7 @@ from torch import nn
 from recon.branching import Prices
 from recon.branching.growth import Measure, step_seconds
 from recon.conflict import ConflictMap, Rule
-from recon.conflict.selection import select_layers
+from recon.conflict.rules import select_layers
 from recon.data.contract import tasks_of
 from recon.experiments.cost import sample_of
 from recon.experiments.fit import Fit

@@ -51,7 +51,9 @@ class Shelf:
         self._content = content
         self._root = root
         self._tasks = tasks
-        self._reuse = [(path, self._finished_in(path)) for path in reuse if path.resolve() != folder.path.resolve()]
+        self._reuse = [
+            (path, _finished_in(path, root, content)) for path in reuse if path.resolve() != folder.path.resolve()
+        ]
         self._tell = tell
         self._requests: dict[str, str] = {}
         self._wanted: dict[str, RunIdentity] = {}
@@ -179,7 +181,7 @@ class Shelf:
             if same:
                 path = max(same, key=lambda path: (result_file(path).exists(), (path / CHECKPOINT).exists()))
                 self._write(path, run)
-                self._name(path, run)
+                _name(path, run, self._tasks)
                 self._replace(path, run)
                 brought.setdefault(f"back from {self._folder.aside}", []).append(run.id)
             elif source := self._source(wanted):
@@ -203,7 +205,7 @@ class Shelf:
         incoming = self._folder.incoming / run.id
         shutil.copytree(path, incoming)
         self._write(incoming, run)
-        self._name(incoming, run)
+        _name(incoming, run, self._tasks)
         self._replace(incoming, run)
         self._folder.incoming.rmdir()
 
@@ -215,27 +217,29 @@ class Shelf:
         place.parent.mkdir(exist_ok=True)
         path.rename(place)
 
-    def _name(self, path: Path, run: Run) -> None:
-        """Give a result in a folder the names of a run, if it is a result of that run."""
-        record = read_result(path)
-        if record is not None:
-            names = {"id": run.id, "method": run.label, "variant": run.variant}
-            result = {**record, **names}
-            if result != record:
-                checked({key: value for key, value in result.items() if key != "checksum"}, path, run, self._tasks)
-                write_json(result_file(path), sealed(result))
 
-    def _finished_in(self, folder: Path) -> dict[str, Path]:
-        """Hash -> the folder of a finished run of another benchmark."""
-        record = read_record(folder)
-        if record is None:
-            raise ValueError(f"{folder} holds no benchmark whose runs could be reused; give a folder of results")
-        found: dict[str, Path] = {}
-        for path in (*_folders(folder / "aside"), *_folders(folder / "runs")):
-            if result_file(path).exists():
-                identity = identity_in(path, record, self._root, self._content)
-                found |= {} if identity is None else {identity.hash: path}
-        return found
+def _name(path: Path, run: Run, tasks: Sequence[Task]) -> None:
+    """Give a result in a folder the names of a run, if it is a result of that run."""
+    record = read_result(path)
+    if record is not None:
+        names = {"id": run.id, "method": run.label, "variant": run.variant}
+        result = {**record, **names}
+        if result != record:
+            checked({key: value for key, value in result.items() if key != "checksum"}, path, run, tasks)
+            write_json(result_file(path), sealed(result))
+
+
+def _finished_in(folder: Path, root: str | None, content: str | None) -> dict[str, Path]:
+    """Hash -> the folder of a finished run of another benchmark."""
+    record = read_record(folder)
+    if record is None:
+        raise ValueError(f"{folder} holds no benchmark whose runs could be reused; give a folder of results")
+    found: dict[str, Path] = {}
+    for path in (*_folders(folder / "aside"), *_folders(folder / "runs")):
+        if result_file(path).exists():
+            identity = identity_in(path, record, root, content)
+            found |= {} if identity is None else {identity.hash: path}
+    return found
 
 
 def _folders(path: Path) -> list[Path]:

@@ -88,7 +88,7 @@ Finished = tuple[Path, str, str]
 
 def test_results_hold_plan_runs_and_summary(finished: Finished, tiny: PlanFactory) -> None:
     content = results(finished[0])
-    assert list(content) == ["plan", "runs", "summary", "differences"]
+    assert list(content) == ["plan", "runs", "summary", "differences", "verdict"]
     assert content["plan"] == tiny(methods=METHODS).to_dict()
     assert [run["id"] for run in content["runs"]] == RUNS
     for run in content["runs"]:

@@ -4,7 +4,7 @@ import pytest
 
 from recon.branching.prices import Prices
 from recon.conflict import Rule
-from recon.conflict.selection import select_layers
+from recon.conflict.rules import select_layers
 
 SCORES = {"conv1": 4, "bn1": 9, "block.conv": 6, "block.bn": 8, "fc": 0}
 PRICES = Prices(
