@@ -79,6 +79,18 @@ def describe_certainty(cmap: ConflictMap, k: int, severity: float) -> str:
 
     Raises:
         ValueError: As :func:`selection_probabilities`.
+
+    Example:
+        >>> import torch
+        >>> from recon import ConflictAnalyzer
+        >>> network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+        >>> analyzer = ConflictAnalyzer(network, tasks=["a", "b"])
+        >>> foes, friends = [[1.0, -0.5], [-0.5, 1.0]], [[1.0, 0.5], [0.5, 1.0]]
+        >>> for _ in range(8):
+        ...     analyzer.observe(torch.tensor([foes, friends]))
+        >>> print(describe_certainty(analyzer.conflict_map(), k=1, severity=-0.1))
+        of the top 1, 1.0 are expected again (bootstrap over stretches of steps)
+        probability to be selected 0.95 or more: 1 layers
     """
     probabilities = selection_probabilities(cmap, k, severity)
     again = sum(probabilities[layer] for layer in cmap.top(k, severity))
