@@ -9,7 +9,8 @@ A folder's ``page.md.jinja`` is a page with expressions between ``{{`` and ``}}`
 all or those of some rows; ``delta_m(row)``, ``parameters(row)``, ``growth(row)``,
 ``flops_growth(row)``; ``metric(row, title)``; ``over(row, other)``, a difference with ``mean``,
 ``interval``, ``wins`` and ``verdict``, of which ``gap(row, other)`` is the text. Rows and metrics
-have their names in the table. Beside the page ``table.csv`` and ``delta_m.png`` are written.
+have their names in the table. Beside the page ``table.csv`` and the figures ``delta_m.png`` and
+``prices.png`` are written, if the page shows them.
 """
 
 import shutil
@@ -26,6 +27,7 @@ from jsonargparse import auto_cli
 from recon.errors import unknown_name
 from recon.experiments.report import figures
 from recon.experiments.report.differences import Difference, differences, markdown_differences
+from recon.experiments.report.prices import delta_m_against_prices, priced
 from recon.experiments.report.summary import summarise
 from recon.experiments.report.table import csv_table, markdown_table, row_name
 from recon.files.atomic import write_atomically
@@ -135,11 +137,14 @@ class Results:
         return {self.folder / "README.md": self.page(), self.folder / "table.csv": csv_table(self.summary)}
 
     def draw(self) -> None:
-        """Draw the figure that ``results.json`` suffices for."""
-        if (self.folder / "delta_m.png").exists():
-            with TemporaryDirectory() as folder:
-                png, _ = figures.save(figures.delta_m_dots(self.summary), Path(folder) / "delta_m")
-                shutil.copyfile(png, self.folder / "delta_m.png")
+        """Draw the figures of the page that ``results.json`` suffices for."""
+        made = {"delta_m": lambda: figures.delta_m_dots(self.summary)}
+        made["prices"] = lambda: delta_m_against_prices(priced(self.summary))
+        for name, figure in made.items():
+            if f"]({name}.png)" in self.page():
+                with TemporaryDirectory() as folder:
+                    png, _ = figures.save(figure(), Path(folder) / name)
+                    shutil.copyfile(png, self.folder / f"{name}.png")
 
 
 def folders(only: str | None) -> Sequence[Path]:

@@ -21,7 +21,7 @@ _VISIBLE = 0.005  # of the highest bar; the figure ends at lower bars
 
 _GREY = "#7f7f7f"
 # Told apart by form as well as by colour.
-_MARKERS = {
+MARKERS = {
     "plain": ("o", _GREY),
     "recon": ("s", OKABE_ITO["blue"]),
     "random": ("D", OKABE_ITO["orange"]),
@@ -35,6 +35,7 @@ _MARKERS = {
     "wide_parameters": ("<", "black"),
     "wide_flops": (">", "black"),
 }
+"""Variant -> the marker and the colour of its rows."""
 
 
 def conflict_by_layer(maps: Sequence[MeasuredMap], branched: Sequence[Sequence[str]], severity: float) -> Figure:
@@ -106,7 +107,7 @@ def delta_m_dots(summary: Sequence[Mapping[str, Any]]) -> Figure:
     rows = [row for row in summary if row["delta_m"] is not None]
     figure = Figure(figsize=(7, 1.4 + 0.26 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for variant, (marker, colour) in _MARKERS.items():
+    for variant, (marker, colour) in MARKERS.items():
         places = np.flatnonzero([row["variant"] == variant for row in rows])
         if len(places):
             spreads = [rows[place]["delta_m"] for place in places]

@@ -12,6 +12,7 @@ from recon.experiments.plan import Plan
 from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
 from recon.experiments.report.differences import differences, markdown_differences
+from recon.experiments.report.prices import delta_m_against_prices, priced
 from recon.experiments.report.summary import summarise
 from recon.experiments.report.table import csv_table, markdown_notes, markdown_table
 from recon.experiments.report.task_pairs import task_pairs
@@ -79,7 +80,7 @@ def write_tables(
 
 
 def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> list[Path]:
-    """Draw conflict per layer, cosines before and after Recon, and delta-m, where runs allow it."""
+    """Draw conflict per layer, cosines, delta-m and its price, where runs allow it."""
     paths = []
     out = folder.path
     plain, recon = (_joint_maps(plan, runs, folder, variant) for variant in ("plain", "recon"))
@@ -96,6 +97,8 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
     summary = summarise(with_delta_m(runs, tasks))
     if any(row["delta_m"] is not None for row in summary):
         paths += figures.save(figures.delta_m_dots(summary), out / "delta_m")
+    if rows := priced(summary):
+        paths += figures.save(delta_m_against_prices(rows), out / "prices")
     return paths
 
 
