@@ -1,7 +1,7 @@
 """What the README and the pages under docs/ name is there: commands and their options, files, extras, Python names."""
 
-import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -150,6 +150,10 @@ def test_number_of_methods_is_that_of_the_registry(name: str) -> None:
     assert re.findall(r"(?<=methods \| )\d+|\d+(?= methods)", (ROOT / name).read_text())[0] == str(len(ours))
 
 
+DEMO = ("joint", "joint + Recon", "joint + random layers, equal parameters")
+"""Rows of the table of the demo."""
+
+
 def cells(page: Path) -> dict[str, list[str]]:
     """The rows of a page's tables, by their first cell."""
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in page.read_text().splitlines() if line.startswith("|")]
@@ -157,16 +161,11 @@ def cells(page: Path) -> dict[str, list[str]]:
 
 
 def test_tables_of_the_demo_are_its_results() -> None:
-    demo = ROOT / "docs" / "results" / "demo"
-    runs = json.loads((demo / "results.json").read_text())["runs"]
-    assert [run["variant"] for run in runs] == ["single", "single", "plain", "recon", "random"]
-    for run, name in zip(runs[2:], ("joint", "joint + Recon", "joint + random layers"), strict=True):
-        growths = [f"{run[key] / runs[2][key] - 1:+.1%}" for key in ("parameters", "flops")]
-        delta_m = f"{run['delta_m']:+.2f}"
-        assert cells(ROOT / "README.md")[name] == [delta_m, *growths]
-        digit, letter = (run["metrics"][task]["accuracy"] for task in ("digit", "letter"))
-        shown = [f"{digit:.4f}", f"{letter:.4f}", delta_m, f"{run['parameters']:,}", growths[0]]
-        assert cells(demo / "README.md")[name][:5] == shown
+    results = runpy.run_path(str(ROOT / "benchmarks" / "pages.py"))["Results"](ROOT / "docs" / "results" / "demo")
+    assert list(results.rows) == ["single-task", *DEMO]
+    for name in DEMO:
+        shown = [results.delta_m(name), results.growth(name), results.flops_growth(name)]
+        assert cells(ROOT / "README.md")[name] == shown
 
 
 WRITTEN = [page for page in PAGES if page.name not in ("methods.md", "ends.md")]

