@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from recon.gradients.graph import total_norm
 
 INTERVAL = 100
 """Steps between two looks at values on an accelerator."""
@@ -95,7 +97,7 @@ class StepWatches:
     def watch_sum(self, step: int, parameters: Sequence[Tensor]) -> None:
         """Note the norm of ``.grad`` of the shared parameters."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        self.sum.watch(step, nn.utils.get_total_norm(gradients).reshape(1))
+        self.sum.watch(step, total_norm(gradients).reshape(1))
 
     def check(self) -> None:
         """Raise if one of them has not been finite."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from recon.gradients.graph import accumulate, without_grad
+from recon.gradients.graph import accumulate, numbers_of, without_grad
 from recon.gradients.processes import Processes
 from recon.gradients.reached import Reached
 
@@ -110,7 +110,7 @@ def spoil(leaves: Iterable[Tensor]) -> None:
 
 def all_finite(gradients: Iterable[Tensor]) -> bool:
     """Whether every number of the gradients is finite."""
-    norms = [torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g) for g in gradients]
+    norms = [torch.linalg.vector_norm(numbers_of(gradient)) for gradient in gradients]
     return not norms or bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
 
 

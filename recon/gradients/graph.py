@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def reached_leaves(loss: Tensor, short_of: Tensor | None = None) -> list[Tensor]:
@@ -116,6 +116,26 @@ def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
         leaf.grad = gradient + leaf.grad
     else:
         leaf.grad.add_(gradient)
+
+
+def numbers_of(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient; those of a sparse one, whose norm torch 2.11 cannot take.
+
+    Example:
+        >>> numbers_of(torch.tensor([0.0, 3.0]).to_sparse())
+        tensor([3.])
+    """
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients together, dense and sparse ones.
+
+    Example:
+        >>> total_norm([torch.tensor([0.0, 3.0]).to_sparse(), torch.tensor([4.0])])
+        tensor(5.)
+    """
+    return nn.utils.get_total_norm([numbers_of(gradient) for gradient in gradients])
 
 
 def drop_grad(parameters: Sequence[Tensor]) -> None:

@@ -10,6 +10,7 @@ from recon.engine.own_gradients import CollectedGradients, put, spoil
 from recon.engine.precision import combining
 from recon.engine.routes.route import Step
 from recon.engine.routes.weights import loss_weights, weights_of_exact
+from recon.gradients.graph import total_norm
 from recon.gradients.tiles import tiled_gramians
 from recon.methods import GramianMethod, LossMethod
 
@@ -80,6 +81,6 @@ def _weighted_backward(step: Step, weights: Tensor) -> None:
     terms = torch.stack([step.terms[task] for task in step.present])
     if leaves := [*step.shared_leaves]:
         (weights * terms).sum().backward(inputs=leaves, retain_graph=step.keeps_graph)
-    norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in leaves if leaf.grad is not None])
+    norm = total_norm([leaf.grad for leaf in leaves if leaf.grad is not None])
     if not _skips(step, norm):
         step.watches.update.watch(step.info.step, norm.reshape(1))
