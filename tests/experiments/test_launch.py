@@ -141,7 +141,7 @@ def test_the_table_is_printed_and_kept_and_every_path_named_exists(finished: Fin
         "table.csv",
         *(
             f"{name}.{kind}"
-            for name in ("conflict_by_layer", "cosine_histograms", "delta_m")
+            for name in ("conflict_by_layer", "cosine_histograms", "delta_m", "prices")
             for kind in ("png", "pdf")
         ),
     }
