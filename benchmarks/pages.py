@@ -1,28 +1,36 @@
-"""Write the pages of docs/results from their results.json, so that prose and tables do not drift.
+"""Write the pages whose numbers come from results, so that prose and tables do not drift.
 
-    python benchmarks/pages.py                     # every folder of docs/results with a template
-    python benchmarks/pages.py --only yeast
+    python benchmarks/pages.py                     # every template below docs/
+    python benchmarks/pages.py --only results/yeast
     python benchmarks/pages.py --check true        # write nothing; fail if a page would change
 
-A folder's ``page.md.jinja`` is a page with expressions between ``{{`` and ``}}``. From
-``results.json`` it has: ``table()``, whole or with some columns; ``differences()``, seed by seed,
-all or those of some rows; ``delta_m(row)``, ``parameters(row)``, ``growth(row)``,
-``flops_growth(row)``; ``metric(row, title)``; ``over(row, other)``, a difference with ``mean``,
-``interval``, ``wins`` and ``verdict``, of which ``gap(row, other)`` is the text. Rows and metrics
-have their names in the table. Beside the page ``table.csv`` and the figures ``delta_m.png`` and
-``prices.png`` are written, if the page shows them.
+A template is a page with expressions between ``{{`` and ``}}``. ``page.md.jinja`` stands in a
+folder of results and becomes its ``README.md``; any other ``x.md.jinja`` becomes ``x.md``.
+
+From the ``results.json`` beside it a page has: ``table()``, whole or with some columns;
+``differences()``, seed by seed, all or those of some rows; ``delta_m(row)``, ``parameters(row)``,
+``growth(row)``, ``flops_growth(row)``; ``metric(row, title)``; ``over(row, other)``, a difference
+with ``mean``, ``interval``, ``wins`` and ``verdict``, of which ``gap(row, other)`` is the text.
+Rows and metrics have their names in the table. ``results("yeast").delta_m(row)`` and so on ask
+another folder. Beside the page ``table.csv`` and the figures ``delta_m.png`` and ``prices.png`` are
+written, if the page shows them. From ``points.json``, the file of ``search_cost.py``, a page has
+``search_cost()``, its table.
 """
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from jsonargparse import auto_cli
+
+sys.path.append(str(Path(__file__).parent))
+import search_cost
 
 from recon.errors import unknown_name
 from recon.experiments.report import figures
@@ -33,15 +41,15 @@ from recon.experiments.report.table import csv_table, markdown_table, row_name
 from recon.files.atomic import write_atomically
 from recon.files.reading import read_object
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+DOCS = Path(__file__).parents[1] / "docs"
 TEMPLATE = "page.md.jinja"
 
 
 class Results:
-    """The results of a folder, as the expressions of its page ask for them.
+    """The results of a folder, as the expressions of a page ask for them.
 
     Args:
-        folder: The folder with ``results.json`` and the template.
+        folder: The folder with ``results.json``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,35 +133,73 @@ class Results:
         """The growth of a row's FLOPs."""
         return f"{self.row(name)['flops_growth']:+.1%}"
 
-    def page(self) -> str:
-        """The text of the page."""
-        environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-        names = ("table", "differences", "over", "gap", "metric", "delta_m", "parameters", "growth", "flops_growth")
-        template = (self.folder / TEMPLATE).read_text()
-        return environment.from_string(template).render({name: getattr(self, name) for name in names})
-
     def texts(self) -> dict[Path, str]:
         """The files that are text, by their paths."""
-        return {self.folder / "README.md": self.page(), self.folder / "table.csv": csv_table(self.summary)}
+        return {self.folder / "table.csv": csv_table(self.summary)}
 
-    def draw(self) -> None:
+    def draw(self, page: str) -> None:
         """Draw the figures of the page that ``results.json`` suffices for."""
-        made = {"delta_m": lambda: figures.delta_m_dots(self.summary)}
-        made["prices"] = lambda: delta_m_against_prices(priced(self.summary))
+        made = {
+            "delta_m": lambda: figures.delta_m_dots(self.summary),
+            "prices": lambda: delta_m_against_prices(priced(self.summary)),
+        }
         for name, figure in made.items():
-            if f"]({name}.png)" in self.page():
+            if f"]({name}.png)" in page:
                 with TemporaryDirectory() as folder:
                     png, _ = figures.save(figure(), Path(folder) / name)
                     shutil.copyfile(png, self.folder / f"{name}.png")
 
 
-def folders(only: str | None) -> Sequence[Path]:
-    """The folders with a template, or one of them."""
-    found = {str(path.parent.relative_to(RESULTS)): path.parent for path in sorted(RESULTS.rglob(TEMPLATE))}
+EXPRESSIONS = ("table", "differences", "over", "gap", "metric", "delta_m", "parameters", "growth", "flops_growth")
+
+
+class Page:
+    """A page and its template.
+
+    Args:
+        template: The path of the template.
+    """
+
+    def __init__(self, template: Path) -> None:
+        self.template = template
+        self.path = template.with_name("README.md") if template.name == TEMPLATE else template.with_suffix("")
+        own = template.name == TEMPLATE and (template.parent / "results.json").exists()
+        self.results = Results(template.parent) if own else None
+
+    @property
+    def name(self) -> str:
+        """Its name for ``--only``: the folder below docs, or the file without its ending."""
+        page = self.path.parent if self.template.name == TEMPLATE else self.path.with_suffix("")
+        return str(page.relative_to(DOCS))
+
+    def text(self) -> str:
+        """The text of the page."""
+        environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+        names = {name: getattr(self.results, name) for name in EXPRESSIONS} if self.results else {}
+        names |= {"results": cache(lambda folder: Results(DOCS / "results" / folder)), "search_cost": self._search_cost}
+        return environment.from_string(self.template.read_text()).render(names)
+
+    def _search_cost(self) -> str:
+        points = json.loads((self.template.parent / "points.json").read_text())
+        return search_cost.table([search_cost.Point(**point) for point in points])
+
+    def texts(self) -> dict[Path, str]:
+        """The files that are text, by their paths."""
+        return {self.path: self.text(), **(self.results.texts() if self.results else {})}
+
+    def draw(self) -> None:
+        """Draw the figures of its results."""
+        if self.results:
+            self.results.draw(self.text())
+
+
+def pages(only: str | None) -> Sequence[Page]:
+    """The pages with a template, or one of them."""
+    found = {page.name: page for page in map(Page, sorted(DOCS.rglob("*.md.jinja")))}
     if only is None:
         return [*found.values()]
     if only not in found:
-        raise unknown_name("page", only, found, str(RESULTS))
+        raise unknown_name("page", only, found, str(DOCS))
     return [found[only]]
 
 
@@ -161,12 +207,12 @@ def main(only: str | None = None, check: bool = False) -> None:
     """Write the pages, or check them.
 
     Args:
-        only: The folder below docs/results; all by default.
+        only: The page below docs, such as ``results/yeast``; all by default.
         check: Write nothing, and exit with 1 if a page is not what its results give.
     """
     stale = []
-    for results in map(Results, folders(only)):
-        for path, text in results.texts().items():
+    for page in pages(only):
+        for path, text in page.texts().items():
             if path.exists() and path.read_text() == text:
                 continue
             stale.append(path)
@@ -174,9 +220,9 @@ def main(only: str | None = None, check: bool = False) -> None:
                 write_atomically(path, text)
                 print(path)
         if not check:
-            results.draw()
+            page.draw()
     if check and stale:
-        sys.exit("not what results.json gives, run benchmarks/pages.py: " + ", ".join(map(str, stale)))
+        sys.exit("not what the results give, run benchmarks/pages.py: " + ", ".join(map(str, stale)))
 
 
 if __name__ == "__main__":

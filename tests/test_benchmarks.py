@@ -134,17 +134,25 @@ def test_pages_of_results_are_those_that_their_results_give() -> None:
 
 
 def test_a_page_of_results_names_rows_that_are_not_there(tmp_path: Path) -> None:
-    results = runpy.run_path(str(BENCHMARKS / "pages.py"))["Results"]
+    page = runpy.run_path(str(BENCHMARKS / "pages.py"))["Page"]
+    template = tmp_path / "page.md.jinja"
     shutil.copy(BENCHMARKS.parent / "docs/results/demo/results.json", tmp_path)
     for expression, fault in (
         ('delta_m("joint + Rekon")', "unknown row 'joint . Rekon'.*nearest: 'joint . Recon'"),
         ('metric("joint", "digit acuracy")', "unknown column 'digit acuracy'.*nearest: 'digit accuracy'"),
     ):
-        (tmp_path / "page.md.jinja").write_text(f"{{{{ {expression} }}}}")
+        template.write_text(f"{{{{ {expression} }}}}")
         with pytest.raises(ValueError, match=fault):
-            results(tmp_path).page()
-    (tmp_path / "page.md.jinja").write_text('{{ gap("joint + Recon", "joint") }} {{ growth("joint + Recon") }}')
-    assert results(tmp_path).page() == "+6.71 (+4.61 to +8.81, better in 3 of 3 seeds) +2.2%"
+            page(template).text()
+    template.write_text('{{ gap("joint + Recon", "joint") }} {{ growth("joint + Recon") }}')
+    assert page(template).text() == "+6.71 (+4.61 to +8.81, better in 3 of 3 seeds) +2.2%"
+
+
+def test_a_page_outside_the_results_asks_folders_by_their_names(tmp_path: Path) -> None:
+    page = runpy.run_path(str(BENCHMARKS / "pages.py"))["Page"]
+    template = tmp_path / "choosing.md.jinja"
+    template.write_text('{{ results("demo").growth("joint + Recon") }}')
+    assert page(template).texts() == {tmp_path / "choosing.md": "+2.2%"}
 
 
 @pytest.mark.slow
