@@ -15,7 +15,7 @@ PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_
 KEY   := $(shell { cat setup.cfg pyproject.toml; echo "$(PYTHON_VERSION) $(CURDIR)"; } | cksum | cut -d ' ' -f 1)
 READY := $(VENV)/.ready-$(KEY)
 
-.PHONY: help demo test test-slow lint format
+.PHONY: help demo docs test test-slow lint format
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -24,6 +24,10 @@ help: ## show this list
 
 demo: $(READY) ## the whole pipeline on built-in images; writes ./recon-demo
 	$(VENV)/bin/recon demo
+
+docs: $(READY) ## the documentation site, from docs/ into build/site; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo "The site is there: build/site/index.html"
 
 test: $(READY) ## the test suite
 	$(PYTEST)

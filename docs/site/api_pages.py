@@ -1,0 +1,69 @@
+"""One page of reference for each package of Recon: the names in its ``__all__``."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages; MkDocs demands that each stands in the navigation."""
+    files.append(File.generated(config, "api/recon.md", content=_overview()))
+    for package, tree in _folders():
+        if names := _public(tree):
+            files.append(File.generated(config, f"api/{package}.md", content=_page(package, tree, names)))
+    return files
+
+
+def _folders() -> Iterator[tuple[str, ast.Module]]:
+    """The folders of the package, parsed: importing them would take longer than the whole site."""
+    for path in sorted(ROOT.glob("recon/*/__init__.py")):
+        yield f"recon.{path.parent.name}", ast.parse(path.read_text())
+
+
+def _public(tree: ast.Module) -> list[str]:
+    """The names in ``__all__``."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def _overview() -> str:
+    """The page of ``recon`` itself, whose names are those of its folders."""
+    tree = ast.parse((ROOT / "recon" / "__init__.py").read_text())
+    rows = [f"| [`recon.{name}`][recon.{name}] |" for name in _public(tree) if not name.startswith("_")]
+    folders = [f"| [`{folder}`]({folder}.md) | {_sentence(tree)} |" for folder, tree in _folders() if _public(tree)]
+    return "\n".join(
+        [
+            "# recon",
+            "",
+            "The names that a training loop needs:",
+            "",
+            "| |",
+            "| --- |",
+            *rows,
+            "",
+            "The folders:",
+            "",
+            "| | |",
+            "| --- | --- |",
+            *folders,
+            "",
+        ]
+    )
+
+
+def _page(package: str, tree: ast.Module, names: list[str]) -> str:
+    entries = "\n\n".join(f"::: {package}.{name}" for name in names)
+    return f"# {package}\n\n{_sentence(tree)}.\n\n{entries}\n"
+
+
+def _sentence(tree: ast.Module) -> str:
+    """The first sentence of a folder's docstring."""
+    paragraph = " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
+    return paragraph.replace("``", "`").rstrip(".")
