@@ -3,8 +3,8 @@
 A plain PyTorch loop needs only this module. :class:`MultiTaskModule`, and Lightning with it, is
 loaded on first use, as are ``recon.training``, ``recon.data`` and the other folders.
 
-Folders import downwards: cli, experiments, training; engine, models and data; methods, conflict and
-branching; tasks and gradients; files.
+Folders import downwards: cli, experiments, training; engine, models and data; conflict; methods,
+branching and plot; tasks and gradients; files.
 """
 
 from recon.cli import startup  # noqa: F401  # before anything else is imported
@@ -66,6 +66,7 @@ _SUBMODULES = (
     "experiments",
     "methods",
     "models",
+    "plot",
     "tasks",
     "training",
 )

@@ -13,9 +13,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 
 FLOORS = (
-    {"version", "errors", "files", "moved", "plugins", "progress"},
+    {"version", "errors", "files", "moved", "notebooks", "plugins", "progress"},
     {"configuration", "gradients", "launching", "tasks"},
-    {"methods", "branching"},
+    {"methods", "branching", "plot"},
     {"conflict"},
     {"engine", "models", "data"},
     {"training"},

@@ -5,6 +5,7 @@ It imports gradients and tasks.
 ``branched``  the module that holds the network, its branches and its programs
 ``summary``   the text that a branched network prints as
 ``groups``    groups of tasks that share a copy
+``notebook``  its layers as notebooks show them
 ``sharing``   which tasks share which module or tensor
 ``layers``    the tensors that a layer owns, and the modules that must be copied for it
 ``state``     a backbone's tensors: the shared ones, and one branch per task

@@ -15,6 +15,7 @@ from recon.branching.graph.trace import in_mode
 from recon.branching.groups import Groups, groups_of, keep_groups, layer_partitions
 from recon.branching.init import Init, initialise
 from recon.branching.layers import check_has_forward, cut, layer_paths
+from recon.branching.notebook import InNotebooks
 from recon.branching.running_statistics import Statistics, statistics_by_group
 from recon.branching.sharing import sharing
 from recon.branching.state import part, tie
@@ -85,7 +86,7 @@ def branch(
     return BranchedModule(backbone, layers, tasks, init, statistics, groups)
 
 
-class BranchedModule(nn.Module, PartlyShared):
+class BranchedModule(nn.Module, PartlyShared, InNotebooks):
     """A network with one copy of some layers per task or group; made by :func:`branch`.
 
     Operations that depend on no branched layer run once. From the first branched layer on there is

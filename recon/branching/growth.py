@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recon.branching.branched import BranchedModule
 from recon.branching.copying import deep_copy
+from recon.notebooks import table
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,22 @@ class Growth:
     seconds: Measure
 
     def __str__(self) -> str:
-        rows = [
+        rows = [("", "branched", "plain", "ratio"), *self._rows()]
+        return "\n".join(f"{name:14}{branched:>12}{plain:>12}{ratio:>8}" for name, branched, plain, ratio in rows)
+
+    def _repr_html_(self) -> str:
+        return table("growth by branching", ["", "branched", "plain", "ratio"], self._rows())
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        measures = [
             ("parameters", self.parameters, 1e-6, "M"),
             ("FLOPs", self.flops, 1e-9, "G"),
             ("forward time", self.seconds, 1e3, "ms"),
         ]
-        lines = [f"{'':14}{'branched':>12}{'plain':>12}{'ratio':>8}"]
-        for name, measure, scale, unit in rows:
-            branched, plain = (f"{value * scale:.4g} {unit}" for value in (measure.branched, measure.plain))
-            lines.append(f"{name:14}{branched:>12}{plain:>12}{measure.ratio:8.3f}")
-        return "\n".join(lines)
+        return [
+            (name, f"{one.branched * scale:.4g} {unit}", f"{one.plain * scale:.4g} {unit}", f"{one.ratio:.3f}")
+            for name, one, scale, unit in measures
+        ]
 
 
 def growth(branched: BranchedModule, *inputs: Any, repeats: int = 10) -> Growth:

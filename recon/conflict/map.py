@@ -22,11 +22,12 @@ from recon.conflict.ranking import top_layers
 from recon.conflict.record import check_sealed, read_ranking, read_record, write_record
 from recon.conflict.selecting import Selecting
 from recon.conflict.severity import DEFAULT_SEVERITY
+from recon.conflict.shown import Shown
 from recon.errors import unknown_name
 from recon.files.reading import read_object, require
 
 
-class ConflictMap(TaskGroups, Selecting):
+class ConflictMap(TaskGroups, Selecting, Shown):
     """The conflict of each shared layer, from a search or a published file.
 
     A search makes its map by :meth:`recon.ConflictAnalyzer.conflict_map`.

@@ -91,6 +91,19 @@ class MeasuredMap(ConflictMap, kind="measured"):
         check_layer(layer, self.layers)
         return Joins.of(self.tasks, self.mean_cosine[self.layers.index(layer)].numpy())
 
+    def _columns(self, severity: float) -> dict[str, dict[str, Any]]:
+        def by_layer(values: Tensor) -> dict[str, float]:
+            return dict(zip(self.layers, values.tolist(), strict=True))
+
+        return {
+            "rate": self.rates(severity),
+            "observations": self.observations,
+            "cosine": self.layer_cosines,
+            "parameters": self.parameters,
+            **{f"cosine {a}/{b}": by_layer(self.mean_cosine[:, place]) for place, (a, b) in enumerate(self.pairs)},
+            **{f"norm {task}": by_layer(self.gradient_norms[:, place]) for place, task in enumerate(self.tasks)},
+        }
+
     def __repr__(self) -> str:
         return (
             f"MeasuredMap({self.provenance.get('network')}: {len(self.layers)} layers, tasks {', '.join(self.tasks)}, "

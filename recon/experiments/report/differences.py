@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from recon.experiments.report.table import VARIANT_NAMES, row_name
-
-CONFIDENCE = 0.95
-"""Confidence of the intervals."""
+from recon.plot.rows import CONFIDENCE, VARIANT_NAMES, row_name
 
 _RESAMPLES = 10_000
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ class Report:
 
     table: str
     paths: tuple[Path, ...]
+
+    def _repr_html_(self) -> str:
+        files = "".join(f"<li><code>{escape(str(path))}</code></li>" for path in self.paths)
+        return f"<div><pre>{escape(self.table)}</pre><ul>{files}</ul></div>"
 
 
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:

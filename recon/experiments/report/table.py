@@ -8,21 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-VARIANT_NAMES = {
-    "single": "one network per task",
-    "plain": "",
-    "recon": "+ Recon",
-    "random": "+ random layers",
-    "random_parameters": "+ random layers, equal parameters",
-    "random_flops": "+ random layers, equal FLOPs",
-    "first": "+ first layers",
-    "last": "+ last layers",
-    "least": "+ least conflicting layers",
-    "norms": "+ all norms",
-    "norms_random": "+ random layers, as many as norms",
-    "wide_parameters": "wider, equal parameters",
-    "wide_flops": "wider, equal FLOPs",
-}
+from recon.plot.rows import row_name
 
 DELTAS = ("delta_m", "delta_m_per_metric")
 """Keys of a row: ours, and CAGrad's; see :mod:`recon.experiments.report.delta_m`."""
@@ -43,17 +29,6 @@ _NEAR = 0.02
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 """A title, and a row's cell."""
-
-
-def row_name(row: Row) -> str:
-    """Name of a row in tables and figures.
-
-    >>> row_name({"method": "cagrad", "variant": "recon"})
-    'cagrad + Recon'
-    """
-    if row["variant"] == "single":
-        return "single-task"
-    return f"{row['method']} {VARIANT_NAMES[row['variant']]}".strip()
 
 
 def markdown_table(summary: Sequence[Row]) -> str:

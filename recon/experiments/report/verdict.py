@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recon.experiments.report.differences import Difference
-from recon.experiments.report.table import row_name
+from recon.plot.rows import row_name
 
 Row = Mapping[str, Any]
 
