@@ -55,7 +55,8 @@ class Advance:
             self._bar.update(done - self._bar.n)
         elif (now := time.monotonic()) - self._told > SILENCE:
             self._told = now
-            state = f"{self._what}: {done}/{total} {self._unit}s, {clock(now - self._began)}"
+            share = (done - self._done) / max(total - self._done, 1)
+            state = f"{self._what}: {done}/{total} {self._unit}s, {elapsed(now - self._began, share)}"
             print(state, file=sys.stderr, flush=True)
 
 
@@ -72,11 +73,27 @@ def counted(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
             advance.reach(done, len(items))
 
 
+def elapsed(seconds: float, share: float) -> str:
+    """Format the time that a share of the work has taken, and an estimate of the time left.
+
+    >>> elapsed(90, share=0.25), elapsed(90, share=0.0)
+    ('1:30, about 4:30 left', '1:30')
+
+    Args:
+        seconds: The time so far.
+        share: The share of the work that was done in it, from 0 to 1.
+    """
+    left = f", about {clock(seconds * (1 - share) / share)} left" if seconds >= 1 and 0 < share < 1 else ""
+    return f"{clock(seconds)}{left}"
+
+
 def clock(seconds: float) -> str:
-    """Format seconds as minutes and seconds.
+    """Format seconds as minutes and seconds, from an hour on with the hours before.
 
     Example:
-        >>> clock(61.5)
-        '1:01'
+        >>> clock(61.5), clock(7384)
+        ('1:01', '2:03:04')
     """
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes_of_hour = divmod(minutes, 60)
+    return f"{hours}:{minutes_of_hour:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

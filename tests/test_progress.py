@@ -18,7 +18,9 @@ def test_without_a_terminal_there_is_a_line_after_a_silent_minute(monkeypatch: p
     with Advance("checksums", "file", done=3) as advance:
         for done in range(4, 8):
             advance.reach(done, 10)
-    assert log.getvalue() == "checksums: 5/10 files, 1:01\nchecksums: 7/10 files, 2:10\n"
+    assert log.getvalue() == (
+        "checksums: 5/10 files, 1:01, about 2:33 left\nchecksums: 7/10 files, 2:10, about 1:37 left\n"
+    )
 
 
 def test_short_work_leaves_no_line_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
-from tqdm import tqdm
 
 from recon.data.cache import is_writable, user_cache
 from recon.data.contract import reads_files
 from recon.files.atomic import write_json
 from recon.files.checksum import check_seal, sealed
 from recon.files.reading import open_regular, read_object
+from recon.progress import Advance
 
 _FORMAT = 1
 
@@ -42,12 +42,13 @@ def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
     known, now = _known(kept), {name: _state(path) for name, path in files.items()}
     changed = [name for name, state in now.items() if known.get(str(files[name]), {}).get("state") != state]
     sums = {name: known[str(path)]["sha256"] for name, path in files.items() if name not in set(changed)}
-    size = sum(now[name][0] for name in changed)
-    with tqdm(total=size, desc="checksums of the data", unit="B", unit_scale=True, delay=1, disable=None) as bar:
+    read, size = 0, sum(now[name][0] for name in changed)
+    with Advance("checksums of the data", unit="megabyte") as advance:
         for name in changed:
             with open_regular(files[name]) as file:
                 sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            bar.update(now[name][0])
+            read += now[name][0]
+            advance.reach(read // 10**6, size // 10**6)
     if changed and is_writable(kept.parent):
         records = {str(path): {"state": now[name], "sha256": sums[name]} for name, path in files.items()}
         write_json(kept, sealed({"format": _FORMAT, "files": records}))

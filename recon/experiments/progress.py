@@ -8,14 +8,15 @@ from typing import Any
 from tqdm import tqdm
 
 from recon.experiments.plan import Plan, Run
-from recon.progress import SILENCE, clock
+from recon.progress import SILENCE, elapsed
 
 
 class Progress:
     """Counts the epochs of all runs on standard error. Use as a context.
 
     A bar redraws its line, which would fill a log with copies. Without a terminal each run that
-    ends prints a line, and the epochs between print one a minute at most.
+    ends prints a line, and the epochs between print one a minute at most. Each line estimates the
+    time left, by the epochs of this call.
 
     Args:
         plan: The plan.
@@ -27,6 +28,7 @@ class Progress:
         self._epochs = int(plan.fit["trainer"]["max_epochs"])
         self._runs = len(runs)
         self._done = dict.fromkeys(finished, self._epochs)
+        self._before = dict(self._done)
         self._ended = set(finished)
         self._began = self._told = time.monotonic()
         self._bar: tqdm | None = None
@@ -42,7 +44,8 @@ class Progress:
             self._bar.close()
 
     def epochs(self, run: Run, number: int) -> None:
-        """Count the finished epochs of a run."""
+        """Count the finished epochs of a run; at first those before it was resumed."""
+        self._before.setdefault(run.id, number)
         self._done[run.id] = number
         self._show(run, time.monotonic() - self._told > SILENCE)
 
@@ -64,8 +67,9 @@ class Progress:
             self._bar.refresh()
         elif line:
             self._told = time.monotonic()
-            epochs = f"{sum(self._done.values())}/{self._epochs * self._runs} epochs"
-            self.say(f"{state}, {epochs}, {clock(self._told - self._began)}: {run.id} {self._doing(run)}")
+            done, total, before = sum(self._done.values()), self._epochs * self._runs, sum(self._before.values())
+            time_of_it = elapsed(self._told - self._began, (done - before) / max(total - before, 1))
+            self.say(f"{state}, {done}/{total} epochs, {time_of_it}: {run.id} {self._doing(run)}")
 
     def _doing(self, run: Run) -> str:
         if run.id in self._ended:

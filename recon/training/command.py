@@ -18,7 +18,7 @@ from recon.configuration import Parser
 from recon.data.contract import tasks_of
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.module import MultiTaskModule
-from recon.training.progress import EpochLines, without_terminal
+from recon.training.progress import ProgressLines, without_terminal
 from recon.training.refusals import refuse_too_many_processes, refuse_unsupported
 from recon.training.resuming import checkpoints_since, how_to_go_on
 from recon.training.run_folder import LastEpochCheckpoint, RunConfiguration
@@ -118,7 +118,7 @@ class TrainingCLI(LightningCLI):
             callbacks = [*callbacks, LastEpochCheckpoint()]
         if without_terminal(options) and not any(isinstance(c, ProgressBar) for c in callbacks):
             kwargs["enable_progress_bar"] = False
-            callbacks = [*callbacks, EpochLines()]
+            callbacks = [*callbacks, ProgressLines()]
         return super().instantiate_trainer(plugins=plugins, callbacks=callbacks, **kwargs)
 
     @staticmethod

@@ -43,9 +43,20 @@ def test_without_a_terminal_an_epoch_after_a_silent_minute_is_a_line(
         progress.epochs(run, 2)
         progress.epochs(run, 2)
     assert log.getvalue() == (
-        "0/3 runs, 1/6 epochs, 1:01: single-digit-seed0 in epoch 2\n"
-        "0/3 runs, 2/6 epochs, 2:10: single-digit-seed0 is tested\n"
+        "0/3 runs, 1/6 epochs, 1:01, about 5:07 left: single-digit-seed0 in epoch 2\n"
+        "0/3 runs, 2/6 epochs, 2:10, about 4:20 left: single-digit-seed0 is tested\n"
     )
+
+
+def test_time_left_counts_the_epochs_of_this_call_alone(tiny: PlanFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    clock = iter([0.0, 1.0, 100.0, 100.0])
+    monkeypatch.setattr("recon.experiments.progress.time.monotonic", lambda: next(clock))
+    first, resumed, third = tiny().runs(["digit", "letter"])
+    with Progress(tiny(), [first, resumed, third], {first.id: {}}) as progress:
+        progress.epochs(resumed, 1)  # before it was resumed
+        progress.epochs(resumed, 2)
+    assert "1/3 runs, 4/6 epochs, 1:40, about 3:20 left" in log.getvalue()
 
 
 def test_a_terminal_shows_a_bar(tiny: PlanFactory, monkeypatch: pytest.MonkeyPatch) -> None:

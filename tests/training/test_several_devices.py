@@ -20,7 +20,7 @@ from recon.training import ConflictCallback, MultiTaskModule
 from recon.training.branch_options import BranchOptions
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.epochs import seed_data, seed_training
-from recon.training.progress import EpochLines
+from recon.training.progress import ProgressLines
 from recon.training.run_folder import LastEpochCheckpoint
 from recon.training.trainer import Trainer
 
@@ -85,7 +85,7 @@ def test_what_a_run_writes_is_written_once_and_resumes_in_another_number_of_proc
         glyphs = data(SAMPLES * 2 // devices)
         module = module_for(glyphs, "pcgrad")
         logger = CSVLogger(tmp_path, name=name, version=0)
-        callbacks = [LastEpochCheckpoint(str(tmp_path / name)), EpochLines()]
+        callbacks = [LastEpochCheckpoint(str(tmp_path / name)), ProgressLines()]
         made = trainer(
             devices, tmp_path, max_epochs=epochs, logger=logger, callbacks=callbacks, enable_checkpointing=True
         )
