@@ -116,19 +116,28 @@ class Parser(ArgumentParser):
 class CommandParser(Parser):
     """A parser of a function's arguments, as command lines have them.
 
-    Required arguments are positional, unless the function takes them by keyword only. A list
-    takes one word or more. Flags have no value.
+    Required arguments are positional, unless the function takes them by keyword only; so are those
+    that it takes by position only, which may have a default. A list takes one word or more. Flags
+    have no value.
     """
 
     _by_keyword: frozenset[str] = frozenset()
+    _by_place: Mapping[str, Any] = {}
     _lists: Mapping[str, Any] = {}
 
     def add_command(self, function: Callable[..., Any]) -> None:
         """Take the arguments of a function, and their help from its docstring."""
         parameters = inspect.signature(function).parameters.values()
         self._by_keyword = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+        self._by_place = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_ONLY}
         self._lists = {p.name: get_args(p.annotation)[0] for p in parameters if get_origin(p.annotation) is list}
         self.add_function_arguments(function, as_group=False, as_positional=True)
+
+    def call(self, function: Callable[..., Any], words: list[str]) -> Any:
+        """Call the function of :meth:`add_command` with the arguments that the words give."""
+        values = self.instantiate(self.parse_args(words)).as_dict()
+        by_place = [values.pop(p) for p in inspect.signature(function).parameters if p in self._by_place]
+        return function(*by_place, **values)
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """As the parent, for an argument that a signature asks for."""
@@ -136,6 +145,8 @@ class CommandParser(Parser):
         if name in self._lists:
             given = {key: options[key] for key in ("help", "default") if key in options}
             return super().add_argument(names[0], nargs="+", type=self._lists[name], **given)
+        if self._by_place.get(name, inspect.Parameter.empty) is not inspect.Parameter.empty:
+            return super().add_argument(name, nargs="?", default=self._by_place[name], help=options.get("help"))
         if options.get("type") is bool:
             return super().add_argument(*names, action="store_true", help=options.get("help"))
         if names[0] in self._by_keyword:

@@ -26,12 +26,14 @@ from recon.conflict import (
 
 USAGE = """\
 usage: recon [--import MODULE] COMMAND ...
+       recon --version
 
   demo                      the whole pipeline on built-in data, in minutes; writes ./recon-demo unless --out
   fit|search                one run from a YAML (--config FILE); search writes a conflict map
   validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
   table DIR ... --out DIR   several benchmarks of the same tasks and data in one table
+  list KIND [PATTERN]       methods, backbones, data, tasks, architectures: names for configurations, as in '*grad*'
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
   map groups|draw           groups of tasks that share copies of layers; a picture of task pairs
@@ -52,6 +54,7 @@ COMMANDS = {
     "demo": "recon.cli.commands:demo",
     "benchmark": "recon.cli.commands:benchmark",
     "table": "recon.cli.commands:table",
+    "list": "recon.cli.listing:list_names",
     "toy": "recon.cli.commands:toy",
     "map show": "recon.cli.commands:show",
     "map compare": "recon.cli.commands:compare_maps",

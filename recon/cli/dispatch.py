@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 
 from recon.cli.commands import COMMANDS, TRAINING, USAGE, WITH_CLASSES
 from recon.cli.imports import take_imports
-from recon.cli.startup import listen_to_interrupts
+from recon.cli.startup import listen_to_interrupts, tell_version
 from recon.cli.train import train
 from recon.cli.working_folder import append_working_folder_for
 from recon.configuration import CommandParser
@@ -49,6 +49,8 @@ def _run(arguments: list[str]) -> None:
         append_working_folder_for(arguments)
     if not arguments or arguments[0] in _HELP:
         print(USAGE, end="")
+    elif arguments == ["--version"]:
+        tell_version()
     elif arguments[0] in TRAINING:
         train(arguments)
     else:
@@ -87,4 +89,4 @@ def _call(command: Callable[..., None], name: str, arguments: list[str]) -> None
             raise ValueError(f"{word.rstrip('=') or flag or name} is empty; give a value, or leave it out")
     parser = CommandParser(prog=name, description=(command.__doc__ or "").splitlines()[0], exit_on_error=False)
     parser.add_command(command)
-    command(**parser.instantiate(parser.parse_args(arguments)).as_dict())
+    parser.call(command, arguments)

@@ -2,6 +2,7 @@
 
 ``python -m recon`` puts the working folder first on the path, where a stranger's ``torch.py`` would
 be taken for torch. Importing torch takes seconds, in which Ctrl-C must end the process quietly.
+``recon --version`` needs nothing of it, and is answered at once.
 """
 
 import os
@@ -19,6 +20,16 @@ def prepare() -> None:
 
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if sys.argv[1:] == ["--version"]:
+            tell_version()
+            sys.exit()
+
+
+def tell_version() -> None:
+    """Print the version of Recon."""
+    from recon.version import __version__
+
+    print(f"recon {__version__}")
 
 
 def listen_to_interrupts() -> None:

@@ -102,6 +102,20 @@ def method_name(name: str) -> str:
     return _find(name)[0]
 
 
+def method_class(name: str) -> type[Method]:
+    """Return the class of a registered method.
+
+    Raises:
+        ValueError: There is no such method; the error suggests the nearest name.
+        TypeError: The name is not a string.
+
+    Example:
+        >>> method_class("cagrad").__name__
+        'CAGrad'
+    """
+    return _find(name)[1]
+
+
 def registered_name(cls: type[Method]) -> str:
     """Return the registered name of a method class, or the class name without one."""
     return next((name for name, registered in _registered.values() if registered is cls), cls.__name__)

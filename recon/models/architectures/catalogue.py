@@ -18,7 +18,7 @@ from recon.models.architectures.ple import PLE
 from recon.models.architectures.rotograd import RotatedHeads
 from recon.models.architectures.staged_mtan import MTAN
 
-_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "bmtas": BMTAS,
     "cgc": CGC,
     "cross_stitch": CrossStitch,
@@ -31,6 +31,7 @@ _ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "rotograd": RotatedHeads,
     "segnet_mtan": SegNetMTAN,
 }
+"""Name -> the class or function that makes the network."""
 
 
 def list_architectures() -> list[str]:
@@ -39,7 +40,7 @@ def list_architectures() -> list[str]:
     >>> list_architectures()[:3]
     ['bmtas', 'cgc', 'cross_stitch']
     """
-    return sorted(_ARCHITECTURES)
+    return sorted(ARCHITECTURES)
 
 
 def create_architecture(name: str, **options: Any) -> nn.Module:
@@ -60,6 +61,6 @@ def create_architecture(name: str, **options: Any) -> nn.Module:
     Raises:
         ValueError: There is no such architecture, or it refuses a value.
     """
-    if name not in _ARCHITECTURES:
+    if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, list_architectures())
-    return _ARCHITECTURES[name](**options)
+    return ARCHITECTURES[name](**options)
