@@ -74,7 +74,7 @@ def benchmark(
     shelf = Shelf(folder, content, root_of(fit), tasks, reuse, tell)
     all_jobs = [Job(plan, run, fit, folder) for run in plan.runs([task.name for task in tasks])]
     with folder.held():
-        outcomes = Outcomes(plan, tasks, folder, _found(shelf, all_jobs, plan_record(plan, fit, content)))
+        outcomes = Outcomes(plan, tasks, folder, found_results(shelf, all_jobs, plan_record(plan, fit, content)))
         scheduler = Scheduler(all_jobs, outcomes.results, shelf.begin)
         with executor, Progress(plan, outcomes.runs, outcomes.results) as progress:
             for run, message in scheduler.carry_out(executor):
@@ -87,7 +87,7 @@ def benchmark(
     return report
 
 
-def _found(shelf: Shelf, jobs: Sequence[Job], record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def found_results(shelf: Shelf, jobs: Sequence[Job], record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The results of finished runs in a folder, which has the plan of the record from now."""
     folder, runs = jobs[0].folder, [job.run for job in jobs]
     before = read_record(folder.path)

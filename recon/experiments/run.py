@@ -100,14 +100,14 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     if job.run.variant != "single":
         conflict = ConflictCallback(every=job.plan.every, path=str(job.folder.conflict_map(job.run.id)))
         callbacks.insert(0, conflict)
-    trainer = _trainer(fit.configuration["trainer"], directory, callbacks)
+    trainer = trainer_of(fit.configuration["trainer"], directory, callbacks)
     checkpoint = directory / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
     if trainer.global_step == 0:  # Lightning skips a loader without batches
         raise ValueError("no step was taken: the data gave no batch to train on")
     metrics = trainer.test(module, datamodule=data, verbose=False)[0]
     if trainer.is_global_zero:
-        _draw_predictions(module, data, directory)
+        draw_predictions(module, data, directory)
     by_layer = _conflict_by_layer(conflict)
     return {
         "id": job.run.id,
@@ -125,7 +125,8 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     }
 
 
-def _draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, directory: Path) -> None:
+def draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, directory: Path) -> None:
+    """Draw the predictions for the first batch of the test set, if tasks have pictures."""
     sheet = prediction_sheet(module, next(iter(data.test_dataloader())))
     if sheet is not None:
         figures.save(sheet, directory / "predictions")
@@ -141,7 +142,14 @@ def _unbranched_parameters(job: Job, module: MultiTaskModule) -> int:
     return count_parameters(network_for(backbone, [task.name for task in module.tasks], options), module.heads)
 
 
-def _trainer(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def trainer_of(options: Mapping[str, Any], directory: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """The trainer of a run.
+
+    Args:
+        options: The section ``trainer`` of its configuration.
+        directory: Folder of its logs.
+        callbacks: Its callbacks.
+    """
     return pl.Trainer(
         **{
             **TRAINER,

@@ -58,7 +58,7 @@ class LocalExecutor:
         self._jobs = default_jobs(devices) if jobs is None else jobs
         if self._jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
-        self._arguments = (_threads(self._jobs * devices), tuple(imports))
+        self._arguments = (threads_of(self._jobs * devices), tuple(imports))
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
 
@@ -152,7 +152,7 @@ def _cores() -> int:
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
-def _threads(jobs: int) -> int:
+def threads_of(jobs: int) -> int:
     """Threads of a job: its share of the cores, or fewer if OMP_NUM_THREADS limits torch."""
     return max(1, min(_cores() // jobs, torch.get_num_threads()))
 
