@@ -19,6 +19,7 @@ from recon.conflict import ConflictAnalyzer, ConflictMap
 from recon.engine.engine import Engine
 from recon.engine.one_call import backward
 from recon.engine.step_info import StepInfo
+from recon.engine.watching import watch
 from recon.methods import (
     GramianMethod,
     JacobianMethod,
@@ -55,6 +56,7 @@ __all__ = [
     "list_architectures",
     "list_methods",
     "register_method",
+    "watch",
 ]
 
 

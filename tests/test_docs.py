@@ -21,7 +21,16 @@ import recon
 from recon.cli.dispatch import main
 from recon.models import heads_for
 
-PAGES = ("architectures", "branching", "your-loop", "your-method", "your-data", "your-network", "per-task-data")
+PAGES = (
+    "architectures",
+    "branching",
+    "your-training",
+    "your-loop",
+    "your-method",
+    "your-data",
+    "your-network",
+    "per-task-data",
+)
 TEXTS = [(Path(__file__).parents[1] / "docs" / f"{name}.md").read_text() for name in PAGES]
 BLOCKS = [block for text in TEXTS for block in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)]
 FILES = {block.split()[1]: block for language, block in BLOCKS if language in ("python", "yaml")}
@@ -72,6 +81,20 @@ def test_the_loop_trains_and_finds_the_map() -> None:
     )
     assert found.provenance["steps"] == 3
     assert not torch.equal(backbone[0].weight, before)
+
+
+def test_a_plain_loop_is_watched() -> None:
+    found = import_module("my_watch").train()
+    assert found.layers == ("0", "2")
+    assert found.provenance["observed_steps"] == 3
+
+
+def test_a_module_of_a_users_own_is_watched(files: Path) -> None:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    import_module("my_lightning").train(enable_model_summary=False, **quiet)
+    found = recon.ConflictMap.load(files / "conflict_map.json")
+    assert found.layers == ("0", "1", "3")
+    assert found.provenance["observed_steps"] == 4
 
 
 class TwoTasks(nn.Module):

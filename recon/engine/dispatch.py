@@ -56,7 +56,7 @@ def fill_grad(
     setting.present = agreed.present
     observed = analyzer is not None and analyzer.observes()
     before = MethodState(setting.method) if setting.scaling.active else None
-    step = _step(brought, agreed, held, setting, observed)
+    step = step_of(brought, agreed, held, setting, observed)
     step.info.overflow = overflowed
     try:
         if step.loss_scale is None:
@@ -104,7 +104,8 @@ def bring(evaluation: Evaluation, setting: Setting) -> Brought:
     return Brought(losses, counts, features, counted)
 
 
-def _step(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observed: bool) -> Step:
+def step_of(brought: Brought, agreed: Agreed, held: Held, setting: Setting, observed: bool) -> Step:
+    """The step that an agreed evaluation makes, without gradients yet."""
     processes = setting.processes
     losses = {setting.tasks[task]: loss for task, loss in zip(agreed.present, agreed.losses, strict=True)}
     alone = not (processes.several or held.counts or setting.scaling.active)
