@@ -138,9 +138,12 @@ def _meeting(scores: Mapping[str, int], rule: Rule, rates: Mapping[str, float] |
     if least is None:
         return dict(scores)
     meeting = {layer: score for layer, score in scores.items() if values[layer] >= least}
+    if not meeting and not any(scores.values()):
+        raise _nothing_conflicts(rule)
     if not meeting:
         worst = max(values, key=values.__getitem__)
-        raise ValueError(f"no layer meets {name}={least}: the highest, of {worst!r}, is {values[worst]:.4g}; give less")
+        most = values[worst] if rule.rate is None else _rounded_down(values[worst])
+        raise ValueError(f"no layer meets {name}={least}: the highest, of {worst!r}, is {most}; give that or less")
     return meeting
 
 
@@ -149,24 +152,41 @@ def _most(growth: float, plain: int) -> int:
     return floor(Fraction(str(growth)) * plain)
 
 
+def _nothing_conflicts(rule: Rule) -> ValueError:
+    return ValueError(f"no layer conflicts, so {rule} selects none; give a severity nearer to 0")
+
+
 def _nothing_meets(rule: Rule, layers: Mapping[str, int], prices: Prices, limits: Limits) -> ValueError:
     """The error for budgets into which no layer fits, with the nearest ones into which one does."""
     if not layers:
-        return ValueError(f"no layer conflicts, so {rule} selects none; give a severity nearer to 0")
-    costs = {layer: (prices.parameters[layer], prices.flops_of([layer])) for layer in layers}
-    for name, place, limit, plain in (
-        ("parameters", 0, limits.parameters, prices.plain_parameters),
-        ("flops", 1, limits.flops, prices.plain_flops),
-    ):
-        cheapest = min(costs, key=lambda layer: costs[layer][place])
-        if limit is not None and costs[cheapest][place] > limit:
+        return _nothing_conflicts(rule)
+    operations = {layer: prices.flops_of([layer]) for layer in layers}
+    parameters = {layer: prices.parameters[layer] for layer in layers}
+    fitting = {  # into the other budget
+        "flops": [layer for layer in layers if limits.parameters is None or parameters[layer] <= limits.parameters],
+        "parameters": [layer for layer in layers if limits.flops is None or operations[layer] <= limits.flops],
+    }
+    needs = {
+        "flops": lambda layer: _rounded_up(operations[layer], prices.plain_flops),
+        "parameters": lambda layer: _rounded_up(parameters[layer], prices.plain_parameters),
+    }
+    for name, costs in (("flops", operations), ("parameters", parameters)):
+        if name in rule.given and fitting[name]:
+            cheapest = min(fitting[name], key=costs.__getitem__)
             return ValueError(
                 f"no layer that conflicts fits into {name}={rule.given[name]}; the cheapest, {cheapest!r}, needs "
-                f"{_rounded_up(costs[cheapest][place], plain)}"
+                f"{needs[name](cheapest)}"
             )
-        if limit is not None:  # the other budget is what these must meet too
-            costs = {layer: cost for layer, cost in costs.items() if cost[place] <= limit}
-    raise AssertionError("a layer fits into all budgets")
+    cheapest = min(layers, key=lambda layer: (operations[layer], parameters[layer]))
+    return ValueError(
+        f"no layer that conflicts fits into {rule}; the one of fewest operations, {cheapest!r}, needs parameters: "
+        f"{needs['parameters'](cheapest)}, flops: {needs['flops'](cheapest)}"
+    )
+
+
+def _rounded_down(rate: float) -> float:
+    """A rate with four decimals, so that the layer meets it."""
+    return floor(rate * 10**4) / 10**4 or rate
 
 
 def _rounded_up(added: int, plain: int) -> str:

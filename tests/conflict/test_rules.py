@@ -77,9 +77,9 @@ def test_rules_that_cannot_be_met_are_refused(given: dict[str, Any], message: st
         (
             Rule(threshold=6, flops=0.2, parameters=0.001),
             Rule(parameters=0.03, flops=0.2),
-            "parameters=0.001; the cheapest, .b",
+            "parameters=0.001; the cheapest, 'block.bn', needs 0.030",  # bn1, with 0.020, has too many FLOPs
         ),
-        (Rule(threshold=10), Rule(threshold=9), "no layer meets threshold=10: the highest, of 'bn1', is 9"),
+        (Rule(threshold=10), Rule(threshold=9), "no layer meets threshold=10: the highest, of 'bn1', is 9; give that"),
         (Rule(blocks=4), Rule(blocks=3), "blocks=4 of the 4 blocks conv1, bn1, block, fc leaves none shared"),
         (Rule(top=6), Rule(top=5), "top=6 of 5 layers; give a number from 1 to 5"),
     ],
@@ -91,12 +91,29 @@ def test_a_rule_that_no_layer_meets_names_the_nearest_that_one_meets(rule: Rule,
     assert select_layers(SCORES, nearest, PRICES)
 
 
+def test_scores_and_rates_that_are_too_high_are_answered_by_ones_that_a_layer_meets() -> None:
+    scores, rates = {"a": 123_456, "b": 3}, {"a": 0.123456, "b": 0.1}
+    with pytest.raises(ValueError, match="the highest, of 'a', is 123456; give that or less"):
+        select_layers(scores, Rule(threshold=200_000))
+    with pytest.raises(ValueError, match=r"the highest, of 'a', is 0\.1234; give that or less"):
+        select_layers(scores, Rule(rate=0.5), rates=rates)
+    assert select_layers(scores, Rule(rate=0.1234), rates=rates) == ["a"]
+
+
 def test_of_two_budgets_the_error_names_the_one_that_the_other_leaves_too_small() -> None:
     prices = Prices({"a": 1, "b": 50}, 100, {frozenset("a"): 60, frozenset("ab"): 3}, 100)
     with pytest.raises(ValueError, match=r"flops=0\.1; the cheapest, 'a', needs 0\.63"):
         select_layers({"a": 1, "b": 1}, Rule(parameters=0.1, flops=0.1), prices)
 
 
-def test_a_map_without_conflict_has_nothing_to_spend_a_budget_on() -> None:
+def test_of_two_budgets_that_are_too_small_the_error_names_what_both_need() -> None:
+    prices = Prices({"a": 9, "b": 50}, 100, {frozenset("a"): 60, frozenset("ab"): 13}, 100)
+    with pytest.raises(ValueError, match=r"'b', needs parameters: 0\.500, flops: 0\.130"):
+        select_layers({"a": 1, "b": 1}, Rule(parameters=0.01, flops=0.1), prices)
+    assert select_layers({"a": 1, "b": 1}, Rule(parameters=0.5, flops=0.13), prices) == ["b"]
+
+
+@pytest.mark.parametrize("rule", [Rule(flops=0.5), Rule(threshold=1)], ids=str)
+def test_a_map_without_conflict_has_nothing_to_select(rule: Rule) -> None:
     with pytest.raises(ValueError, match="no layer conflicts"):
-        select_layers(dict.fromkeys(SCORES, 0), Rule(flops=0.5), PRICES)
+        select_layers(dict.fromkeys(SCORES, 0), rule, PRICES)
