@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,15 @@ class _Benchmark:
     def setting(self, run: Run, identity: RunIdentity) -> RunIdentity:
         """Everything that a row's runs have in common: their identity without seed and layers.
 
-        Of runs with branches also the choice of the layers.
+        Of runs with branches also the choice of the layers. The width of a wider network follows
+        from these layers too, so it may differ from seed to seed.
         """
         model = dict(identity.record["model"])
         setting = {key: value for key, value in identity.record.items() if key != "seed_everything"}
         if run.variant in ("single", "plain"):
             return RunIdentity(setting)
         branch = {key: value for key, value in model["branch"].items() if key not in ("layers", "groups")}
+        backbone = setting.pop("base", model["backbone"])
         sums = self.record.get("map_sha256", {})
         choice = {
             **{key: value for key, value in self.plan.to_dict().items() if key not in _OF_NO_RUN},
@@ -77,7 +80,7 @@ class _Benchmark:
             "rule": asdict(self.plan.rule_of(run.entry)),
             "map": sums.get(self.plan.map_of(run.entry)),
         }
-        return RunIdentity({**setting, "model": {**model, "branch": branch}, "choice": choice})
+        return RunIdentity({**setting, "model": {**model, "backbone": backbone, "branch": branch}, "choice": choice})
 
 
 def join(folders: Sequence[Path], out: Path) -> Report:
@@ -85,7 +88,7 @@ def join(folders: Sequence[Path], out: Path) -> Report:
 
     A row has the runs of all folders that differ in nothing but the seed. Of a run that several
     folders have, the first counts. Entries of one label and different settings are told apart by
-    the names of their folders.
+    the names of their folders, with those of the folders around them where names are the same.
 
     Args:
         folders: The folders of the benchmarks, which are only read.
@@ -97,7 +100,7 @@ def join(folders: Sequence[Path], out: Path) -> Report:
     """
     if (out / PLAN).exists():
         raise ValueError(f"{out} holds a benchmark, whose table would be replaced; give another --out")
-    benchmarks = [_Benchmark.read(path) for path in dict.fromkeys(folders)]
+    benchmarks = [_Benchmark.read(path) for path in {path.resolve(): path for path in folders}.values()]
     for other in benchmarks[1:]:
         _check_comparable(benchmarks[0], other)
     runs, labels = _joined(benchmarks)
@@ -130,13 +133,21 @@ def _joined(benchmarks: Sequence[_Benchmark]) -> tuple[list[dict[str, Any]], _La
         of_row.setdefault(one.setting(run, identity).hash, (one, one.setting(run, identity)))
     _check_single(settings.get(("single", "single"), {}))
     apart = {label for (label, variant), of_row in settings.items() if len(of_row) > 1 and variant != "single"}
-    labels: _Labels = {(str(one.path), label): f"{label} ({one.path.name})" for one in benchmarks for label in apart}
+    names = _ends([one.path for one in benchmarks])
+    labels: _Labels = {(str(path), label): f"{label} ({name})" for path, name in names.items() for label in apart}
     runs: dict[tuple[str, str, int, str | None], dict[str, Any]] = {}
     for one, run, _, result in found:
         label = labels.get((str(one.path), run.label), run.label)
         named = {**result, "method": label, "folder": str(one.path)}
         runs.setdefault((label, run.variant, run.seed, run.task), named)
     return list(runs.values()), labels
+
+
+def _ends(paths: Sequence[Path]) -> dict[Path, str]:
+    """Path -> its last parts, as many as tell all paths apart."""
+    whole = {path: path.resolve().parts for path in paths}
+    number = next(number for number in count(1) if len({parts[-number:] for parts in whole.values()}) == len(whole))
+    return {path: "/".join(parts[-number:]) for path, parts in whole.items()}
 
 
 def _check_single(settings: Mapping[str, tuple[_Benchmark, RunIdentity]]) -> None:

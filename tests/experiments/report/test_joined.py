@@ -1,6 +1,7 @@
 """Several benchmarks in one table: of the same tasks and data, told apart where they differ."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 
 from recon.cli.dispatch import main
 from recon.experiments import Plan, benchmark, outcomes
-from recon.experiments.report.joined import join
+from recon.experiments.identity import RunIdentity
+from recon.experiments.report.joined import _Benchmark, join
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for some_jobs
 
-from some_jobs import Here, fit
+from some_jobs import Here, fit, runs_of
 
 PlanFactory = Callable[..., Plan]
 
@@ -61,6 +63,31 @@ def test_entries_of_one_label_and_other_settings_are_told_apart(folders: Path, t
     assert ("mgda", "plain") in rows
     labels = {label for label, _ in rows} - {"mgda", "single"}
     assert labels == {"joint (one)", "joint (two)"}  # their first layers are one and two
+
+
+@pytest.mark.slow
+def test_folders_of_one_name_are_told_apart_and_one_folder_counts_once(folders: Path, tmp_path: Path) -> None:
+    out, again = tmp_path / "out", folders / "two" / ".." / "two"
+    same = [shutil.copytree(folders / name, tmp_path / name / "results") for name in ("one", "two")]
+    join([*same, same[0].parent / "results"], out / "same")
+    content = json.loads((out / "same/results.json").read_text())
+    rows = {(row["method"], row["variant"]) for row in content["summary"]}
+    assert {label for label, _ in rows} == {"single", "joint (one/results)", "joint (two/results)", "mgda"}
+    assert [row["method"] for row in joined(folders, out, "two", str(again))["summary"]] == ["joint", "joint", "mgda"]
+
+
+def test_a_wider_network_is_one_row_whatever_its_width_with_each_seed(tiny: PlanFactory) -> None:
+    plan = tiny(methods=[{"method": "joint", "variants": ["plain", "recon", "wide_flops"], "seeds": [0, 1]}])
+    folder = _Benchmark(Path(), plan.to_dict(), plan, [], "")
+
+    def setting(seed: int, width: int, base: int = 4) -> RunIdentity:
+        wide, plain = ({"class_path": "ResNet18", "init_args": {"width": number}} for number in (width, base))
+        model = {"backbone": wide, "branch": {"layers": []}}
+        identity = RunIdentity({"model": model, "base": plain, "seed_everything": seed})
+        return folder.setting(runs_of(plan)[f"joint-wide_flops-seed{seed}"], identity)
+
+    assert setting(seed=0, width=6).hash == setting(seed=1, width=7).hash
+    assert setting(seed=0, width=6).hash != setting(seed=0, width=6, base=5).hash
 
 
 @pytest.mark.slow
