@@ -11,12 +11,14 @@ from recon.engine.groups import check_weighs_groups
 from recon.engine.memory import Memory, check_memory
 from recon.errors import unknown_name
 from recon.experiments.fit import SET_IN_MODEL
+from recon.experiments.grid import check_grid
 from recon.files.folder_names import check_folder_name
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
 
 Variant = Literal[
     "single",
+    "grid",
     "plain",
     "recon",
     "random",
@@ -30,7 +32,8 @@ Variant = Literal[
     "wide_parameters",
     "wide_flops",
 ]
-VARIANTS: tuple[str, ...] = get_args(Variant)
+VARIANTS: tuple[str, ...] = get_args(Variant)[2:]
+"""Those of an entry."""
 
 WIDER = ("wide_parameters", "wide_flops")
 """Variants without branches, whose network is wider."""
@@ -77,6 +80,10 @@ class MethodEntry:
         model: Keys of ``fit.model`` that these runs replace, such as another backbone. Needs a
             ``name``. The +Recon runs take their layers from a joint entry with the same ``model``
             and ``tree``, or from a map.
+        grid: Dotted key -> values to choose from, such as ``options.weights``; see
+            :mod:`recon.experiments.grid`. All variants then train with the chosen values.
+        held_out: The share of the training data on which they are chosen.
+        grid_seeds: How many of the seeds each point of the grid is trained with.
         width: The argument of the backbone that sets its width, for the wider networks, instead of
             the plan's.
         tree: File of a task tree, by which these runs share stages, and which +Recon parts further;
@@ -98,6 +105,9 @@ class MethodEntry:
     growth: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
     tree: str | None = None
+    grid: dict[str, Any] = field(default_factory=dict)
+    held_out: float | None = None
+    grid_seeds: int = 1
     width: str | None = None
 
     @property
@@ -147,8 +157,8 @@ class MethodEntry:
             if not 0 <= seed < 2**32:
                 raise ValueError(f"method {self.label} has the seed {seed}; a seed is from 0 to 2**32 - 1")
         for variant in self.variants:
-            if variant not in VARIANTS[1:]:
-                raise unknown_name("variant", variant, VARIANTS[1:], where=f"method {self.label}")
+            if variant not in VARIANTS:
+                raise unknown_name("variant", variant, VARIANTS, where=f"method {self.label}")
         if self.map is not None and not self.uses_map:
             raise ValueError(f"method {self.label} has a map and no variant 'recon' that uses it; add it to variants")
         if self.top is not None and self.top < 1:
@@ -162,6 +172,9 @@ class MethodEntry:
             raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
         if isinstance(self.groups, int) and self.groups < 2:
             raise ValueError(f"method {self.label} has groups: {self.groups}; give 2 or more, or 'friends'")
+        check_grid(self.grid, self.held_out, self.label)
+        if not 1 <= self.grid_seeds <= len(self.seeds):
+            raise ValueError(f"method {self.label} has grid_seeds: {self.grid_seeds}, of {len(self.seeds)} seeds")
         self._check_growth()
         self._check_model()
         if self.granularity != "network":

@@ -45,8 +45,8 @@ class RunIdentity:
     Attributes:
         record: The canonical configuration (:mod:`recon.experiments.canonical`) with the keys
             ``trainer``, ``model``, ``data`` and ``seed_everything``; and beside it ``content``, of
-            the data, ``every``, ``tree``, the checksum of a task tree's file, and ``base``, the
-            backbone that a wider one stands for.
+            the data, ``every``, ``tree``, the checksum of a task tree's file, ``base``, the
+            backbone that a wider one stands for, and ``tested``, of a grid's runs.
     """
 
     record: dict[str, Any]
@@ -66,7 +66,10 @@ class RunIdentity:
         sha = None if tree is None else file_sha256(Path(tree))
         run = cls.of_configuration(job.own_fit().configuration, content, job.plan.every, sha)
         base = canonical(job.network().configuration)["model"]["backbone"]
-        return run if base == run.record["model"]["backbone"] else cls({**run.record, "base": base})
+        own = {} if base == run.record["model"]["backbone"] else {"base": base}
+        if job.run.variant == "grid":
+            own["tested"] = "held-out training data"
+        return cls({**run.record, **own})
 
     @classmethod
     def of_configuration(

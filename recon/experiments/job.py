@@ -1,5 +1,6 @@
 """A run with everything that carries it out: its plan, its fit and the folder of its results."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,14 @@ from torch import nn
 from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
 from recon.experiments.controls import EqualPrice, norms_of, random_as_many_as_norms
-from recon.experiments.entry import WIDER
+from recon.experiments.entry import WIDER, MethodEntry
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
+from recon.experiments.grid import Choice, Setting, holding_out, points, scores, with_setting
 from recon.experiments.plan import Plan, Run
 from recon.experiments.selection import selected_layers
+from recon.files.reading import read_object
+from recon.tasks.task import Task
 from recon.training.branch_options import BranchOptions, branchable_layers, check_fits, parted_layers
 
 
@@ -35,11 +39,19 @@ class Job:
     def own_fit(self) -> Fit:
         """The fit that repeats this run by ``recon fit``; its branched layers are named."""
         fit = self._wider() if self.run.variant in WIDER else self.network()
-        return fit.with_model(self._model(), seed_everything=self.run.seed)
+        own = with_setting(fit.with_model(self._model(), seed_everything=self.run.seed), self._setting())
+        share = self.run.entry.held_out
+        return own if self.run.variant != "grid" or share is None else holding_out(own, share)
 
     def network(self) -> Fit:
         """The fit with the network of the run's entry, before it is branched or made wider."""
         return self.fit.with_model(self.run.entry.model)
+
+    def _setting(self) -> Setting:
+        """The point of the entry's grid that the run trains."""
+        if self.run.point is not None:
+            return points(self.run.entry.grid)[self.run.point]
+        return choice_of(self.run.entry, self.folder, self.fit.tasks()).chosen if self.run.grid else {}
 
     def _model(self) -> dict[str, Any]:
         """The values of ``model`` that the run sets."""
@@ -66,7 +78,7 @@ class Job:
     def _layers(self) -> list[str]:
         """The layers that a run other than +Recon branches."""
         variant, seed = self.run.variant, self.run.seed
-        if variant == "plain" or variant in WIDER:
+        if variant in ("plain", "grid", *WIDER):
             return []
         backbone = self.network().backbone()
         parted = parted_layers(self.run.entry.tree)
@@ -166,3 +178,21 @@ class Job:
         assert conflict_map is not None  # the run needs it
         check_fits(conflict_map, backbone, parted_layers(self.run.entry.tree))
         return conflict_map.top(len(conflict_map.layers), self.plan.severity)
+
+
+def choice_of(entry: MethodEntry, folder: ResultsFolder, tasks: Sequence[Task]) -> Choice:
+    """The choice among the points of an entry's grid, whose runs are finished.
+
+    Args:
+        entry: The entry.
+        folder: Where results are kept.
+        tasks: The tasks of the plan.
+
+    Raises:
+        ValueError: A result is damaged.
+    """
+    seeds, settings = entry.seeds[: entry.grid_seeds], points(entry.grid)
+    paths = [[folder.run(f"{entry.label}-grid{place}-seed{seed}") for seed in seeds] for place in range(len(settings))]
+    found = [[read_object(path / "result.json")["metrics"] for path in of_point] for of_point in paths]
+    assert entry.held_out is not None  # an entry with a grid has it
+    return Choice(entry.held_out, seeds, settings, scores(found, tasks))

@@ -12,6 +12,7 @@ from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, Rule
 from recon.conflict.severity import severity_in_hundredths
 from recon.experiments.entry import BY_MAP, BY_NUMBER, MethodEntry, Variant
 from recon.experiments.fit import check_section
+from recon.experiments.grid import points
 from recon.experiments.typed import read_dataclass
 from recon.files.folder_names import check_folder_name
 
@@ -28,6 +29,8 @@ class Run:
         entry: The plan's entry it comes from; joint training for single tasks.
         task: The only task, for single-task runs.
         needs: Id of the run whose conflict map this one takes its layers from.
+        grid: Ids of the runs of the entry's grid, of which this one takes the best setting.
+        point: The place in the grid, for a run of it.
     """
 
     id: str
@@ -37,6 +40,13 @@ class Run:
     entry: MethodEntry
     task: str | None = None
     needs: str | None = None
+    grid: tuple[str, ...] = ()
+    point: int | None = None
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Ids of the runs that must be finished before."""
+        return self.grid if self.needs is None else (*self.grid, self.needs)
 
 
 @dataclass(frozen=True)
@@ -206,18 +216,17 @@ class Plan:
                 for seed in seeds
                 for task in tasks
             ]
-        return runs + [
-            self._run(entry, variant, seed)
-            for entry in self.methods
-            for variant in entry.variants
-            for seed in entry.seeds
-        ]
+        for entry in self.methods:
+            runs += _grid_runs(entry)
+            runs += [self._run(entry, variant, seed) for variant in entry.variants for seed in entry.seeds]
+        return runs
 
     def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
         needs = None
         if self.map_of(entry) is None and self._needs_map(entry, variant, seed):
             needs = f"{self._finder(entry)}-plain-seed{seed}"
-        return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs)
+        grid = tuple(run.id for run in _grid_runs(entry))
+        return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs, grid=grid)
 
     def _needs_map(self, entry: MethodEntry, variant: str, seed: int) -> bool:
         """Whether a variant takes its layers, or how many they are, from a conflict map."""
@@ -238,6 +247,15 @@ class Plan:
             for one in self.methods
             if one.network == entry.network
         )
+
+
+def _grid_runs(entry: MethodEntry) -> list[Run]:
+    """The runs that try the points of an entry's grid."""
+    return [
+        Run(f"{entry.label}-grid{point}-seed{seed}", entry.label, "grid", seed, entry, point=point)
+        for point in range(len(points(entry.grid)))
+        for seed in entry.seeds[: entry.grid_seeds]
+    ]
 
 
 def _with_seeds(content: Any) -> Any:

@@ -17,6 +17,7 @@ from recon.experiments.cost import flops_of_sample
 from recon.experiments.entry import WIDER, MethodEntry
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
+from recon.experiments.grid import holding_out
 from recon.experiments.job import Job
 from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
@@ -51,6 +52,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
     for entry in plan.methods:
         create_method(entry.method, **entry.options).bind(len(tasks))
     data.prepare_data()  # before a network that may ask for pretrained weights
+    _check_held_out(plan.methods, fit)
     for entries in _by_network(plan.methods):
         own = fit.with_model(entries[0].model)
         _check_layers(plan, entries, own)
@@ -109,9 +111,9 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
     """Build the first run of each network and way to weigh gradients, up to the first step."""
     firsts: dict[tuple[str, ...], Run] = {}
     for run in runs:
-        if run.needs is None:
-            entry = run.entry
-            firsts.setdefault((entry.network, entry.at, str(entry.granularity), entry.memory), run)
+        if not run.waits_for:
+            entry, point = run.entry, str(run.point and (run.label, run.point))
+            firsts.setdefault((entry.network, entry.at, str(entry.granularity), entry.memory, point), run)
     with quiet_lightning():
         for number, run in enumerate(firsts.values()):
             command = Job(plan, run, fit, ResultsFolder(Path())).own_fit().command()
@@ -119,11 +121,32 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
             command.model.trainer = command.trainer
             command.model.configure_optimizers()
             if number == 0:  # all runs have the same data
-                _check_loaders(command.trainer, command.datamodule)
-                _check_validation(plan.methods, command.datamodule)
+                data = fit.data() if run.variant == "grid" else command.datamodule
+                _check_loaders(command.trainer, data)
+                _check_validation(plan.methods, data)
                 _check_accumulation(plan.methods, command.trainer)
                 _check_devices(plan.methods, command.trainer)
             flops_of_sample(command.model, command.datamodule)
+
+
+def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:
+    """Refuse a grid where the data cannot hold out a share of training, or do so for a method."""
+    arguments = fit.configuration["data"].get("init_args") or {}
+    for entry in entries:
+        if entry.held_out is None:
+            continue
+        if arguments.get("held_out"):
+            raise ValueError(
+                f"method {entry.label} has a grid, which holds out training data by itself; leave out "
+                "fit.data.init_args.held_out, which is for methods that learn on it"
+            )
+        try:
+            holding_out(fit, entry.held_out).data()
+        except ValueError as error:
+            raise ValueError(
+                f"method {entry.label} has a grid, and the data cannot hold out a validation split of training "
+                f"({error}); give data with the argument held_out, or leave out the grid"
+            ) from error
 
 
 def _check_accumulation(entries: Sequence[MethodEntry], trainer: pl.Trainer) -> None:

@@ -92,7 +92,7 @@ def _check_sizes(result: dict[str, Any]) -> None:
             raise ValueError(f"its {key} is {result[key]!r}, not a count")
     if result["parameters"] < result["parameters_base"]:
         raise ValueError(f"it has {result['parameters']} parameters, fewer than {result['parameters_base']} unbranched")
-    if result["variant"] in ("single", "plain") and result["parameters"] != result["parameters_base"]:
+    if result["variant"] in ("single", "grid", "plain") and result["parameters"] != result["parameters_base"]:
         raise ValueError(f"it has {result['parameters']} parameters, not {result['parameters_base']}, and no branch")
 
 
@@ -100,7 +100,9 @@ def _check_conflict(result: dict[str, Any]) -> None:
     by_layer = require(result, "conflict_by_layer", (dict,), "it")
     for layer, rate in by_layer.items():
         _number(rate, f"the conflict rate of {layer}", 0, 1)
-    if (result["variant"] == "single") != (not by_layer) or (result["conflict_rate"] is None) != (not by_layer):
+    if (result["variant"] in ("single", "grid")) != (not by_layer) or (result["conflict_rate"] is None) != (
+        not by_layer
+    ):
         raise ValueError(f"its conflict_rate is {result['conflict_rate']!r}, over {len(by_layer)} layers")
     if by_layer:
         mean = sum(by_layer.values()) / len(by_layer)

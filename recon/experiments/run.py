@@ -15,6 +15,7 @@ import yaml
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
+from recon.data.held_out import VALIDATION
 from recon.experiments.canonical import TRAINER
 from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
 from recon.experiments.entry import WIDER
@@ -97,7 +98,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     module, data = command.model, command.datamodule
     timer, conflict = Timer(), None
     callbacks: list[pl.Callback] = [timer, _EpochReport(on_epoch), LastEpochCheckpoint(str(directory))]
-    if job.run.variant != "single":
+    if job.run.variant not in ("single", "grid"):
         conflict = ConflictCallback(every=job.plan.every, path=str(job.folder.conflict_map(job.run.id)))
         callbacks.insert(0, conflict)
     trainer = trainer_of(fit.configuration["trainer"], directory, callbacks)
@@ -105,7 +106,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
     if trainer.global_step == 0:  # Lightning skips a loader without batches
         raise ValueError("no step was taken: the data gave no batch to train on")
-    metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    metrics = _tested(trainer, module, data, held_out=job.run.variant == "grid")
     if trainer.is_global_zero:
         draw_predictions(module, data, directory)
     by_layer = _conflict_by_layer(conflict)
@@ -123,6 +124,15 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         "seconds": round(timer.time_elapsed("train"), 3),
         "origin": origin_on(trainer.strategy.root_device),
     }
+
+
+def _tested(
+    trainer: pl.Trainer, module: MultiTaskModule, data: pl.LightningDataModule, held_out: bool
+) -> Mapping[str, float]:
+    """The metrics of a trained network on the test data, or on the held-out share of training."""
+    if held_out:
+        return trainer.test(module, dataloaders=data.train_dataloader()[VALIDATION], verbose=False)[0]
+    return trainer.test(module, datamodule=data, verbose=False)[0]
 
 
 def draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, directory: Path) -> None:

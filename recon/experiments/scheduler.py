@@ -28,7 +28,7 @@ class Scheduler:
     def __init__(
         self, jobs: Sequence[Job], finished: Collection[str], begin: Callable[[Job], dict[str, Any] | None]
     ) -> None:
-        needed = {job.run.needs for job in jobs}
+        needed = {run_id for job in jobs for run_id in job.run.waits_for}
         left = [job for job in jobs if job.run.id not in finished]
         self._waiting = sorted(left, key=lambda job: job.run.id not in needed)
         self._suspects: list[Job] = []
@@ -63,7 +63,7 @@ class Scheduler:
                     yield job.run, told
 
     def _ready(self) -> list[Job]:
-        return [job for job in self._waiting if job.run.needs is None or job.run.needs in self._finished]
+        return [job for job in self._waiting if self._finished.issuperset(job.run.waits_for)]
 
     def _after_death(self, job: Job, message: Died) -> Failed | None:
         """Suspect a run after the death of its process; after a death alone it has failed."""
@@ -78,4 +78,6 @@ class Scheduler:
 
     def _in_vain(self) -> Iterator[tuple[Run, Failed]]:
         for job in self._waiting:
-            yield job.run, Failed(f"{job.run.needs}, whose conflict map it needs, failed")
+            lacking = next(run_id for run_id in job.run.waits_for if run_id not in self._finished)
+            what = "conflict map" if lacking == job.run.needs else "validation score"
+            yield job.run, Failed(f"{lacking}, whose {what} it needs, failed")

@@ -116,8 +116,7 @@ class Shelf:
 
     def _is_known(self, job: Job) -> bool:
         """Whether a job's layers can be chosen by now; then its identity is kept."""
-        needs = job.run.needs
-        if needs is not None and not (needs in self._settled and result_file(self._folder.run(needs)).exists()):
+        if any(not self._is_finished(run_id) for run_id in job.run.waits_for):
             return False
         if job.run.id not in self._wanted:
             try:
@@ -143,6 +142,9 @@ class Shelf:
     def _write(self, path: Path, run: Run) -> None:
         """Write the identity of a run of the plan into a folder."""
         write_json(path / IDENTITY, self._wanted[run.id].sealed(self._requests[run.id]))
+
+    def _is_finished(self, run_id: str) -> bool:
+        return run_id in self._settled and result_file(self._folder.run(run_id)).exists()
 
     def _is_in_place(self, run: Run) -> bool:
         return (self._folder.run(run.id) / IDENTITY).exists()

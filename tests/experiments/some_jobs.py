@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 
+from recon.data import Glyphs
 from recon.experiments import Plan
 from recon.experiments.executors import executor
 from recon.experiments.fit import Fit
@@ -18,6 +19,13 @@ from recon.models import LeNet
 from recon.tasks.task import Task
 
 ALL = [{"method": "joint", "variants": ["plain", "recon", "random", "first", "last"]}, {"method": "graddrop"}]
+
+
+class NothingHeldOut(Glyphs):
+    """Data without an argument for held-out samples."""
+
+    def __init__(self, train_size: int, test_size: int) -> None:
+        super().__init__(train_size=train_size, test_size=test_size)
 
 
 class Untraceable(LeNet):

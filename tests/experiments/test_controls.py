@@ -23,7 +23,7 @@ PlanFactory = Callable[..., Plan]
 
 MAP = "multi-fashion-mnist-resnet18"
 UNTRACEABLE = {"backbone": {"class_path": "some_jobs.Untraceable"}}
-ALL_VARIANTS = list(VARIANTS[1:])
+ALL_VARIANTS = list(VARIANTS)
 
 
 def layers_of(plan: Plan, run_id: str) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from recon.conflict import ConflictMap, MeasuredMap
 from recon.experiments.folder import ResultsFolder
+from recon.experiments.grid import Choice
+from recon.experiments.job import choice_of
 from recon.experiments.origin import mixed_origins
 from recon.experiments.plan import Plan
 from recon.experiments.report import figures
@@ -44,11 +46,18 @@ class Report:
 
 def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> Report:
     """Write the results and tables of a plan's finished runs (:func:`write_tables`)."""
-    return write_tables({"plan": plan.to_dict()}, runs, tasks, joint_label(plan), folder.path)
+    choices = _choices(plan, runs, tasks, folder)
+    grids = {"grids": {label: choice.to_dict() for label, choice in choices.items()}} if choices else {}
+    return write_tables({"plan": plan.to_dict(), **grids}, runs, tasks, joint_label(plan), folder.path, choices)
 
 
 def write_tables(
-    record: Mapping[str, Any], runs: Sequence[Result], tasks: Sequence[Task], joint: str | None, out: Path
+    record: Mapping[str, Any],
+    runs: Sequence[Result],
+    tasks: Sequence[Task],
+    joint: str | None,
+    out: Path,
+    choices: Mapping[str, Choice] | None = None,
 ) -> Report:
     """Write ``results.json``, the tables and the differences of finished runs, each atomically.
 
@@ -62,8 +71,9 @@ def write_tables(
         tasks: Their tasks.
         joint: Label of the joint entry that others are compared with, if there is one.
         out: The folder.
+        choices: Label of an entry -> the choice among its grid.
     """
-    completed = with_delta_m(runs, tasks)
+    completed = with_delta_m(_compared(runs), tasks)
     summary = summarise(completed)
     found = differences(completed, joint)
     said = verdict(summary, found)
@@ -71,7 +81,7 @@ def write_tables(
     content = {**record, **of_runs, "differences": [one.to_dict() for one in found], "verdict": said}
     write_json(out / "results.json", content)
     mixed = mixed_origins(runs)
-    below = (markdown_notes(summary), f"{mixed}\n" if mixed else "")
+    below = (markdown_notes(summary, choices), f"{mixed}\n" if mixed else "")
     table = "\n".join(filter(None, (markdown_table(summary), *below)))
     texts = {"table.md": table, "table.csv": csv_table(summary)}
     paired = markdown_differences(found) if any(one.interval for one in found) else ""
@@ -99,12 +109,25 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
     if both:
         histograms = figures.cosine_histograms([plain[seed] for seed in both], [recon[seed] for seed in both])
         paths += figures.save(histograms, out / "cosine_histograms")
-    summary = summarise(with_delta_m(runs, tasks))
+    summary = summarise(with_delta_m(_compared(runs), tasks))
     if any(row["delta_m"] is not None for row in summary):
         paths += figures.save(figures.delta_m_dots(summary), out / "delta_m")
     if rows := priced(summary):
         paths += figures.save(delta_m_against_prices(rows), out / "prices")
     return paths
+
+
+def _compared(runs: Sequence[Result]) -> list[Result]:
+    """The runs without those of grids, whose metrics are not of the test data."""
+    return [run for run in runs if run["variant"] != "grid"]
+
+
+def _choices(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> dict[str, Choice]:
+    """Label of an entry -> the choice among its grid, for grids whose runs are all finished."""
+    finished = {run["id"] for run in runs}
+    waiting = {run.label for run in plan.runs([]) if run.variant == "grid" and run.id not in finished}
+    entries = [entry for entry in plan.methods if entry.grid and entry.label not in waiting]
+    return {entry.label: choice_of(entry, folder, tasks) for entry in entries}
 
 
 def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:

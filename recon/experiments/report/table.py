@@ -59,10 +59,14 @@ def markdown_table(summary: Sequence[Row]) -> str:
     return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
 
 
-def markdown_notes(summary: Sequence[Row]) -> str:
+def markdown_notes(summary: Sequence[Row], choices: Mapping[str, object] | None = None) -> str:
     """The sentences below the table: what ± means, and how near controls come to their price.
 
     A control is named where it is more than 2 % from the + Recon row.
+
+    Args:
+        summary: The rows.
+        choices: Label of an entry -> the setting that its grid chose, as text.
     """
     rows = [row for row in summary if row["variant"] != "single"]
     notes = []
@@ -75,6 +79,7 @@ def markdown_notes(summary: Sequence[Row]) -> str:
         if measure and row["over_recon"] and abs(off := row["over_recon"][measure]) > _NEAR:
             name = measure if measure == "parameters" else "FLOPs"
             notes.append(f"{row_name(row)}: no nearer to + Recon than {off:+.1%} {name}.")
+    notes += [f"{label}: {choice}." for label, choice in (choices or {}).items()]
     return "\n".join(notes) + "\n" if notes else ""
 
 

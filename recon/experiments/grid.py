@@ -1,0 +1,148 @@
+"""The grid of an entry: settings tried on held-out training data, of which the best is trained.
+
+Each point of the grid is trained without a share of the training data, and evaluated on that share.
+The test data are never seen. The point of the best score is then trained on all training data, with
+every seed and in every variant of the entry.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+from recon.experiments.fit import SET_IN_MODEL, Fit
+from recon.tasks.task import Task
+
+Setting = dict[str, Any]
+"""A point of a grid: dotted key -> value."""
+
+Metrics = Mapping[str, Mapping[str, float]]
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[Setting]:
+    """All combinations of the values of a grid; the last key changes fastest.
+
+    >>> points({"model.optimizer.init_args.lr": [0.1, 0.2], "options.weights": [[1, 1]]})[1]
+    {'model.optimizer.init_args.lr': 0.2, 'options.weights': [1, 1]}
+    """
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
+
+
+def check_grid(grid: Mapping[str, Any], held_out: float | None, label: str) -> None:
+    """Check the keys of a grid, and that a share of training is held out to choose on.
+
+    Args:
+        grid: Dotted key -> values.
+        held_out: The share of training to choose on.
+        label: The method's name, for errors.
+
+    Raises:
+        ValueError: They are not such.
+    """
+    if not grid:
+        if held_out is not None:
+            raise ValueError(f"method {label} has held_out and no grid to choose on it; give both or neither")
+        return
+    if held_out is None:
+        raise ValueError(
+            f"method {label} has a grid and no held_out, the share of training on which to choose; "
+            "give held_out: 0.1: never choose on the test data"
+        )
+    if not 0 < held_out <= 0.5:
+        raise ValueError(f"method {label} has held_out: {held_out}; give a share of training, above 0 to 0.5")
+    for key, values in grid.items():
+        root, _, path = key.partition(".")
+        name = path.partition(".")[0]
+        if root not in ("model", "options") or not path or (root == "model" and name in (*SET_IN_MODEL, "backbone")):
+            raise ValueError(
+                f"method {label} has a grid over {key!r}; give keys such as model.optimizer.init_args.lr or "
+                "options.weights, and other networks as entries of their own"
+            )
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"method {label} has a grid over {key} of {values!r}; give a list of values")
+    if len(points(grid)) < 2:
+        raise ValueError(f"method {label} has a grid of one point, and nothing to choose; give more values")
+
+
+def with_setting(fit: Fit, setting: Setting) -> Fit:
+    """A fit with the values of a point; options of the method are ``model.method_options``."""
+    section = fit.configuration
+    for key, value in setting.items():
+        *parents, name = re.sub("^options", "model.method_options", key).split(".")
+        inner = section
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = value
+    return Fit(section, fit.root)
+
+
+def holding_out(fit: Fit, share: float) -> Fit:
+    """A fit that trains without a share of the training data."""
+    section = fit.configuration
+    arguments = {**(section["data"].get("init_args") or {}), "held_out": share}
+    return Fit({**section, "data": {**section["data"], "init_args": arguments}}, fit.root)
+
+
+def scores(found: Sequence[Sequence[Metrics]], tasks: Sequence[Task]) -> list[float]:
+    """The score of each point: its gain over the mean of all points, in percent.
+
+    As in delta-m, gains are averaged over each task's metrics first, and then over tasks, so that
+    neither the scale of a loss nor that of a metric counts. A metric whose mean is zero is left
+    out.
+
+    Args:
+        found: The metrics of each point, one for each seed.
+        tasks: The tasks, whose metrics know which direction is better.
+    """
+    means = [_mean(metrics, tasks) for metrics in found]
+    base = _mean(means, tasks)
+    return [100 * fmean(_gain(own[task.name], base[task.name], task) for task in tasks) for own in means]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The points of an entry's grid with their scores, and the chosen one.
+
+    Attributes:
+        held_out: The share of training on which they were compared.
+        seeds: The seeds of each point.
+        points: The settings.
+        scores: Their scores; see :func:`scores`.
+    """
+
+    held_out: float
+    seeds: tuple[int, ...]
+    points: list[Setting]
+    scores: list[float]
+
+    @property
+    def chosen(self) -> Setting:
+        """The setting of the best score, the first of equal ones."""
+        return self.points[max(range(len(self.points)), key=self.scores.__getitem__)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice as JSON."""
+        return {**asdict(self), "chosen": self.chosen}
+
+    def __str__(self) -> str:
+        chosen = ", ".join(f"{key.rpartition('.')[2]} = {value}" for key, value in self.chosen.items())
+        return f"{chosen}, the best of {len(self.points)} settings on {self.held_out:.0%} of training held out"
+
+
+def _mean(metrics: Sequence[Metrics], tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
+    return {
+        task.name: {name: fmean(own[task.name][name] for own in metrics) for name in task.higher_is_better}
+        for task in tasks
+    }
+
+
+def _gain(own: Mapping[str, float], base: Mapping[str, float], task: Task) -> float:
+    """The mean relative gain of a task's metrics; 0 without any that could have one."""
+    gains = [
+        (own[name] - base[name]) / abs(base[name]) * (1 if higher else -1)
+        for name, higher in task.higher_is_better.items()
+        if base[name]
+    ]
+    return fmean(gains) if gains else 0.0
