@@ -136,6 +136,7 @@ def request_of(job: Job, content: str | None) -> str:
         "plan": {key: value for key, value in job.plan.to_dict().items() if key not in _OF_OTHER_RUNS},
         "entry": {key: value for key, value in asdict(entry).items() if key not in _OF_OTHER_RUNS},
         "run": [run.variant, run.seed, run.task],
+        "setting": job.setting(),
         "map": None if map_path is None else file_sha256(map_path),
         "tree": None if entry.tree is None else file_sha256(Path(entry.tree)),
         "data": [content, root_of(job.fit)],

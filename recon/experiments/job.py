@@ -39,7 +39,7 @@ class Job:
     def own_fit(self) -> Fit:
         """The fit that repeats this run by ``recon fit``; its branched layers are named."""
         fit = self._wider() if self.run.variant in WIDER else self.network()
-        own = with_setting(fit.with_model(self._model(), seed_everything=self.run.seed), self._setting())
+        own = with_setting(fit.with_model(self._model(), seed_everything=self.run.seed), self.setting())
         share = self.run.entry.held_out
         return own if self.run.variant != "grid" or share is None else holding_out(own, share)
 
@@ -47,7 +47,7 @@ class Job:
         """The fit with the network of the run's entry, before it is branched or made wider."""
         return self.fit.with_model(self.run.entry.model)
 
-    def _setting(self) -> Setting:
+    def setting(self) -> Setting:
         """The point of the entry's grid that the run trains."""
         if self.run.point is not None:
             return points(self.run.entry.grid)[self.run.point]
