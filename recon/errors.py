@@ -1,4 +1,4 @@
-"""Errors for unknown names, which suggest the nearest name; and any error in one line."""
+"""Errors for unknown names, with the nearest, and for NaN; and any error in one line."""
 
 from argparse import ArgumentError
 from collections.abc import Iterable
@@ -31,6 +31,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     else:
         cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
     return ValueError(f"unknown {kind} {name!r}{place}; {cure}")
+
+
+class NotFinite(ValueError):
+    """A loss, gradient or metric that is NaN or infinite, as after training has diverged.
+
+    >>> issubclass(NotFinite, ValueError)
+    True
+    """
 
 
 def in_one_line(error: BaseException) -> str:

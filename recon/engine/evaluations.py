@@ -15,6 +15,7 @@ from recon.engine.perturbation import perturbed
 from recon.engine.precision import combining
 from recon.engine.setting import Setting
 from recon.engine.step_info import StepInfo
+from recon.errors import NotFinite
 from recon.gradients.buffer import TaskGradients
 from recon.gradients.graph import accumulate, reached_leaves, without_grad
 from recon.gradients.sharded import Gradients
@@ -106,7 +107,7 @@ class Evaluations(StepEngine[StepInfo]):
         ]
         if (scaling.active or loss.device.type == "cpu") and not all_finite(gradients):
             if not scaling.active:
-                raise ValueError(f"{name} is not finite in step {self._setting.step_count}")
+                raise NotFinite(f"{name} is not finite in step {self._setting.step_count}")
             self.overflowed = True
         return dict(zip(reached, gradients, strict=True))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recon.errors import NotFinite
 from recon.gradients.graph import total_norm
 
 INTERVAL = 100
@@ -27,7 +28,7 @@ class FiniteWatch:
         >>> watch.watch(0, torch.tensor([1.0, 2.0]))
         >>> watch.watch(1, torch.tensor([1.0, float("nan")]))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: the loss of 'b' is not finite in step 1; lower the learning rate, ...
+        recon.errors.NotFinite: the loss of 'b' is not finite in step 1; lower the learning ...
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -66,8 +67,8 @@ class FiniteWatch:
                 raise _not_finite(name, step)
 
 
-def _not_finite(name: str, step: int) -> ValueError:
-    return ValueError(
+def _not_finite(name: str, step: int) -> NotFinite:
+    return NotFinite(
         f"{name} is not finite in step {step}; lower the learning rate, or look at this task's loss and data"
     )
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from recon.errors import NotFinite
 from recon.gradients.graph import computes_in_half
 
 
@@ -80,10 +81,10 @@ class LossScaling:
         """Refuse to skip one more step where a smaller scale does not help.
 
         Raises:
-            ValueError: The scale is below 1.
+            NotFinite: The scale is below 1.
         """
         if factor < 1:
-            raise ValueError(
+            raise NotFinite(
                 f"step {step}: a loss or gradient is not finite, and the loss scale is down to {factor:g}: this is no "
                 "overflow of float16; lower the learning rate, or look at the losses and data"
             )

@@ -6,7 +6,7 @@
 ``launch``, ``outcomes``  a plan carried out, and the results and failures of its runs
 ``scheduler``             which run begins when
 ``job``, ``run``          one run: its layers and configuration; its training and test
-``grid``                  settings to choose from on held-out training data
+``grid``, ``choice``      settings to choose from on held-out training data, and the best
 ``controls``, ``width``   layers and widths of the controls of + Recon
 ``folder``                files and lock of the results
 ``identity``              what makes a run the run that it is; ``canonical``: its configuration

@@ -7,18 +7,13 @@ every seed and in every variant of the entry.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import product
-from statistics import fmean
 from typing import Any
 
 from recon.experiments.fit import SET_IN_MODEL, Fit
-from recon.tasks.task import Task
 
 Setting = dict[str, Any]
 """A point of a grid: dotted key -> value."""
-
-Metrics = Mapping[str, Mapping[str, float]]
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[Setting]:
@@ -67,13 +62,21 @@ def check_grid(grid: Mapping[str, Any], held_out: float | None, label: str) -> N
 
 
 def with_setting(fit: Fit, setting: Setting) -> Fit:
-    """A fit with the values of a point; options of the method are ``model.method_options``."""
+    """A fit with the values of a point; options of the method are ``model.method_options``.
+
+    Raises:
+        ValueError: A key leads through a value that has no keys.
+    """
     section = fit.configuration
     for key, value in setting.items():
         *parents, name = re.sub("^options", "model.method_options", key).split(".")
         inner = section
         for parent in parents:
-            inner = inner.setdefault(parent, {})
+            below = inner.get(parent) or {}
+            inner[parent] = {"class_path": below} if isinstance(below, str) else below
+            inner = inner[parent]
+            if not isinstance(inner, dict):
+                raise ValueError(f"a grid goes over {key}, and {parent} is {inner!r}, which has no keys")
         inner[name] = value
     return Fit(section, fit.root)
 
@@ -83,66 +86,3 @@ def holding_out(fit: Fit, share: float) -> Fit:
     section = fit.configuration
     arguments = {**(section["data"].get("init_args") or {}), "held_out": share}
     return Fit({**section, "data": {**section["data"], "init_args": arguments}}, fit.root)
-
-
-def scores(found: Sequence[Sequence[Metrics]], tasks: Sequence[Task]) -> list[float]:
-    """The score of each point: its gain over the mean of all points, in percent.
-
-    As in delta-m, gains are averaged over each task's metrics first, and then over tasks, so that
-    neither the scale of a loss nor that of a metric counts. A metric whose mean is zero is left
-    out.
-
-    Args:
-        found: The metrics of each point, one for each seed.
-        tasks: The tasks, whose metrics know which direction is better.
-    """
-    means = [_mean(metrics, tasks) for metrics in found]
-    base = _mean(means, tasks)
-    return [100 * fmean(_gain(own[task.name], base[task.name], task) for task in tasks) for own in means]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The points of an entry's grid with their scores, and the chosen one.
-
-    Attributes:
-        held_out: The share of training on which they were compared.
-        seeds: The seeds of each point.
-        points: The settings.
-        scores: Their scores; see :func:`scores`.
-    """
-
-    held_out: float
-    seeds: tuple[int, ...]
-    points: list[Setting]
-    scores: list[float]
-
-    @property
-    def chosen(self) -> Setting:
-        """The setting of the best score, the first of equal ones."""
-        return self.points[max(range(len(self.points)), key=self.scores.__getitem__)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The choice as JSON."""
-        return {**asdict(self), "chosen": self.chosen}
-
-    def __str__(self) -> str:
-        chosen = ", ".join(f"{key.rpartition('.')[2]} = {value}" for key, value in self.chosen.items())
-        return f"{chosen}, the best of {len(self.points)} settings on {self.held_out:.0%} of training held out"
-
-
-def _mean(metrics: Sequence[Metrics], tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
-    return {
-        task.name: {name: fmean(own[task.name][name] for own in metrics) for name in task.higher_is_better}
-        for task in tasks
-    }
-
-
-def _gain(own: Mapping[str, float], base: Mapping[str, float], task: Task) -> float:
-    """The mean relative gain of a task's metrics; 0 without any that could have one."""
-    gains = [
-        (own[name] - base[name]) / abs(base[name]) * (1 if higher else -1)
-        for name, higher in task.higher_is_better.items()
-        if base[name]
-    ]
-    return fmean(gains) if gains else 0.0

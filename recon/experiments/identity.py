@@ -67,7 +67,8 @@ class RunIdentity:
         run = cls.of_configuration(job.own_fit().configuration, content, job.plan.every, sha)
         base = canonical(job.network().configuration)["model"]["backbone"]
         own = {} if base == run.record["model"]["backbone"] else {"base": base}
-        if job.run.variant == "grid":
+        if job.run.variant == "grid":  # it observes no conflicts
+            del run.record["every"]
             own["tested"] = "held-out training data"
         return cls({**run.record, **own})
 

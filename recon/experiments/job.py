@@ -1,6 +1,5 @@
 """A run with everything that carries it out: its plan, its fit and the folder of its results."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +7,14 @@ from torch import nn
 
 from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
+from recon.experiments.choice import choice_of
 from recon.experiments.controls import EqualPrice, norms_of, random_as_many_as_norms
-from recon.experiments.entry import WIDER, MethodEntry
+from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.grid import Choice, Setting, holding_out, points, scores, with_setting
+from recon.experiments.grid import Setting, holding_out, points, with_setting
 from recon.experiments.plan import Plan, Run
 from recon.experiments.selection import selected_layers
-from recon.files.reading import read_object
-from recon.tasks.task import Task
 from recon.training.branch_options import BranchOptions, branchable_layers, check_fits, parted_layers
 
 
@@ -178,21 +176,3 @@ class Job:
         assert conflict_map is not None  # the run needs it
         check_fits(conflict_map, backbone, parted_layers(self.run.entry.tree))
         return conflict_map.top(len(conflict_map.layers), self.plan.severity)
-
-
-def choice_of(entry: MethodEntry, folder: ResultsFolder, tasks: Sequence[Task]) -> Choice:
-    """The choice among the points of an entry's grid, whose runs are finished.
-
-    Args:
-        entry: The entry.
-        folder: Where results are kept.
-        tasks: The tasks of the plan.
-
-    Raises:
-        ValueError: A result is damaged.
-    """
-    seeds, settings = entry.seeds[: entry.grid_seeds], points(entry.grid)
-    paths = [[folder.run(f"{entry.label}-grid{place}-seed{seed}") for seed in seeds] for place in range(len(settings))]
-    found = [[read_object(path / "result.json")["metrics"] for path in of_point] for of_point in paths]
-    assert entry.held_out is not None  # an entry with a grid has it
-    return Choice(entry.held_out, seeds, settings, scores(found, tasks))

@@ -105,6 +105,8 @@ def _tell(progress: Progress, run: Run, message: Epochs | Finished | Failed) -> 
     elif isinstance(message, Failed):
         progress.say(f"{run.id} failed: {message.reason}")
     else:
+        if "diverged" in message.result:
+            progress.say(f"{run.id} diverged: {message.result['diverged']}")
         progress.finished(run)
 
 

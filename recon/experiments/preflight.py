@@ -27,7 +27,7 @@ from recon.methods import create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import branchable_layers, check_fits, parted_layers
 from recon.training.refusals import refuse_unsupported
-from recon.training.validation_batches import refuse_missing_validation
+from recon.training.validation_batches import has_validation, refuse_missing_validation
 
 
 def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
@@ -112,7 +112,7 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
     firsts: dict[tuple[str, ...], Run] = {}
     for run in runs:
         if not run.waits_for:
-            entry, point = run.entry, str(run.point and (run.label, run.point))
+            entry, point = run.entry, "" if run.point is None else f"{run.label} {run.point}"
             firsts.setdefault((entry.network, entry.at, str(entry.granularity), entry.memory, point), run)
     with quiet_lightning():
         for number, run in enumerate(firsts.values()):
@@ -126,7 +126,8 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
                 _check_validation(plan.methods, data)
                 _check_accumulation(plan.methods, command.trainer)
                 _check_devices(plan.methods, command.trainer)
-            flops_of_sample(command.model, command.datamodule)
+            if not run.point:  # other settings of a grid have the same network
+                flops_of_sample(command.model, command.datamodule)
 
 
 def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:
@@ -141,7 +142,12 @@ def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:
                 "fit.data.init_args.held_out, which is for methods that learn on it"
             )
         try:
-            holding_out(fit, entry.held_out).data()
+            data = holding_out(fit, entry.held_out).data()
+            data.setup("fit")
+            loaders = data.train_dataloader()
+            if not has_validation(loaders):
+                raise ValueError("its train_dataloader gives none")
+            refuse_missing_validation(create_method("joint"), loaders, tasks=2)
         except ValueError as error:
             raise ValueError(
                 f"method {entry.label} has a grid, and the data cannot hold out a validation split of training "

@@ -23,7 +23,10 @@ RESULT = (
     "seconds",
     "origin",
 )
-"""The keys of a result; in its file a checksum follows them. Earlier versions wrote no origin."""
+"""The keys of a result; in its file a checksum follows them. Earlier versions wrote no origin.
+
+A setting of a grid that diverged has no metrics, and the reason as ``diverged``.
+"""
 
 _LARGEST = 2**53
 """Counts are below it: above, JSON readers that know only float64 round them."""
@@ -51,12 +54,13 @@ def checked_result(record: Mapping[str, Any], run: Run, tasks: Sequence[Task]) -
 
 
 def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
-    if result.keys() | {"origin"} != set(RESULT):
+    diverged = run.variant == "grid" and "diverged" in result
+    if (result.keys() | {"origin"}) - ({"diverged"} if diverged else set()) != set(RESULT):
         raise ValueError(f"its keys are {', '.join(result)}")
     for key, value in {"id": run.id, "method": run.label, "variant": run.variant, "seed": run.seed}.items():
         if type(result[key]) is not type(value) or result[key] != value:
             raise ValueError(f"its {key} is {result[key]!r}, not {value!r}")
-    _check_metrics(result, [task for task in tasks if run.task in (None, task.name)])
+    _check_metrics(result, [task for task in tasks if run.task in (None, task.name) and not diverged])
     _check_sizes(result)
     _check_conflict(result)
     _number(result["seconds"], "seconds", 0, math.inf)

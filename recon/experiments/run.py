@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
 from recon.data.held_out import VALIDATION
+from recon.errors import NotFinite
 from recon.experiments.canonical import TRAINER
 from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
 from recon.experiments.entry import WIDER
@@ -34,6 +35,9 @@ from recon.training.checkpoints import WholeCheckpoints
 from recon.training.command import TrainingCLI
 from recon.training.run_folder import LastEpochCheckpoint
 from recon.training.strategy import in_processes_of_others, starts_processes
+
+Metrics = dict[str, dict[str, float]]
+"""Task -> metric -> value."""
 
 OnEpoch = Callable[[int], None]
 """Called with the number of a run's finished epochs, those before a resume included."""
@@ -63,7 +67,7 @@ def execute(job: Job, on_epoch: OnEpoch) -> dict[str, Any]:
         The run as ``results.json`` has it, except delta-m, which needs the other runs.
 
     Raises:
-        ValueError: Nothing was trained, or a metric is not finite.
+        ValueError: Nothing was trained, or a metric is not finite; a setting of a grid may diverge.
     """
     fit = job.own_fit()
     directory = job.folder.run(job.run.id)
@@ -103,11 +107,8 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         callbacks.insert(0, conflict)
     trainer = trainer_of(fit.configuration["trainer"], directory, callbacks)
     checkpoint = directory / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
-    if trainer.global_step == 0:  # Lightning skips a loader without batches
-        raise ValueError("no step was taken: the data gave no batch to train on")
-    metrics = _tested(trainer, module, data, held_out=job.run.variant == "grid")
-    if trainer.is_global_zero:
+    metrics, diverged = _trained_and_tested(job, trainer, module, data, checkpoint if checkpoint.exists() else None)
+    if trainer.is_global_zero and job.run.variant != "grid":
         draw_predictions(module, data, directory)
     by_layer = _conflict_by_layer(conflict)
     return {
@@ -115,7 +116,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         "method": job.run.label,
         "variant": job.run.variant,
         "seed": job.run.seed,
-        "metrics": _by_task(metrics),
+        "metrics": metrics,
         "parameters": count_parameters(module.backbone, module.heads),
         "parameters_base": _unbranched_parameters(job, module),
         "flops": flops_of_sample(module, data),
@@ -123,16 +124,26 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         "conflict_rate": sum(by_layer.values()) / len(by_layer) if by_layer else None,
         "seconds": round(timer.time_elapsed("train"), 3),
         "origin": origin_on(trainer.strategy.root_device),
-    }
+    } | ({} if diverged is None else {"diverged": diverged})
 
 
-def _tested(
-    trainer: pl.Trainer, module: MultiTaskModule, data: pl.LightningDataModule, held_out: bool
-) -> Mapping[str, float]:
-    """The metrics of a trained network on the test data, or on the held-out share of training."""
-    if held_out:
-        return trainer.test(module, dataloaders=data.train_dataloader()[VALIDATION], verbose=False)[0]
-    return trainer.test(module, datamodule=data, verbose=False)[0]
+def _trained_and_tested(
+    job: Job, trainer: pl.Trainer, module: MultiTaskModule, data: pl.LightningDataModule, checkpoint: Path | None
+) -> tuple[Metrics, str | None]:
+    """The metrics of a network after training; none, and why, for a setting that diverges.
+
+    A setting of a grid is tested on the held-out share of training. Others must not diverge.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+        if trainer.global_step == 0:  # Lightning skips a loader without batches
+            raise ValueError("no step was taken: the data gave no batch to train on")
+        held_out = {"dataloaders": data.train_dataloader()[VALIDATION]} if job.run.variant == "grid" else None
+        return _by_task(trainer.test(module, verbose=False, **(held_out or {"datamodule": data}))[0]), None
+    except NotFinite as error:
+        if job.run.variant != "grid" or trainer.world_size > 1:  # other processes would wait
+            raise
+        return {}, str(error)
 
 
 def draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, directory: Path) -> None:
@@ -194,15 +205,13 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _by_task(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _by_task(metrics: Mapping[str, float]) -> Metrics:
     """``{"test/digit/accuracy": 0.9}`` as ``{"digit": {"accuracy": 0.9}}``."""
-    by_task: dict[str, dict[str, float]] = {}
+    by_task: Metrics = {}
     for key, value in metrics.items():
         _, task, name = key.split("/", 2)
         if not math.isfinite(value):
-            raise ValueError(
-                f"the test gave {task}/{name} = {value}, which is no result; does the test set have truth?"
-            )
+            raise NotFinite(f"the test gave {task}/{name} = {value}, which is no result; does the test set have truth?")
         by_task.setdefault(task, {})[name] = value
     return by_task
 

@@ -20,6 +20,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 from torchmetrics.regression import MeanAbsoluteError, MeanAbsolutePercentageError
 
+from recon.errors import NotFinite
 from recon.tasks.losses import UNLABELLED, check_labels, check_values, valid_items
 
 BINS_PER_DEGREE = 1000
@@ -225,7 +226,7 @@ def _vectors(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     valid = valid_items(target)
     prediction, target = (tensor.movedim(1, -1)[valid].double() for tensor in (prediction, target))
     if not prediction.isfinite().all():
-        raise ValueError("a predicted vector is not finite, and has no angle; the network has diverged")
+        raise NotFinite("a predicted vector is not finite, and has no angle; the network has diverged")
     if not target.any(1).all():
         raise ValueError("a true vector is zero, and has no direction; set the target to NaN where there is no truth")
     return prediction, target

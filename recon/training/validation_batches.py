@@ -15,7 +15,7 @@ def divided(batch: Any, loaders: object) -> tuple[Any, Any]:
     >>> divided(1, [1])
     (1, None)
     """
-    return (batch[TRAINING], batch[VALIDATION]) if _has_validation(loaders) else (batch, None)
+    return (batch[TRAINING], batch[VALIDATION]) if has_validation(loaders) else (batch, None)
 
 
 def refuse_missing_validation(method: Method, loaders: object, tasks: int) -> None:
@@ -30,7 +30,7 @@ def refuse_missing_validation(method: Method, loaders: object, tasks: int) -> No
         ValueError: The method needs validation batches, and there are none; or there are more than
             training batches, which an epoch would then see several times.
     """
-    if isinstance(loaders, Mapping) and _has_validation(loaders):
+    if isinstance(loaders, Mapping) and has_validation(loaders):
         training, validation = (_length(loaders[name]) for name in (TRAINING, VALIDATION))
         if training is not None and validation is not None and validation > training:
             raise ValueError(
@@ -50,7 +50,12 @@ def refuse_missing_validation(method: Method, loaders: object, tasks: int) -> No
         )
 
 
-def _has_validation(loaders: object) -> bool:
+def has_validation(loaders: object) -> bool:
+    """Whether loaders of training data have validation batches beside them.
+
+    >>> has_validation({"train": [1], "validation": [2]}), has_validation([1])
+    (True, False)
+    """
     return isinstance(loaders, Mapping) and set(loaders) == {TRAINING, VALIDATION}
 
 

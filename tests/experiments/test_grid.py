@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from some_jobs import fit, prepare, runs_of
+import yaml
+from some_jobs import Here, fit, prepare, runs_of
 
-from recon.experiments import Plan, benchmark
+from recon.experiments import Plan, benchmark, outcomes
 from recon.experiments.fit import Fit
-from recon.experiments.grid import Choice, holding_out, points, scores, with_setting
+from recon.experiments.grid import holding_out, points, with_setting
+from recon.experiments.report.joined import join
 from recon.files.reading import read_object
-from recon.tasks import classification, regression
 
 PlanFactory = Callable[..., Plan]
 LR = "model.optimizer.init_args.lr"
@@ -37,21 +38,13 @@ def test_a_setting_changes_just_its_keys() -> None:
     assert own.configuration["model"] == model
 
 
-def test_scores_weigh_tasks_alike_and_know_the_direction_of_metrics() -> None:
-    tasks = [classification("digit", 10), regression("depth")]
-    better, worse = tasks[0].higher_is_better, tasks[1].higher_is_better
-    assert set(better.values()) == {True}
-    low = next(name for name, higher in worse.items() if not higher)
-
-    def metrics(digit: float, depth: float) -> dict[str, dict[str, float]]:
-        own = {name: depth if name == low else 0.0 for name in worse}
-        return {"digit": dict.fromkeys(better, digit), "depth": own}
-
-    found = [[metrics(0.5, 300.0)], [metrics(0.5, 100.0), metrics(0.5, 100.0)], [metrics(0.8, 250.0)]]
-    first, second, third = scores(found, tasks)
-    assert second > third > first
-    assert first + second + third == pytest.approx(0)
-    assert Choice(0.1, (0,), points(GRID)[:3], [first, second, third]).chosen == points(GRID)[1]
+def test_a_setting_goes_below_the_short_form_of_a_class() -> None:
+    short = Fit({"model": {"optimizer": "torch.optim.SGD", "method": "joint", "method_options": None}})
+    changed = with_setting(short, points(GRID)[0]).configuration["model"]
+    assert changed["optimizer"] == {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01}}
+    assert changed["method_options"] == {"weights": [1, 1]}
+    with pytest.raises(ValueError, match=r"a grid goes over model\.heads\.lr, and heads is 3, which has no keys"):
+        with_setting(Fit({"model": {"heads": 3}}), {"model.heads.lr": 1})
 
 
 @pytest.mark.parametrize(
@@ -77,9 +70,10 @@ def test_a_grid_that_cannot_choose_is_refused(tiny: PlanFactory, changes: dict[s
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
+        ({"data": {"class_path": "some_jobs.NothingHeldOut"}}, "cannot hold out a validation split"),
         (
-            {"data": {"class_path": "some_jobs.NothingHeldOut"}},
-            "cannot hold out a validation split",
+            {"data": {"init_args": {"train_size": 1, "test_size": 8}}},
+            r"cannot hold out a validation split of training \(held_out is 0.25, of 1 training samples, which is 0",
         ),
         ({"data": {"init_args": {"held_out": 0.2}}}, "holds out training data by itself; leave out fit.data.init_args"),
         ({"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1}}}}, "Invalid learning rate"),
@@ -112,6 +106,52 @@ def test_held_out_samples_are_not_trained_on() -> None:
 
 
 @pytest.mark.slow
+def test_a_longer_grid_trains_its_new_settings_and_what_they_change(
+    tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "draw_figures", lambda *arguments: [])
+
+    def plan(*rates: float, **keys: Any) -> Plan:
+        optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0}}
+        entry = {"method": "joint", "variants": ["plain"], "grid": {LR: [*rates]}, "held_out": 0.25, **keys}
+        data = {"init_args": {"train_size": 8, "test_size": 8, "batch_size": 2}}
+        return tiny(fit=fit(model={"optimizer": optimizer}, data=data), methods=[entry], top=1, single=False)
+
+    def trained(plan: Plan, out: Path, *reuse: Path) -> list[str]:
+        executor = Here()
+        benchmark(plan, out, executor=executor, reuse=reuse)
+        return executor.begun
+
+    out = tmp_path / "out"
+    assert trained(plan(1e-4, 1e38), out) == ["joint-grid0-seed0", "joint-grid1-seed0", "joint-plain-seed0"]
+    found = read_object(out / "results.json")["grids"]["joint"]
+    assert found["chosen"] == {LR: 1e-4}
+    assert [one["score"] for one in found["tried"]] == [0.0, None]
+    assert "not finite" in found["tried"][1]["diverged"]
+    assert found["tried"][0]["metrics"].keys() == {"digit", "letter"}
+    assert found["tried"][1]["metrics"] == {}
+    assert "; 1 diverged." in (out / "table.md").read_text()
+    assert trained(plan(1e38, 2e38, 1e-4), out) == ["joint-grid1-seed0"]
+    assert trained(plan(1e-4, 1e38), tmp_path / "other", out) == []
+    with pytest.raises(ValueError, match="all 2 settings of its grid diverged: the loss of task 'digit' is not"):
+        trained(plan(1e38, 2e38), out)
+
+
+def test_settings_of_grids_are_no_rows_of_a_joined_table(
+    tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "draw_figures", lambda *arguments: [])
+    entry = {"method": "joint", "grid": {"options.weights": [[1, 1], [1, 2]]}, "held_out": 0.25}
+    one = tiny(fit=fit(), methods=[entry], top=1, single=False)
+    benchmark(one, tmp_path / "one", executor=Here())
+    two = tiny(fit=fit(), methods=[{"method": "joint", "seeds": [1]}], top=1, single=False)
+    benchmark(two, tmp_path / "two", executor=Here())
+    join([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    runs = read_object(tmp_path / "both" / "results.json")["runs"]
+    assert {run["variant"] for run in runs} == {"plain", "recon"}
+
+
+@pytest.mark.slow
 def test_the_best_setting_on_held_out_data_is_trained_on_all_data_and_resumes(
     tiny: PlanFactory, tmp_path: Path
 ) -> None:
@@ -125,8 +165,9 @@ def test_the_best_setting_on_held_out_data_is_trained_on_all_data_and_resumes(
     results = read_object(tmp_path / "results.json")
     grid = results["grids"]["joint"]
     assert grid["chosen"] == {LR: 0.003}
-    assert grid["scores"][0] < 0 < grid["scores"][1]
-    assert grid["points"] == [{LR: 1e-9}, {LR: 0.003}]
+    assert grid["tried"][0]["score"] < grid["tried"][1]["score"] <= 0
+    assert [one["setting"] for one in grid["tried"]] == [{LR: 1e-9}, {LR: 0.003}]
+    assert not (tmp_path / "runs" / "joint-grid0-seed0" / "predictions.png").exists()
     assert {run["variant"] for run in results["runs"]} == {"plain", "recon"}
     for run in ("joint-plain-seed1", "joint-recon-seed0"):
         own = read_config(tmp_path / "runs" / run / "config.yaml")
@@ -140,7 +181,5 @@ def test_the_best_setting_on_held_out_data_is_trained_on_all_data_and_resumes(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
     content: dict[str, Any] = yaml.safe_load(path.read_text())
     return content

@@ -22,7 +22,10 @@ from recon.tasks.task import Task
 _OF_NO_RUN = ("name", "fit", "methods", "single", "imports", "top", "select", "map")
 """Keys of a plan that do not say how layers are chosen, or that are told otherwise."""
 
-_OF_NO_CHOICE = ("method", "options", "variants", "seeds", "name", "model", "map", "tree", "top", "select")
+_OF_NO_CHOICE = (
+    *("method", "options", "variants", "seeds", "name", "model", "map", "tree", "top", "select"),
+    *("grid", "held_out", "grid_seeds"),
+)
 """Keys of an entry that do not say how layers are chosen, or that are told otherwise."""
 
 _Labels = dict[tuple[str, str | None], str]
@@ -52,9 +55,11 @@ class _Benchmark:
         return cls(path, record, plan, tasks_of(data), f"{dataset_name_of(data)}, {record.get('data')}")
 
     def results(self) -> list[tuple[Run, RunIdentity, dict[str, Any]]]:
-        """The finished runs, with their identities and results."""
+        """The finished runs but those of grids, with their identities and results."""
         folder, found = ResultsFolder(self.path), []
         for run in self.plan.runs([task.name for task in self.tasks]):
+            if run.variant == "grid":  # its metrics are not of the test data
+                continue
             result = folder.finished(run, self.tasks)
             identity = None if result is None else identity_in(folder.run(run.id), self.record, None, None)
             if result is not None and identity is not None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recon.conflict import ConflictMap, MeasuredMap
+from recon.experiments.choice import Choice, choice_of
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.grid import Choice
-from recon.experiments.job import choice_of
 from recon.experiments.origin import mixed_origins
 from recon.experiments.plan import Plan
 from recon.experiments.report import figures
