@@ -21,21 +21,22 @@ import recon
 from recon.cli.dispatch import main
 from recon.models import heads_for
 
-PAGES = (
-    "architectures",
-    "branching",
-    "your-training",
-    "your-loop",
-    "your-method",
-    "your-data",
-    "your-network",
-    "per-task-data",
-)
-TEXTS = [(Path(__file__).parents[1] / "docs" / f"{name}.md").read_text() for name in PAGES]
-BLOCKS = [block for text in TEXTS for block in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)]
-FILES = {block.split()[1]: block for language, block in BLOCKS if language in ("python", "yaml")}
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+BLOCKS = [block for page in PAGES for block in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), flags=re.DOTALL)]
+PROGRAMS = [block for language, block in BLOCKS if language == "python"]
+NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")
+FILES = {name[1]: block for language, block in BLOCKS if language != "text" and (name := NAMED.match(block))}
 COMMANDS = [line for language, block in BLOCKS if not language for line in block.splitlines()]
 MODULES = [Path(name).stem for name in FILES if name.endswith(".py")]
+
+TINY = [
+    "--trainer.max_epochs=1",
+    "--data.train_size=64",
+    "--data.test_size=32",
+    "--trainer.enable_progress_bar=false",
+]
+"""Settings of a run that takes seconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +52,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_every_block_of_python_is_a_file() -> None:
-    assert len(FILES) == sum(language in ("python", "yaml") for language, _ in BLOCKS)
+    assert len(MODULES) == len(PROGRAMS)
     for name in MODULES:
         import_module(name)
-
-
-def test_no_other_page_shows_a_program() -> None:
-    pages = {page.stem for page in (Path(__file__).parents[1] / "docs").glob("*.md") if "```python" in page.read_text()}
-    assert pages <= set(PAGES)
 
 
 def test_a_method_of_ten_lines_combines() -> None:
@@ -66,6 +62,12 @@ def test_a_method_of_ten_lines_combines() -> None:
     import_module("mine")
     update = recon.create_method("normalised").combine(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
     torch.testing.assert_close(update, torch.tensor([0.5, 0.5]))
+
+
+def test_a_budget_selects_layers_of_a_published_ranking() -> None:
+    selection = import_module("my_selection")
+    assert 0 < len(selection.layers) < 25
+    assert set(selection.layers) <= set(selection.cmap.layers)
 
 
 def test_the_loop_trains_and_finds_the_map() -> None:
@@ -232,16 +234,10 @@ def test_randomness_is_seeded() -> None:
 
 
 def test_commands_train_search_and_branch(files: Path) -> None:
-    runs = [shlex.split(command)[1:] for command in COMMANDS if "my_fit.yaml" in command]
+    runs = [shlex.split(command)[1:] for command in COMMANDS if re.match("recon .*my_fit.yaml", command)]
     assert [run[2] for run in runs] == ["fit", "search", "fit"]
-    tiny = [
-        "--trainer.max_epochs=1",
-        "--data.train_size=64",
-        "--data.test_size=32",
-        "--trainer.enable_progress_bar=false",
-    ]
     for run in runs:
-        main([*run, *tiny])
+        main([*run, *TINY])
     found = recon.ConflictMap.load(files / "blobs.json")
     assert found.layers == ("conv1", "conv2", "norm")
     assert found.provenance["dataset"] == "Blobs"
@@ -276,3 +272,21 @@ def test_scenes_are_loaded_from_the_layout(files: Path) -> None:
     for task in kitchens.tasks:
         prediction = heads[task.name](branched(images)[task.name])
         assert task.loss(prediction, targets[task.name]).isfinite()
+
+
+@pytest.mark.slow
+def test_the_first_fit_goes_from_a_map_to_its_branches(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "configs").symlink_to(ROOT / "configs")
+    text = (ROOT / "docs" / "start.md").read_text().partition("## The first fit")[2]
+    shown = [line for line in text.partition("```\n")[2].partition("```")[0].splitlines() if line]
+    assert len(shown) == 5
+    assert {line for line in (ROOT / "README.md").read_text().splitlines() if "--config" in line} <= {
+        " ".join(line.split()) for line in shown
+    }
+    for words in (shlex.split(line)[1:] for line in shown):
+        trains = words[0] in ("fit", "search")
+        main([*words, *(TINY if trains else [])])
+    printed = capsys.readouterr().out
+    assert "MeasuredMap(ResNet18: 41 layers" in printed
+    assert recon.ConflictMap.load(files / "map.json").provenance["dataset"].startswith("Glyphs(")
+    assert len(list((files / "logs" / "glyphs").glob("version_*/last.ckpt"))) == 3

@@ -1,9 +1,11 @@
 """What `import recon` costs and gives, and what an editable install finds."""
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
 
@@ -95,11 +97,12 @@ def built(kind: str, clone: Path, out: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(wheel)
 
 
-def test_an_install_has_every_file_of_the_package(clone: Path, tmp_path: Path) -> None:
+def test_an_install_has_every_file_of_the_package_and_no_other(clone: Path, tmp_path: Path) -> None:
     package = CHECKOUT / "recon"
     files = {path.relative_to(CHECKOUT).as_posix() for path in package.rglob("*") if path.is_file()}
     with built("wheel", clone, tmp_path / "wheel") as wheel:
-        assert {name for name in files if "__pycache__" not in name} <= set(wheel.namelist())
+        installed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert installed == {name for name in files if "__pycache__" not in name}
 
 
 def test_an_editable_install_writes_the_path_of_the_checkout(clone: Path, tmp_path: Path) -> None:
@@ -110,23 +113,77 @@ def test_an_editable_install_writes_the_path_of_the_checkout(clone: Path, tmp_pa
     assert Path(written[name]).resolve() == clone.resolve()
 
 
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """An environment with the packages that Recon needs, and without Recon."""
+    folder = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return folder
+
+
+def without_the_checkout() -> dict[str, str]:
+    """The variables of a process that finds the installed Recon alone."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 @pytest.mark.slow
-def test_an_editable_install_is_found_beside_the_checkout_by_python_and_by_mypy(clone: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    site_packages = next(environment.glob("lib/python*/site-packages"))
+def test_an_installed_wheel_starts_the_demo(clone: Path, tmp_path: Path, environment: Path) -> None:
+    built("wheel", clone, tmp_path / "wheel").close()
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        environment / "bin" / "python",
+        "install",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([*pip, wheel], check=True, capture_output=True)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    # The first Ctrl-C ends the runs in order; their folders say that they were begun.
+    demo = subprocess.Popen(
+        [environment / "bin" / "recon", "demo", "--jobs", "1"],
+        cwd=folder,
+        env=without_the_checkout(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not list(folder.glob("recon-demo/runs/*")) and demo.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        demo.send_signal(signal.SIGINT)
+        printed, _ = demo.communicate(timeout=120)
+    assert list(folder.glob("recon-demo/runs/*")), printed
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_found_beside_the_checkout_by_python_and_by_mypy(
+    clone: Path, tmp_path: Path, environment: Path
+) -> None:
+    (site_packages,) = environment.glob("lib/python*/site-packages")
     with built("editable", clone, tmp_path / "wheel") as wheel:
         wheel.extractall(site_packages)
-    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     python = environment / "bin" / "python"
     (tmp_path / "script.py").write_text("import recon\nprint(recon.create_method('cagrad'))\n")
     (tmp_path / "typed.py").write_text(TYPED_SCRIPT)
     (tmp_path / "mypy.ini").write_text(ONLY_RECON)
 
     def output(*command: str | Path) -> str:
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         process = subprocess.run(
-            command, check=False, cwd=tmp_path, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            check=False,
+            cwd=tmp_path,
+            env=without_the_checkout(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         return process.stdout.decode()
 

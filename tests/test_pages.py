@@ -18,6 +18,7 @@ from recon.cli.dispatch import COMMANDS, TRAINING
 from recon.configuration import CommandParser
 from recon.conflict import published_rankings
 from recon.experiments import Plan
+from recon.training.branch_options import BranchOptions
 from recon.training.command import TrainingCLI
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,28 @@ def commands(page: Path, program: str) -> list[list[str]]:
     found = [line for line in [*lines, *inline_code(page)] if line.split()[:1] == [program]]
     words = [shlex.split(line, comments=True)[1:] for line in found]
     return [[word for word in command if word not in ("...", "[--json]")] for command in words]
+
+
+LANGUAGES = {
+    "": "commands, parsed here",
+    "text": "an output or a format",
+    "diff": "the README's, applied in test_readme.py",
+    "python": "run in test_docs.py, the README's in test_readme.py",
+    "yaml": "a file of test_docs.py, or read below",
+}
+"""What becomes of a block."""
+
+PROGRAMS = {"make", "pip", "python", "python3", "recon", "torchrun"}
+
+
+@over_pages
+def test_every_block_is_of_a_kind_that_is_tried(page: Path) -> None:
+    for language, block in FENCE.findall(page.read_text()):
+        assert language in LANGUAGES, f"{language!r} is none of {sorted(LANGUAGES)}"
+        if not language:
+            lines = re.sub(r"^(OMP_NUM_THREADS=1 |\.venv/bin/)", "", block.replace("\\\n", " "), flags=re.MULTILINE)
+            first = {line.split()[0] for line in lines.splitlines() if line.split()}
+            assert first <= PROGRAMS, "commands, or ```text"
 
 
 def without_imports(words: list[str]) -> list[str]:
@@ -96,9 +119,38 @@ def test_maps_in_commands_are_files_placeholders_or_published_rankings(name: str
             assert "/" in argument or argument.isupper() or argument in {*written_maps(), *published_rankings()}
 
 
+def fragments(page: str) -> list[str]:
+    """The blocks of YAML on a page that are no files."""
+    blocks = FENCE.findall((ROOT / "docs" / page).read_text())
+    return [block for language, block in blocks if language == "yaml" and not block.startswith("# my_")]
+
+
+FRAGMENTS = ["branching.md", "plans.md", "several-devices.md"]
+"""The pages with fragments; the three tests that follow read them."""
+
+
+def test_no_other_page_has_a_fragment() -> None:
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert [page for page in pages if fragments(page)] == FRAGMENTS
+
+
+def test_ways_of_branching_are_options_of_the_module() -> None:
+    (text,) = fragments("branching.md")
+    options = [BranchOptions(**yaml.safe_load(line)["branch"]) for line in text.splitlines()]
+    assert len(options) == 4
+
+
+def test_a_plan_for_several_devices_is_one() -> None:
+    (text,) = fragments("several-devices.md")
+    plan = yaml.safe_load((ROOT / "configs" / "multi_fashion_mnist" / "narrow.yaml").read_text())
+    trainer = yaml.safe_load(text)["fit"]["trainer"]
+    plan["fit"]["trainer"] |= trainer
+    Plan.from_dict(plan).check()
+    assert trainer == {"devices": 2, "strategy": "ddp"}
+
+
 def test_the_plan_is_one_with_a_real_fit_in_it() -> None:
-    blocks = FENCE.findall((ROOT / "docs" / "plans.md").read_text())
-    text, tuned = [block for language, block in blocks if language == "yaml"]
+    text, tuned = fragments("plans.md")
     shown = yaml.safe_load(re.sub(r"^# (?=map: )", "", text, flags=re.MULTILINE))
     real = yaml.safe_load((ROOT / "configs" / "multi_fashion_mnist" / "narrow.yaml").read_text())
     assert list(shown["fit"]) == list(real["fit"])
