@@ -148,7 +148,8 @@ class CommandParser(Parser):
         if self._by_place.get(name, inspect.Parameter.empty) is not inspect.Parameter.empty:
             return super().add_argument(name, nargs="?", default=self._by_place[name], help=options.get("help"))
         if options.get("type") is bool:
-            return super().add_argument(*names, action="store_true", help=options.get("help"))
+            dashed = [name.replace("_", "-") for name in names if "_" in name]
+            return super().add_argument(*names, *dashed, action="store_true", help=options.get("help"))
         if names[0] in self._by_keyword:
             return super().add_argument(f"--{names[0]}", required=True, **options)
         return super().add_argument(*names, **options)

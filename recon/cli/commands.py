@@ -32,6 +32,7 @@ usage: recon [--import MODULE] COMMAND ...
   fit|search                one run from a YAML (--config FILE); search writes a conflict map
   validate|test|predict     a checkpoint of a run (--ckpt_path FILE): its metrics, its predictions as files
   benchmark PLAN            methods x (plain, +Recon, controls) x seeds -> tables and figures; resumable
+                            --dry-run tells the runs, their time and memory, and trains nothing
   table DIR ... --out DIR   several benchmarks of the same tasks and data in one table
   list KIND [PATTERN]       methods, backbones, data, tasks, architectures: names for configurations, as in '*grad*'
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
@@ -90,6 +91,7 @@ def benchmark(
     out: Path | None = None,
     jobs: int | None = None,
     reuse: list[Path] = [],  # noqa: B006  # read by the parser, never changed
+    dry_run: bool = False,
 ) -> None:
     """Carry out a plan: methods x variants x seeds. Finished runs are kept, others resume.
 
@@ -99,13 +101,20 @@ def benchmark(
         out: Folder of the results; by default results/ and the plan's name.
         jobs: Runs at a time; by default one on an accelerator, else one per core, at most four.
         reuse: Folders of other benchmarks; finished runs that are the same are copied from there.
+        dry_run: Tell the runs and what they cost, by a few measured steps; train and write nothing.
     """
     from recon.experiments import Plan
     from recon.experiments import benchmark as carry_out
 
     loaded = Plan.load(plan)
     loaded = replace(loaded, imports=tuple(dict.fromkeys((*loaded.imports, *imported))))
-    report = carry_out(loaded, out or Path("results") / loaded.name, root=data, jobs=jobs, reuse=reuse)
+    out = out or Path("results") / loaded.name
+    if dry_run:
+        from recon.experiments.dry_run.preview import preview
+
+        print(preview(loaded, out, root=data, jobs=jobs, reuse=reuse))
+        return
+    report = carry_out(loaded, out, root=data, jobs=jobs, reuse=reuse)
     print(f"\n{report.table}")
     for path in report.paths:
         print(path)

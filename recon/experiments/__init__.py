@@ -15,6 +15,7 @@
 ``origin``                versions, device, date and commit of a result
 ``result``, ``contents``  the possible values of a result; the identity of data by content
 ``executors``             the processes that carry out jobs
+``dry_run``               what a benchmark would do and cost, told before it is carried out
 ``report``                delta-m, tables, figures and predictions
 ``map_preview``, ``toy``  a conflict map on another network; methods in the plane
 """

@@ -1,0 +1,135 @@
+"""The trials of a plan: one of each entry and variant that has a run to train."""
+
+import multiprocessing
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from recon.experiments.dry_run.trial import Trial, try_out
+from recon.experiments.job import Job
+from recon.experiments.plan import Run
+from recon.plugins import import_by_name, safe_path
+from recon.progress import Advance
+
+Key = tuple[str, str, str | None]
+"""Label, variant and task: runs with the same differ in their seeds."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The measured steps of a plan.
+
+    Attributes:
+        of: Key -> the trial of one run of it.
+        guesses: Keys whose layers are those of a map of a few steps.
+        failures: Key -> why such a map selects no layers for it. Its trial is that of the run that
+            finds the map.
+        start: Seconds until the processes were ready.
+    """
+
+    of: Mapping[Key, Trial]
+    guesses: frozenset[Key]
+    failures: Mapping[Key, str]
+    start: float
+
+
+def key_of(run: Run) -> Key:
+    """What runs have in common that differ in their seeds."""
+    return run.label, run.variant, run.task
+
+
+def try_all(jobs: Sequence[Job], processes: int, threads: int) -> Trials:
+    """Try one job of each key, some at a time; those that need a map after those that find it.
+
+    Args:
+        jobs: The jobs that are not finished; their folder is a likeness.
+        processes: How many at a time.
+        threads: Threads of each.
+
+    Raises:
+        ValueError: A run refuses its configuration, or a process died.
+    """
+    chosen = _one_of_each(jobs)
+    if not chosen:
+        return Trials({}, frozenset(), {}, 0.0)
+    ready = {key: job for key, job in chosen.items() if _has_map(job)}
+    waiting = {key: job for key, job in chosen.items() if key not in ready}
+    keys = {job.run.id: key_of(job.run) for job in jobs}
+    imports = next(iter(chosen.values())).plan.imports
+    failures = {}
+    with _pool(processes, threads, imports) as (pool, start), Advance("dry run", unit="row") as advance:
+        trials: dict[Key, Trial] = {}
+        for key, result in _results(pool, ready):
+            if isinstance(result, ValueError):
+                raise result
+            trials[key] = result
+            advance.reach(len(trials), len(chosen))
+        finders = {key: keys[str(job.run.needs)] for key, job in waiting.items()}
+        for key, job in waiting.items():
+            _lend_map(job, chosen[finders[key]])
+        for key, result in _results(pool, waiting):
+            if isinstance(result, ValueError):
+                failures[key] = str(result)
+            trials[key] = trials[finders[key]] if isinstance(result, ValueError) else result
+            advance.reach(len(trials), len(chosen))
+    return Trials(trials, frozenset(waiting), failures, start)
+
+
+def _one_of_each(jobs: Sequence[Job]) -> dict[Key, Job]:
+    """Key -> the job of it to try, one whose map is found if there is one."""
+    found: dict[Key, Job] = {}
+    for job in sorted(jobs, key=lambda job: not _has_map(job)):
+        found.setdefault(key_of(job.run), job)
+    return found
+
+
+def _has_map(job: Job) -> bool:
+    return job.run.needs is None or job.folder.conflict_map(job.run.needs).exists()
+
+
+def _lend_map(job: Job, finder: Job) -> None:
+    """Give a job the map of the steps of another seed."""
+    place = job.folder.conflict_map(str(job.run.needs))
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(finder.folder.conflict_map(finder.run.id), place)
+
+
+def _results(pool: ProcessPoolExecutor, jobs: Mapping[Key, Job]) -> Iterator[tuple[Key, Trial | ValueError]]:
+    futures = {pool.submit(try_out, job): (key, job) for key, job in jobs.items()}
+    for future in as_completed(futures):
+        key, job = futures[future]
+        try:
+            yield key, future.result()
+        except ValueError as error:
+            yield key, error
+        except BrokenProcessPool as death:
+            raise ValueError(
+                f"a process died in the first steps of {job.run.id} or a run beside it; out of memory? Fewer --jobs "
+                "need less"
+            ) from death
+
+
+@contextmanager
+def _pool(processes: int, threads: int, imports: Sequence[str]) -> Iterator[tuple[ProcessPoolExecutor, float]]:
+    """Processes as those of a benchmark, and how long they took to start."""
+    began = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with safe_path(), ProcessPoolExecutor(processes, context, _begin, (threads, tuple(imports))) as pool:
+        for each in [pool.submit(time.sleep, 0.1) for _ in range(processes)]:  # a task for each
+            each.result()
+        yield pool, time.perf_counter() - began
+
+
+def _begin(threads: int, imports: Sequence[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word
+    torch.set_num_threads(threads)
+    for name in imports:
+        import_by_name(name)

@@ -1,0 +1,127 @@
+"""What a benchmark would do, told beside what it then does."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recon.cli.dispatch import main
+from recon.experiments import Plan
+from recon.experiments.dry_run.forecast import Forecast
+from recon.experiments.dry_run.preview import preview
+from recon.experiments.fit import Fit
+from recon.experiments.identity import data_identity
+from recon.experiments.plan_record import PLAN, plan_record
+from recon.files.atomic import write_json
+
+PlanFactory = Callable[..., Plan]
+Searched = tuple[Plan, Path, dict[str, Any]]
+
+METHODS = [{"method": "joint", "variants": ["plain", "recon"], "seeds": [0, 1]}]
+
+
+class Here:
+    """An executor that carries out what it is given at once, in this process."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments))
+        except ValueError as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    @contextmanager
+    def pool(*_: Any) -> Iterator[tuple[Here, float]]:
+        yield Here(), 1.0
+
+    if "slow" not in request.keywords:
+        monkeypatch.setattr("recon.experiments.dry_run.trials._pool", pool)
+        monkeypatch.setattr("recon.experiments.dry_run.trial.WARM_UP", 1)
+        monkeypatch.setattr("recon.experiments.dry_run.trial.MEASURED", 2)
+
+
+@pytest.fixture
+def finished(searched: Searched, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A benchmark whose plain joint run of seed 0 is finished, and the result of that."""
+    plan, found, result = searched
+    out, fit = tmp_path / "finished", Fit(plan.fit)
+    shutil.copytree(found, out)
+    write_json(out / PLAN, plan_record(plan, fit, data_identity(fit)))
+    return out, result
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """All files of a folder, with size and time."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def states(forecast: Forecast) -> dict[str, dict[int, str]]:
+    return {f"{row.label} {row.variant}": dict(row.seeds) for row in forecast.rows}
+
+
+def test_finished_runs_are_known_and_the_others_measured(
+    tiny: PlanFactory, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    out, result = finished
+    before = files(out)
+    forecast = preview(tiny(methods=METHODS, single=False), out, jobs=2)
+    assert states(forecast) == {"joint plain": {0: "finished", 1: "new"}, "joint recon": {0: "new", 1: "new"}}
+    plain, recon = forecast.rows
+    assert (plain.parameters, plain.flops) == (result["parameters"], result["flops"])
+    assert recon.layers == 4 and recon.parameters > plain.parameters and not recon.is_guess
+    assert recon.trial is not None and forecast.seconds > recon.trial.seconds
+    assert files(out) == before
+
+
+def test_a_run_is_found_where_it_would_be_copied_from(
+    tiny: PlanFactory, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    methods = [{"method": "joint", "name": "again", "variants": ["plain"]}]
+    forecast = preview(tiny(methods=methods, single=False), tmp_path / "out", reuse=[finished[0]])
+    assert states(forecast) == {"again plain": {0: "finished"}}
+    assert forecast.lines == (f"copied from {finished[0]}: again-plain-seed0",)
+    assert not (tmp_path / "out").exists()
+
+
+def test_layers_by_a_map_to_be_found_are_a_guess(tiny: PlanFactory, tmp_path: Path) -> None:
+    methods = [{"method": "joint", "variants": ["plain", "recon"]}, {"method": "uw", "variants": ["recon"]}]
+    plan = tiny(methods=methods, single=False, select={"threshold": 10**6})
+    plain, recon, uw = preview(plan, tmp_path, jobs=1).rows
+    assert (plain.is_guess, recon.is_guess, uw.is_guess) == (False, True, True)
+    assert recon.layers is None and recon.problem is not None and "1000000" in recon.problem
+    assert recon.trial == plain.trial
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [{"metods": []}, {"top": "many"}, {"methods": [{"method": "jont"}]}, {"top": 0}])
+def test_a_wrong_plan_is_told_as_the_benchmark_tells_it(
+    change: dict[str, Any], tiny_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    content = ["benchmark", str(tiny_file(tmp_path, **change)), "--out", str(tmp_path / "out")]
+    told = []
+    for flags in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit) as end:
+            main([*content, *flags])
+        told.append(end.value.code)
+    assert told[0] == told[1]
+    assert str(told[0]).startswith("recon: ")
+
+
+@pytest.mark.slow
+def test_the_command_measures_in_a_process_and_writes_nothing(
+    tiny_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tiny_file(tmp_path, single=False)
+    main(["benchmark", str(plan), "--out", str(tmp_path / "out"), "--jobs", "1", "--dry-run"])
+    printed = capsys.readouterr().out
+    assert "joint plain" in printed
+    assert "runs    1: 0 finished, 0 resumed, 1 new" in printed
+    assert not (tmp_path / "out").exists()
