@@ -25,7 +25,6 @@ _SET_RUN_BY_RUN = (
     "seed_everything",
     "trainer.callbacks",
     "trainer.enable_checkpointing",
-    "trainer.logger",
     "trainer.plugins",
     *(f"model.{key}" for key in SET_IN_MODEL),
 )

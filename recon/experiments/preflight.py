@@ -19,6 +19,7 @@ from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.grid import holding_out
 from recon.experiments.job import Job
+from recon.experiments.loggers import loggers_of
 from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
 from recon.experiments.selection import check_rule, prices_on, selected_layers
@@ -43,6 +44,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
     Raises:
         ValueError: Configuration, data, network, a method or a conflict map is refused.
     """
+    loggers_of(fit.configuration["trainer"].get("logger"), Path(), "run")
     data = fit.data()
     tasks = tasks_of(data)
     if len(tasks) < 2:

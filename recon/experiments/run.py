@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Timer
-from pytorch_lightning.loggers import CSVLogger
 
 from recon.data.held_out import VALIDATION
 from recon.errors import NotFinite
@@ -22,6 +21,7 @@ from recon.experiments.cost import count_parameters, flops_of_sample, network_on
 from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
+from recon.experiments.loggers import loggers_of
 from recon.experiments.origin import origin_on
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
@@ -29,7 +29,7 @@ from recon.files.atomic import write_atomically
 from recon.launching.group import train_together
 from recon.moved import with_new_names
 from recon.plugins import import_by_name
-from recon.training import ConflictCallback, MultiTaskModule
+from recon.training import ConflictCallback, LiveView, MultiTaskModule
 from recon.training.branch_options import BranchOptions, network_for
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.command import TrainingCLI
@@ -105,6 +105,8 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     if job.run.variant not in ("single", "grid"):
         conflict = ConflictCallback(every=job.plan.every, path=str(job.folder.conflict_map(job.run.id)))
         callbacks.insert(0, conflict)
+        if fit.section["trainer"].get("logger"):
+            callbacks.append(LiveView(job.plan.severity))
     trainer = trainer_of(fit.configuration["trainer"], directory, callbacks)
     checkpoint = directory / "last.ckpt"
     metrics, diverged = _trained_and_tested(job, trainer, module, data, checkpoint if checkpoint.exists() else None)
@@ -177,7 +179,7 @@ def trainer_of(options: Mapping[str, Any], directory: Path, callbacks: list[pl.C
             **options,
             "strategy": in_processes_of_others(options.get("strategy", "auto")),
             "default_root_dir": str(directory),
-            "logger": CSVLogger(directory, name="logs"),
+            "logger": loggers_of(options.get("logger"), directory, directory.name),
             "callbacks": callbacks,
             "plugins": WholeCheckpoints(),
             "enable_progress_bar": False,

@@ -21,6 +21,7 @@ from recon.tasks.task import Task
 from recon.training.branch_options import BranchOptions
 from recon.training.epochs import begin_data_again, begin_epoch_of, data_rank, seed_data, seed_training
 from recon.training.held_modules import task_modules
+from recon.training.hyperparameters import hyperparameters
 from recon.training.lightning_callbacks import optimized_parameters
 from recon.training.older_checkpoints import split_learned_numbers
 from recon.training.own_rates import set_own_rates
@@ -206,6 +207,8 @@ class MultiTaskModule(SteppedNetwork):
         self.monitor.check(self.trainer)
         refuse_missing_validation(self.method, self.trainer.train_dataloader, len(self.tasks))
         self.begin_steps()
+        for logger in self.loggers:
+            logger.log_hyperparams(hyperparameters(self, self.trainer))
         self._resumes = self.current_epoch > 0
 
     def on_train_epoch_start(self) -> None:

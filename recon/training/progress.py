@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from recon.progress import SILENCE, elapsed
+from recon.training.step_values import is_step_value
 
 
 class ProgressLines(pl.Callback):
@@ -41,7 +42,9 @@ class ProgressLines(pl.Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        values = "  ".join(f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items())
+        values = "  ".join(
+            f"{name} {value:.4g}" for name, value in trainer.callback_metrics.items() if not is_step_value(name)
+        )
         time_of_it = self._time(_share(trainer, trainer.num_training_batches))
         is_first, self._epoch = self._epoch is None, f"epoch {_epoch(trainer)}: {values}  ({time_of_it})"
         if is_first or self._is_silent():

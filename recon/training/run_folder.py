@@ -13,6 +13,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 from recon.files.atomic import remove_leftovers, write_atomically
 from recon.moved import with_new_names
 from recon.training.paths import TaskPaths
+from recon.training.step_values import is_step_value
 
 CHECKPOINT = "last.ckpt"
 CONFIGURATION = "config.yaml"
@@ -95,7 +96,8 @@ def tell(trainer: pl.Trainer) -> None:
     if not trainer.is_global_zero:
         return
     for name, value in trainer.callback_metrics.items():
-        print(f"{name:<32} {value:.4g}")
+        if not is_step_value(name):
+            print(f"{name:<32} {value:.4g}")
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # which keeps nothing
         return
     kept = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]

@@ -25,6 +25,7 @@ from recon.training.lightning_callbacks import gathers_statistics
 from recon.training.network import MultiTaskNetwork
 from recon.training.rotation_options import check_same_samples
 from recon.training.schedules import Monitor, step_schedules
+from recon.training.step_values import gradient_norm, logs_now, step_value_names, step_values
 from recon.training.validation_batches import divided
 from recon.training.window import Window
 
@@ -48,6 +49,7 @@ class SteppedNetwork(MultiTaskNetwork):
     analyzer: ConflictAnalyzer | None = None
     engine: Engine
     window: Window
+    _gradient_norm: Tensor | None = None  # of the latest step that was logged
 
     def begin_steps(self) -> None:
         """Make the engine, on the network's device and with the trainer's scaler."""
@@ -92,7 +94,7 @@ class SteppedNetwork(MultiTaskNetwork):
         if not self.window.ends():
             losses = self._evaluation(labelled)
             self.engine.accumulate(losses)
-            self.window.hold(labelled=bool(losses), names=self._step_names)
+            self.window.hold(labelled=bool(losses), names=[*self._step_names, *step_value_names(self.task_names)])
             return _sum(losses)
         has_labels = bool(labelled.counts) or self.window.labelled
         self.window.close()
@@ -119,13 +121,17 @@ class SteppedNetwork(MultiTaskNetwork):
             values["conflict"] = info.conflict_rate
         self.log_dict(values, prog_bar=True)
         self.monitor.hear(values, among=self._step_names)
+        if logs_now(self.trainer):
+            self.log_dict(step_values(info, self.task_names, self._gradient_norm))
 
     @property
     def _step_names(self) -> list[str]:
-        """The names of all values that steps may log."""
+        """The names of all values that steps log."""
         return [*(f"loss/{task}" for task in self.task_names), "conflict"]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if logs_now(self.trainer):
+            self._gradient_norm = gradient_norm(self)
         # None is the trainer's value. Under float16 the gradients have been unscaled.
         algorithm = None if self.gradient_clip_val is None else "norm"
         self.clip_gradients(optimizer, self.gradient_clip_val, algorithm)

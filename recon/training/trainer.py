@@ -10,8 +10,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
+from recon.conflict.severity import DEFAULT_SEVERITY
 from recon.files.atomic import check_writable, remove_leftovers
 from recon.training.callbacks import ConflictCallback
+from recon.training.live_view import LiveView
 from recon.training.module import MultiTaskModule
 from recon.training.predictions import PredictionFiles, check_new
 from recon.training.refusals import refuse_unsupported
@@ -99,6 +101,8 @@ class Trainer(pl.Trainer):
             trained, network = proxy.module, model
         search = ConflictSearch(every, map_path, stop, proxy, network)
         self.callbacks.insert(0, search)
+        if self.loggers:
+            self.callbacks.insert(1, LiveView(DEFAULT_SEVERITY if stop is None else stop.stable.severity))
         self.fit(trained, datamodule=datamodule, ckpt_path=ckpt_path)
         if self.is_global_zero:
             print("\n".join(filter(None, (search.report(), f"conflict map: {map_path}"))))

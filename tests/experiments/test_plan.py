@@ -169,7 +169,6 @@ def test_one_key_gives_seeds_to_the_entries_that_name_none(seeds: Any, expected:
             changed("fit.trainer.limit_train_batches", 0.0),
             "fit.trainer.limit_train_batches is 0.0, so nothing would be trained",
         ),
-        (changed("fit.trainer.logger", True), "fit.trainer.logger is set by the benchmark"),
         (changed("fit.trainer.plugins", []), "fit.trainer.plugins is set by the benchmark"),
         (changed("fit.seed_everything", 3), "fit.seed_everything is set by the benchmark"),
         ([1], r"a plan must be a mapping of keys, got \[1\]"),

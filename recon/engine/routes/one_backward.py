@@ -3,6 +3,7 @@
 No task's own gradient is needed there, and no gradients are summed over processes.
 """
 
+from functools import partial
 from itertools import chain
 
 import torch
@@ -37,6 +38,7 @@ class LossObjective:
         if step.observed and step.shared.trains():
             return False
         terms = torch.stack([*step.terms.values()])
+        terms.register_hook(partial(_note_weights, step))
         with step.asking():
             objective = method.objective(terms) * step.scale
         if step.passed.wanted:
@@ -44,6 +46,11 @@ class LossObjective:
         objective.backward(retain_graph=step.keeps_graph)
         step.watch_sum()
         return True
+
+
+def _note_weights(step: Step, weights: Tensor) -> None:
+    """Record the weights (K',) of the task gradients, which an objective's backward passes."""
+    step.info.weights = step.in_all_tasks(weights.detach())
 
 
 class FrozenSharedPart:
