@@ -26,10 +26,11 @@ def _folders() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _public(tree: ast.Module) -> list[str]:
-    """The names in ``__all__``."""
+    """The names in ``__all__``, constants last."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return ast.literal_eval(node.value)
+            names = ast.literal_eval(node.value)
+            return sorted(names, key=lambda name: "_" in name and name.isupper())
     return []
 
 
@@ -59,8 +60,14 @@ def _overview() -> str:
 
 
 def _page(package: str, tree: ast.Module, names: list[str]) -> str:
-    entries = "\n\n".join(f"::: {package}.{name}" for name in names)
+    entries = "\n\n".join(f"::: {_path(package, name)}" for name in names)
     return f"# {package}\n\n{_sentence(tree)}.\n\n{entries}\n"
+
+
+def _path(package: str, name: str) -> str:
+    """The full name; that of a function in a module of its own name, too."""
+    module = ROOT.joinpath(*package.split("."), f"{name}.py")
+    return f"{package}.{name}.{name}" if module.exists() else f"{package}.{name}"
 
 
 def _sentence(tree: ast.Module) -> str:

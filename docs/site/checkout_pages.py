@@ -58,6 +58,7 @@ def _moved(page: str) -> Callable[[re.Match[str]], str]:
     def replacement(link: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(folder, link[0]))
         target = OUTSIDE.get(path, path.removeprefix("docs/"))
+        target = re.sub(r"\.ipynb$", ".md", target)
         return posixpath.relpath(target, posixpath.dirname(page) or ".")
 
     return replacement
