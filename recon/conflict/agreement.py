@@ -28,8 +28,9 @@ class MapAgreement:
         layers: The layers that all maps have, in the order of the first.
         k: The number of top layers that were compared.
         spearman: (N, N), rank correlation of the scores; NaN if all scores of a map are equal.
-        intervals: (N, N, 2), its 95 % interval by bootstrap over the stretches of steps of both
-            maps; NaN where neither has any. A map without stretches is taken as certain.
+        intervals: (N, N, 2), its 95 % interval for searches of this length, by bootstrap over the
+            stretches of steps of both maps; NaN where neither has any. A map without stretches is
+            taken as certain.
         overlap: (N, N), the number of layers in the top k of both.
 
     Example:
@@ -138,7 +139,11 @@ def agree(maps: Mapping[str, ConflictMap], severity: float | None, k: int) -> Ma
 def _intervals(
     maps: list[ConflictMap], severities: tuple[float, ...], layers: tuple[str, ...], scores: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(N, N, 2): the 2.5 and 97.5 percentiles of the correlations of searches drawn anew."""
+    """(N, N, 2): the ends of the intervals.
+
+    Drawing anew adds noise to that of the search itself, so correlations of drawn searches are
+    lower. Their spread counts, around the correlation of the maps, on Fisher's scale.
+    """
     drawn = [own[None].repeat(SAMPLES, axis=0) for own in scores]
     known = np.zeros(len(maps), dtype=bool)
     for i, one in enumerate(maps):
@@ -147,8 +152,12 @@ def _intervals(
             drawn[i] = resampled_scores(one, severities[i], SAMPLES, seed=i)[:, places]
             known[i] = True
     correlations = np.stack([_correlations(np.stack(own)) for own in zip(*drawn, strict=True)])
+    most = 1 - 3 / (len(layers) ** 3 - len(layers))  # between 1 and the highest correlation below it
     with np.errstate(invalid="ignore"):
-        bounds = np.moveaxis(np.percentile(correlations, [2.5, 97.5], axis=0), 0, -1)
+        found = np.arctanh(correlations.clip(-most, most))
+        ends = np.percentile(found - found.mean(axis=0), [2.5, 97.5], axis=0)
+        bounds = np.moveaxis(np.tanh(np.arctanh(_correlations(scores).clip(-most, most)) + ends), 0, -1)
+    bounds = np.where(abs(bounds) < most * (1 - 1e-12), bounds, np.sign(bounds))
     bounds[~(known[:, None] | known)] = np.nan
     bounds[np.diag_indices(len(maps))] = np.nan
     return bounds

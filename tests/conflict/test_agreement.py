@@ -56,6 +56,18 @@ def test_intervals_are_of_searches_with_steps_and_narrow_with_their_number() -> 
     assert np.diff(long.intervals[0, 1]) < np.diff(short.intervals[0, 1])
 
 
+def test_an_interval_is_around_the_correlation_of_the_maps_and_reaches_to_one_at_most() -> None:
+    for seed in range(0, 12, 2):
+        agreement = agree({"one": searched(seed, 60), "other": searched(seed + 1, 60)}, severity=-0.1, k=3)
+        low, high = agreement.intervals[0, 1]
+        assert -1 <= low < agreement.spearman[0, 1] < high <= 1
+    observing = ConflictAnalyzer(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), ["a", "b"])
+    for _ in range(8):
+        observing.observe(torch.stack([2 * torch.eye(2) - 1, torch.ones(2, 2)]))
+    sure = observing.conflict_map()
+    assert agree({"one": sure, "other": sure}, severity=-0.1, k=1).intervals[0, 1].tolist() == [1, 1]
+
+
 def test_one_map_with_steps_gives_an_interval_and_too_few_steps_give_none() -> None:
     published = imported(**{str(layer): layer for layer in range(8)})
     mixed = agree({"search": searched(0), "published": published, "few": searched(0, 7)}, severity=None, k=3)
