@@ -35,9 +35,12 @@ SET_IN_TRAINER = (
 )
 """Keys of ``trainer`` that a benchmark sets for every run, whatever a plan says."""
 
+OF_THE_MACHINE = ("root", "num_workers")
+"""Arguments of data modules that change no batch: where the files are, and how many read them."""
+
 
 def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """The canonical form of a configuration, without the folder of its data.
+    """The canonical form of a configuration, without the folder of its data and their readers.
 
     >>> trainer = {"max_epochs": 2, "limit_train_batches": None}
     >>> backbone = {"class_path": "recon.models.LeNet", "init_args": {"width": 10}}
@@ -51,14 +54,26 @@ def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """
     sections = with_new_names(json.loads(json.dumps(configuration)))
     trainer = {key: value for key, value in sections["trainer"].items() if key not in SET_IN_TRAINER}
-    data = sections["data"]
-    arguments = {key: value for key, value in (data.get("init_args") or {}).items() if key != "root"}
     return {
         **_plain(sections),
         "trainer": _without({**TRAINER, **trainer}, {**_arguments(pl.Trainer), **TRAINER}),
         "model": _model(sections["model"]),
-        "data": _plain({**data, "init_args": arguments}),
+        "data": canonical_data(sections["data"]),
     }
+
+
+def canonical_data(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The canonical form of the section ``data``; that of a canonical form is the same.
+
+    >>> canonical_data({"class_path": "recon.data.Rooms", "init_args": {"num_workers": 4}})
+    {'class_path': 'recon.data.Rooms'}
+
+    Args:
+        values: The section.
+    """
+    arguments = {key: value for key, value in (values.get("init_args") or {}).items() if key not in OF_THE_MACHINE}
+    section: dict[str, Any] = _plain({**values, "init_args": arguments})
+    return section
 
 
 def _model(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from recon.experiments import Plan
 from recon.experiments.fit import Fit
 from recon.experiments.identity import RunIdentity, data_identity
 from recon.experiments.plan import Run
+from recon.files.atomic import write_json
 
 PlanFactory = Callable[..., Plan]
 
@@ -60,6 +61,18 @@ def test_the_order_of_keys_and_defaults_written_out_do_not_count(
     assert first.differences(second) == []
     assert first.hash == second.hash
     assert plain(small(fit=fit(trainer={"max_epochs": 9}))).hash != first.hash
+
+
+def test_the_number_of_processes_that_read_the_data_does_not_count(tmp_path: Path) -> None:
+    def of(**arguments: Any) -> RunIdentity:
+        data = {"class_path": "recon.data.NYUv2", "init_args": {"root": "here", "batch_size": 2, **arguments}}
+        return RunIdentity.of_configuration({**fit(), "data": data}, data=None, every=1)
+
+    assert of(num_workers=4).hash == of(num_workers=0).hash == of().hash != of(augment=True).hash
+    record = of().record
+    written = {**record, "data": {**record["data"], "init_args": {"batch_size": 2, "num_workers": 4}}}
+    write_json(tmp_path / "identity.json", RunIdentity(written).sealed())  # by a version that counted it
+    assert RunIdentity.load(tmp_path / "identity.json").hash == of().hash
 
 
 def test_neither_the_spelling_of_a_method_nor_its_defaults_count(small: PlanFactory) -> None:
