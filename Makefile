@@ -26,7 +26,7 @@ demo: $(READY) ## the whole pipeline on built-in images; writes ./recon-demo
 	$(VENV)/bin/recon demo
 
 docs: $(READY) ## the documentation site, from docs/ into build/site; every warning is an error
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --config-file docs/site/mkdocs.yml
 	@echo "The site is there: build/site/index.html"
 
 test: $(READY) ## the test suite

@@ -10,8 +10,15 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[2]
 
 
+def on_config(config: Any) -> Any:
+    """Name the pages in the navigation."""
+    (section,) = [section for section in config.nav if "API" in section]
+    section["API"] += [f"api/{package}.md" for package, tree in _folders() if _public(tree)]
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages; MkDocs demands that each stands in the navigation."""
+    """Add the pages."""
     files.append(File.generated(config, "api/recon.md", content=_overview()))
     for package, tree in _folders():
         if names := _public(tree):

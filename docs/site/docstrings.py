@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 from functools import partial
 from itertools import groupby
+from textwrap import dedent
 from typing import Any
 
 import griffe
@@ -46,7 +47,7 @@ def _fenced(text: str) -> str:
         block = list(lines)
         start = next((i for i, line in enumerate(block) if line.lstrip().startswith(">>>")), None)
         if filled and start is not None:
-            margin = block[start][: len(block[start]) - len(block[start].lstrip())]
-            block = [*block[:start], "", f"{margin}```pycon", *block[start:], f"{margin}```"]
+            before = ["**Example**" if line == "Example:" else line for line in block[:start]]
+            block = [*before, "", "```pycon", *dedent("\n".join(block[start:])).splitlines(), "```"]
         parts += block
     return "\n".join(parts)
