@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from recon.cli.imports import imported
 from recon.conflict import (
@@ -92,6 +93,10 @@ def benchmark(
     jobs: int | None = None,
     reuse: list[Path] = [],  # noqa: B006  # read by the parser, never changed
     dry_run: bool = False,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
 ) -> None:
     """Carry out a plan: methods x variants x seeds. Finished runs are kept, others resume.
 
@@ -102,9 +107,14 @@ def benchmark(
         jobs: Runs at a time; by default one on an accelerator, else one per core, at most four.
         reuse: Folders of other benchmarks; finished runs that are the same are copied from there.
         dry_run: Tell the runs and what they cost, by a few measured steps; train and write nothing.
+        executor: Where runs are carried out: processes of this machine, or a Ray cluster.
+        address: HOST:PORT of the Ray cluster; by default this machine's, else a new one here.
+        cpus: Cores that each run takes of the Ray cluster; by default one per device.
+        gpus: GPUs that each run takes of it, such as 0.5; by default one per device, if there are.
     """
     from recon.experiments import Plan
     from recon.experiments import benchmark as carry_out
+    from recon.experiments.executors.choice import executor_of
 
     loaded = Plan.load(plan)
     loaded = replace(loaded, imports=tuple(dict.fromkeys((*loaded.imports, *imported))))
@@ -114,7 +124,8 @@ def benchmark(
 
         print(preview(loaded, out, root=data, jobs=jobs, reuse=reuse))
         return
-    report = carry_out(loaded, out, root=data, jobs=jobs, reuse=reuse)
+    chosen = executor_of(executor, loaded, jobs, address, cpus, gpus)
+    report = carry_out(loaded, out, root=data, executor=chosen, reuse=reuse)
     print(f"\n{report.table}")
     for path in report.paths:
         print(path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recon.experiments.executors.executor import Epochs, Executor, Failed, Finished, RunsFailed
+from recon.experiments.executors.executor import Epochs, Executor, Failed, Finished, Lost, RunsFailed
 from recon.experiments.executors.local import LocalExecutor
 from recon.experiments.fit import Fit, devices_of
 from recon.experiments.folder import ResultsFolder
@@ -99,11 +99,13 @@ def found_results(shelf: Shelf, jobs: Sequence[Job], record: Mapping[str, Any]) 
     return shelf.settle(jobs)
 
 
-def _tell(progress: Progress, run: Run, message: Epochs | Finished | Failed) -> None:
+def _tell(progress: Progress, run: Run, message: Epochs | Finished | Failed | Lost) -> None:
     if isinstance(message, Epochs):
         progress.epochs(run, message.number)
     elif isinstance(message, Failed):
         progress.say(f"{run.id} failed: {message.reason}")
+    elif isinstance(message, Lost):
+        progress.say(f"{run.id} is lost, because {message.how}; it resumes from its last epoch")
     else:
         if "diverged" in message.result:
             progress.say(f"{run.id} diverged: {message.result['diverged']}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recon.experiments.executors.executor import Epochs, Failed, Finished
+from recon.experiments.executors.executor import Epochs, Failed, Finished, Lost
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan, Run
 from recon.experiments.report.report import Report, draw_figures, write_results
@@ -36,7 +36,7 @@ class Outcomes:
         self.results = dict(results)
         self.failures: dict[str, str] = {}
 
-    def take(self, run: Run, message: Epochs | Finished | Failed) -> None:
+    def take(self, run: Run, message: Epochs | Finished | Failed | Lost) -> None:
         """Take a message about a run; keep its result or failure in the folder."""
         if isinstance(message, Finished):
             self.results[run.id] = message.result

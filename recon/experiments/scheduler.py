@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished
+from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished, Lost, Message
 from recon.experiments.job import Job
 from recon.experiments.plan import Run
 
 _TRIES = 2
 """A process may die because of others (memory runs out), so a run gets a second try alone."""
+
+_LOSSES = 5
+"""How often a run may be lost, since its own code may be the reason why its process ends."""
 
 
 class Scheduler:
@@ -35,10 +38,11 @@ class Scheduler:
         self._finished = set(finished)
         self._begin = begin
         self._times: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
         self.deaths: dict[str, str] = {}
 
-    def carry_out(self, executor: Executor) -> Iterator[tuple[Run, Epochs | Finished | Failed]]:
-        """Carry out the remaining jobs; yield each run's epochs, then its result or its error."""
+    def carry_out(self, executor: Executor) -> Iterator[tuple[Run, Epochs | Finished | Failed | Lost]]:
+        """Carry out the remaining jobs; yield what is told of each run, its end last."""
         while self._waiting or self._suspects or executor.busy:
             for job in self._ready()[: executor.free]:
                 self._waiting.remove(job)
@@ -56,7 +60,7 @@ class Scheduler:
                     return
                 executor.begin(self._suspects.pop(0))
             for job, message in executor.messages():
-                told = self._after_death(job, message) if isinstance(message, Died) else message
+                told = self._told(job, message)
                 if isinstance(told, Finished):
                     self._finished.add(job.run.id)
                 if told is not None:
@@ -64,6 +68,20 @@ class Scheduler:
 
     def _ready(self) -> list[Job]:
         return [job for job in self._waiting if self._finished.issuperset(job.run.waits_for)]
+
+    def _told(self, job: Job, message: Message) -> Epochs | Finished | Failed | Lost | None:
+        """What is told of a message, after what it means for the job's run."""
+        if isinstance(message, Died):
+            return self._after_death(job, message)
+        return self._after_loss(job, message) if isinstance(message, Lost) else message
+
+    def _after_loss(self, job: Job, message: Lost) -> Lost | Failed:
+        """Begin a lost run again as the next one, unless that has been in vain."""
+        self._losses[job.run.id] += 1
+        if (times := self._losses[job.run.id]) == _LOSSES:
+            return Failed(f"it was lost {times} times, at last because {message.how}", died=True)
+        self._waiting.insert(0, job)
+        return message
 
     def _after_death(self, job: Job, message: Died) -> Failed | None:
         """Suspect a run after the death of its process; after a death alone it has failed."""

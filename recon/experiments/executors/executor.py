@@ -42,7 +42,17 @@ class Died:
     how: str
 
 
-Message = Epochs | Finished | Failed | Died
+@dataclass(frozen=True)
+class Lost:
+    """The process of a run is gone, for a reason that lies in its machine or outside of it.
+
+    Unlike a run that died beside others, it can begin again at once, from its last checkpoint.
+    """
+
+    how: str
+
+
+Message = Epochs | Finished | Failed | Died | Lost
 
 
 class Executor(Protocol):
@@ -75,7 +85,7 @@ class Executor(Protocol):
     def messages(self) -> Iterator[tuple[Job, Message]]:
         """Wait a second at most; yield the messages that have come from the jobs.
 
-        Every job ends with one of :class:`Finished`, :class:`Failed` and :class:`Died`.
+        Every job ends with one of :class:`Finished`, :class:`Failed`, :class:`Died`, :class:`Lost`.
         """
 
 

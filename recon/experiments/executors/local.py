@@ -9,7 +9,6 @@ import faulthandler
 import multiprocessing
 import os
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -18,11 +17,10 @@ from typing import Any, Self
 
 import torch
 
-from recon.experiments.executors.executor import Died, Epochs, Failed, Finished, Message
+from recon.experiments.executors.attempt import attempt
+from recon.experiments.executors.executor import Died, Epochs, Message
 from recon.experiments.job import Job
-from recon.experiments.run import execute
-from recon.files.atomic import write_atomically
-from recon.launching.ends import ProcessDied, how_it_ended
+from recon.launching.ends import how_it_ended
 from recon.launching.group import without_interrupts
 from recon.plugins import import_by_name, safe_path
 
@@ -167,7 +165,7 @@ def _serve(connection: "Connection[Any, Any]", threads: int, imports: Sequence[s
     for name in imports:
         import_by_name(name)
     while (job := connection.recv()) is not None:
-        connection.send(_carry_out(job, connection))
+        connection.send(attempt(job, lambda epoch: connection.send(Epochs(epoch))))
 
 
 def _end_with_parent() -> None:
@@ -176,16 +174,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _carry_out(job: Job, connection: "Connection[Any, Any]") -> Message:
-    trace = job.folder.error(job.run.id)
-    trace.unlink(missing_ok=True)
-    try:
-        return Finished(execute(job, lambda epoch: connection.send(Epochs(epoch))))
-    except ProcessDied as death:
-        return Died(death.how)
-    except Exception as error:
-        write_atomically(trace, traceback.format_exc())
-        # Not the error itself: not every one can be sent to another process.
-        return Failed(f"{type(error).__name__}: {error} ({trace} shows where)")
