@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from recon.experiments import Plan
-from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished, Message
+from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished, Lost, Message
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
@@ -66,6 +66,23 @@ def test_what_others_need_comes_first_and_what_is_finished_does_not_come(tiny: P
     _, told = carried_out(tiny(methods=PLAIN_AND_RECON), executor, ["single-digit-seed0"])
     assert next(run for run, _ in executor.tries) == "joint-plain-seed0"
     assert told.keys() == {"joint-plain-seed0", "joint-recon-seed0", "mgda-plain-seed0", "single-letter-seed0"}
+
+
+def test_a_lost_run_begins_again_as_the_next_one_beside_others(tiny: PlanFactory) -> None:
+    executor = Played({"joint-plain-seed0": [Lost("its machine is gone")]})
+    scheduler = scheduler_of(tiny(methods=PLAIN_AND_RECON), ["digit", "letter"])
+    told = [(run.id, message) for run, message in scheduler.carry_out(executor)]
+    assert told[0] == ("joint-plain-seed0", Lost("its machine is gone"))
+    assert executor.tries.count(("joint-plain-seed0", 1)) == 2
+    assert {name for name, message in told if isinstance(message, Finished)} == {name for name, _ in told}
+    assert not scheduler.deaths
+
+
+def test_a_run_that_is_lost_again_and_again_fails(tiny: PlanFactory) -> None:
+    _, told = carried_out(tiny(methods=PLAIN_AND_RECON), Played({"mgda-plain-seed0": [Lost("its worker died")] * 9}))
+    reason = "it was lost 5 times, at last because its worker died"
+    assert told["mgda-plain-seed0"] == Failed(reason, died=True)
+    assert isinstance(told["joint-recon-seed0"], Finished)
 
 
 def test_a_suspect_is_tried_last_and_alone_and_what_waits_for_it_after_it(tiny: PlanFactory) -> None:
