@@ -93,6 +93,7 @@ def benchmark(
     jobs: int | None = None,
     reuse: list[Path] = [],  # noqa: B006  # read by the parser, never changed
     dry_run: bool = False,
+    only: list[str] = [],  # noqa: B006
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
     cpus: float | None = None,
@@ -107,6 +108,7 @@ def benchmark(
         jobs: Runs at a time; by default one on an accelerator, else one per core, at most four.
         reuse: Folders of other benchmarks; finished runs that are the same are copied from there.
         dry_run: Tell the runs and what they cost, by a few measured steps; train and write nothing.
+        only: The runs to carry out, with those that they need: ids, patterns, or places from 0.
         executor: Where runs are carried out: processes of this machine, or a Ray cluster.
         address: HOST:PORT of the Ray cluster; by default this machine's, else a new one here.
         cpus: Cores that each run takes of the Ray cluster; by default one per device.
@@ -125,7 +127,8 @@ def benchmark(
         print(preview(loaded, out, root=data, jobs=jobs, reuse=reuse))
         return
     chosen = executor_of(executor, loaded, jobs, address, cpus, gpus)
-    report = carry_out(loaded, out, root=data, executor=chosen, reuse=reuse)
+    chosen = executor_of(executor, loaded, jobs, address, cpus, gpus)
+    report = carry_out(loaded, out, root=data, executor=chosen, reuse=reuse, only=only)
     print(f"\n{report.table}")
     for path in report.paths:
         print(path)

@@ -10,6 +10,7 @@ from recon.experiments.fit import Fit, devices_of
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
+from recon.experiments.only import with_needed
 from recon.experiments.outcomes import Outcomes
 from recon.experiments.plan import Plan, Run
 from recon.experiments.plan_record import PLAN, plan_record, read_record
@@ -29,6 +30,7 @@ def benchmark(
     jobs: int | None = None,
     executor: Executor | None = None,
     reuse: Sequence[Path] = (),
+    only: Sequence[str] = (),
 ) -> Report:
     """Carry out a plan. Finished runs are never repeated, interrupted ones resume.
 
@@ -56,6 +58,8 @@ def benchmark(
             core, at most four. Runs on several devices count as many times.
         executor: Carries out the runs; by default as many processes of this machine as ``jobs``.
         reuse: Folders of other benchmarks. Their finished runs that this plan has too are copied.
+        only: The runs to carry out, with those that they need: ids, patterns such as
+            ``*-seed0``, or places in the plan from 0. By default all.
 
     Returns:
         The table, and the paths of results, tables and figures.
@@ -73,10 +77,12 @@ def benchmark(
     content = data_identity(fit)
     shelf = Shelf(folder, content, root_of(fit), tasks, reuse, tell)
     all_jobs = [Job(plan, run, fit, folder) for run in plan.runs([task.name for task in tasks])]
+    runs = with_needed([job.run for job in all_jobs], only)
     with folder.held():
         outcomes = Outcomes(plan, tasks, folder, found_results(shelf, all_jobs, plan_record(plan, fit, content)))
-        scheduler = Scheduler(all_jobs, outcomes.results, shelf.begin)
-        with executor, Progress(plan, outcomes.runs, outcomes.results) as progress:
+        scheduler = Scheduler([job for job in all_jobs if job.run in runs], outcomes.results, shelf.begin)
+        finished = {run.id: outcomes.results[run.id] for run in runs if run.id in outcomes.results}
+        with executor, Progress(plan, runs, finished) as progress:
             for run, message in scheduler.carry_out(executor):
                 outcomes.take(run, message)
                 _tell(progress, run, message)
