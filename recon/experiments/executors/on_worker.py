@@ -47,20 +47,26 @@ class Surroundings:
             del os.environ[name]
 
 
-class Mailbox:
-    """Keeps the numbers of finished epochs until they are asked for; an actor of Ray."""
+def mailbox_class() -> type[Any]:
+    """The class of an actor that keeps the numbers of finished epochs until they are asked for.
 
-    def __init__(self) -> None:
-        self._epochs: dict[int, int] = {}
+    Its method ``tell`` takes the number of an attempt and that of its finished epochs; ``take``
+    gives those that have come since the last time.
+    """
 
-    def tell(self, number: int, epoch: int) -> None:
-        """Keep the number of finished epochs of an attempt."""
-        self._epochs[number] = epoch
+    # Ray sends a class of a function as it is. One of a module would load this package, and torch.
+    class Mailbox:
+        def __init__(self) -> None:
+            self._epochs: dict[int, int] = {}
 
-    def take(self) -> dict[int, int]:
-        """Attempt -> finished epochs, of those that have told since the last time."""
-        epochs, self._epochs = self._epochs, {}
-        return epochs
+        def tell(self, number: int, epoch: int) -> None:
+            self._epochs[number] = epoch
+
+        def take(self) -> dict[int, int]:
+            epochs, self._epochs = self._epochs, {}
+            return epochs
+
+    return Mailbox
 
 
 def carry_out(

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from recon.experiments.executors.address import check_answers
 from recon.experiments.executors.executor import Died, Epochs, Failed, Finished, Lost, Message
-from recon.experiments.executors.on_worker import Mailbox, Surroundings, carry_out
+from recon.experiments.executors.on_worker import Surroundings, carry_out, mailbox_class
 from recon.experiments.fit import devices_of
 from recon.experiments.folder import result_file
 from recon.experiments.job import Job
@@ -79,7 +79,7 @@ class RayExecutor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=True)
-        mailbox = self._ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox)
+        mailbox = self._ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(mailbox_class())
         self._mailbox = mailbox.remote()
         self._carry_out = self._ray.remote(max_retries=0)(carry_out)
         self._resources = self._resources.over(self._default())

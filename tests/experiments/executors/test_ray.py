@@ -15,7 +15,7 @@ from recon.cli.dispatch import main
 from recon.experiments import Plan, benchmark, outcomes
 from recon.experiments.executors import on_worker
 from recon.experiments.executors.executor import Epochs, Failed, Lost, Message
-from recon.experiments.executors.on_worker import Mailbox, Surroundings, carry_out
+from recon.experiments.executors.on_worker import Surroundings, carry_out, mailbox_class
 from recon.experiments.executors.ray import RayExecutor
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
@@ -143,12 +143,11 @@ class Told:
         self.remote = function
 
 
-class Box(Mailbox):
+def box() -> Any:
     """A mailbox that is no actor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tell: Any = Told(super().tell)
+    mailbox = mailbox_class()()
+    mailbox.tell = Told(mailbox.tell)
+    return mailbox
 
 
 @pytest.fixture
@@ -169,7 +168,7 @@ def test_a_worker_has_the_surroundings_of_the_benchmark(
     monkeypatch.chdir("/")
     monkeypatch.setenv("SLURM_NTASKS", "8")
     (tmp_path / ".lock").touch()
-    mailbox = Box()
+    mailbox = box()
     threads = torch.get_num_threads()
     ended = carry_out(job, Surroundings(str(tmp_path), (*sys.path, "/own/modules")), threads, mailbox, 7)
     assert ended == Failed(f"{tmp_path} /own/modules False")
@@ -182,7 +181,7 @@ def test_a_machine_that_does_not_share_the_files_says_so(
 ) -> None:
     monkeypatch.chdir("/")
     folder = tmp_path / "gone" if missing == "folder" else tmp_path
-    ended = carry_out(job, Surroundings(str(folder), ()), 1, Box(), 0)
+    ended = carry_out(job, Surroundings(str(folder), ()), 1, box(), 0)
     assert isinstance(ended, Failed)
     assert ended.reason.startswith(f"{folder} is not on ")
     assert "on a file system that all machines share" in ended.reason
