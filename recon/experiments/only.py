@@ -33,8 +33,7 @@ def with_needed(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
         run_id = waiting.pop()
         if run_id not in chosen:
             chosen.add(run_id)
-            needs = by_id[run_id].needs
-            waiting += [] if needs is None else [needs]
+            waiting += by_id[run_id].waits_for
     return [run for run in runs if run.id in chosen]
 
 

@@ -108,7 +108,7 @@ def test_twelve_runs_on_two_workers_of_which_one_is_killed_give_the_local_result
     assert executor.epochs_after[0] >= 2
     assert len(results(tmp_path / "local")) == 12
     assert results(tmp_path / "ray") == results(tmp_path / "local")
-    assert (tmp_path / "ray" / "table.csv").read_text() == (tmp_path / "local" / "table.csv").read_text()
+    assert (tmp_path / "ray" / "table.md").read_text() == (tmp_path / "local" / "table.md").read_text()
 
 
 def test_without_ray_the_cure_is_named(short: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
