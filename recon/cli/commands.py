@@ -127,7 +127,6 @@ def benchmark(
         print(preview(loaded, out, root=data, jobs=jobs, reuse=reuse))
         return
     chosen = executor_of(executor, loaded, jobs, address, cpus, gpus)
-    chosen = executor_of(executor, loaded, jobs, address, cpus, gpus)
     report = carry_out(loaded, out, root=data, executor=chosen, reuse=reuse, only=only)
     print(f"\n{report.table}")
     for path in report.paths:

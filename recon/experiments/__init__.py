@@ -14,8 +14,9 @@
 ``plan_record``           the plan of a folder; runs of earlier versions
 ``origin``                versions, device, date and commit of a result
 ``result``, ``contents``  the possible values of a result; the identity of data by content
-``executors``             the processes that carry out jobs
 ``dry_run``               what a benchmark would do and cost, told before it is carried out
+``executors``             the processes that carry out jobs, here or on a cluster
+``only``, ``resources``   some runs of a plan; what a run takes of a cluster
 ``report``                delta-m, tables, figures and predictions
 ``map_preview``, ``toy``  a conflict map on another network; methods in the plane
 """

@@ -34,7 +34,7 @@ def test_runs_share_the_cores_and_take_no_more_threads_than_torch_may(
 ) -> None:
     monkeypatch.setattr(local, "_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: allowed)
-    assert local._threads(jobs) == threads
+    assert local.threads_of(jobs) == threads
 
 
 @pytest.mark.parametrize(
