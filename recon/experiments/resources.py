@@ -26,9 +26,12 @@ class Resources:
 
     def over(self, others: "Resources") -> "Resources":
         """These resources, and those of ``others`` where nothing is said here."""
-        own, other = ((one.cpus, one.gpus, one.memory) for one in (self, others))
-        chosen = (theirs if mine is None else mine for mine, theirs in zip(own, other, strict=True))
-        return Resources(*chosen, custom={**others.custom, **self.custom})
+        return Resources(
+            others.cpus if self.cpus is None else self.cpus,
+            others.gpus if self.gpus is None else self.gpus,
+            others.memory if self.memory is None else self.memory,
+            {**others.custom, **self.custom},
+        )
 
     def amounts(self) -> dict[str, float]:
         """Amounts by Ray's names; memory in bytes. Nothing is said of those that are zero."""
