@@ -19,7 +19,7 @@ from recon.experiments.resources import Resources
 from recon.plugins import needs
 
 _PATIENCE = 1.0  # seconds until the epochs of runs are asked for
-_END = 15.0  # seconds for tasks that are cancelled to end
+_END = 10.0  # seconds for cancelled tasks to end
 _SHARED = 60.0  # seconds after which a file must be seen that another machine has written
 
 
