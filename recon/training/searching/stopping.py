@@ -54,7 +54,7 @@ class Stable:
         return self.window // CHECKS
 
     def check_search(self, steps: float, every: int, layers: Sequence[str]) -> None:
-        """Refuse a search in which the selection can never be stable.
+        """Refuse a search in which the selection can never be stable, or never be anything else.
 
         Args:
             steps: Training steps of the whole search, infinite if it has no other end.
@@ -63,9 +63,11 @@ class Stable:
 
         Raises:
             ValueError: The window is longer than the training, or holds no two observed steps; or
-                there are fewer layers than are to be selected.
+                there are no more layers than are to be selected.
         """
         check_number_of_layers(self.top, layers)
+        if self.top == len(layers):
+            raise ValueError(f"stop.stable.top={self.top} selects all layers, whatever the steps; give less")
         if self.window >= steps:
             raise ValueError(
                 f"the window of stop.stable has {self.window} steps, and the whole training {steps:.0f}; give a "

@@ -64,3 +64,5 @@ def test_a_search_that_can_never_be_stable_is_refused() -> None:
         rule.check_search(steps=100, every=11, layers=LAYERS)
     with pytest.raises(ValueError, match="top=3 of 2 layers"):
         rule.check_search(steps=100, every=1, layers=LAYERS[:2])
+    with pytest.raises(ValueError, match="top=3 selects all layers, whatever the steps"):
+        rule.check_search(steps=100, every=1, layers=LAYERS[:3])
