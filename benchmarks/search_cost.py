@@ -5,9 +5,10 @@
 
 Searches of three networks at several widths and seeds are recorded, step by step. Their selections
 after ever more steps, with each 4th step observed, and where `stop.stable` ends them, are compared
-with the published ranking, or with a long search of the widest network with the other seeds. The
-share of arithmetic is that of a whole search, which the table names. The arithmetic is that of the
-backbone: a backward counts as two forwards, and an observed step has one a task.
+with the published ranking, or with a long search of the widest network with the other seeds; with
+one seed it is that seed's own, and says nothing of the widest network. The share of arithmetic is
+that of a whole search, which the table names. The arithmetic is that of the backbone: a backward
+counts as two forwards, and an observed step has one a task.
 
 DATA holds `MNIST/raw` and `FashionMNIST/raw`. Interrupted, it goes on with the searches that are
 not finished. It writes `search_cost.png`, `search_cost.pdf` and `points.json` to DIR.
@@ -220,7 +221,7 @@ def figure(points: list[Point]) -> Figure:
                 axes.errorbar(
                     [100 * fmean(point.share for point in row) for row in own],
                     [fmean(point.overlap for point in row) for row in own],
-                    yerr=[np.std([point.overlap for point in row]) for row in own],
+                    yerr=[stdev([point.overlap for point in row]) if len(row) > 1 else 0 for row in own],
                     fmt=marker,
                     color=f"C{number}",
                     markersize=11 if marker == "*" else 5,
