@@ -14,6 +14,7 @@ PACKAGES = (
     "recon.experiments",
     "recon.methods",
     "recon.models",
+    "recon.plot",
     "recon.tasks",
     "recon.training",
 )

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recon.branching.branched import BranchedModule
 from recon.branching.copying import deep_copy
-from recon.notebooks import table
+from recon.notebooks.table import table
 
 
 @dataclass(frozen=True)

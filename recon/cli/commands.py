@@ -36,6 +36,7 @@ usage: recon [--import MODULE] COMMAND ...
                             --dry-run tells the runs, their time and memory, and trains nothing
   table DIR ... --out DIR   several benchmarks of the same tasks and data in one table
   list KIND [PATTERN]       methods, backbones, data, tasks, architectures: names for configurations, as in '*grad*'
+  report DIR ...            one HTML file of a benchmark, or of several beside each other
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
   map groups|draw           groups of tasks that share copies of layers; a picture of task pairs
@@ -57,6 +58,7 @@ COMMANDS = {
     "benchmark": "recon.cli.commands:benchmark",
     "table": "recon.cli.commands:table",
     "list": "recon.cli.listing:list_names",
+    "report": "recon.cli.commands:report",
     "toy": "recon.cli.commands:toy",
     "map show": "recon.cli.commands:show",
     "map compare": "recon.cli.commands:compare_maps",
@@ -146,6 +148,21 @@ def table(folders: list[Path], *, out: Path) -> None:
     print(report.table)
     for path in report.paths:
         print(path)
+
+
+def report(folders: list[Path], *, out: Path | None = None) -> None:
+    """Write one HTML file that holds verdict, tables, pictures and settings of benchmarks.
+
+    Args:
+        folders: Folders that `recon benchmark` wrote; they are only read. Several are compared.
+        out: The file; by default report.html in the first folder.
+    """
+    from recon.experiments.report.html.document import write_report
+
+    file = out or folders[0] / "report.html"
+    for line in write_report(folders, file):
+        print(f"recon: {line}", file=sys.stderr)
+    print(file)
 
 
 def toy(out: Path = Path("recon-toy"), methods: str | None = None) -> None:

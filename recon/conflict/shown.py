@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recon.conflict.severity import DEFAULT_SEVERITY
-from recon.notebooks import bar, table
+from recon.notebooks.table import bar, table
 from recon.plugins import needs
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Shown(ABC):
         from recon.plot.axes import as_it_is
         from recon.plot.layers import conflict_by_layer
 
-        axes = conflict_by_layer(self, self._asked(severity), [branched] if branched else (), ax)
+        axes = conflict_by_layer(self, self._asked(severity), [branched] if branched else (), ax=ax)
         axes.set_title(as_it_is(repr(self)), fontsize=9, wrap=True)
         return axes
 

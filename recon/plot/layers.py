@@ -18,6 +18,7 @@ def conflict_by_layer(
     maps: Scored | Sequence[Scored],
     severity: float,
     branched: Sequence[Sequence[str]] = (),
+    after: Sequence[Scored] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the conflict of each layer in the order of the map: the mean over maps and the range.
@@ -27,6 +28,8 @@ def conflict_by_layer(
             imported maps scores.
         severity: Severity S.
         branched: Layers that are branched, one list a seed, which get a mark of their own.
+        after: Maps of training with these branches, one a seed, of layers that stayed shared. Their
+            mean is drawn too.
         ax: Axes to draw on; by default those of a new figure.
 
     Returns:
@@ -50,10 +53,15 @@ def conflict_by_layer(
         if len(places):
             name = f"{label} ({len(places)})"
             dots(axes, values[:, places].mean(0), places, _reach(values[:, places]), marker, colour, name)
+    if after:
+        kept = [layer for layer in layers if all(layer in one.layers for one in after)]
+        means = np.array([np.mean([_values(one, severity)[layer] for one in after]) for layer in kept])
+        places = np.array([layers.index(layer) for layer in kept])
+        dots(axes, means, places, None, "x", OKABE_ITO["vermillion"], f"after Recon ({len(kept)})")
     name_rows(axes, layers, fontsize=7)
     axes.set_xlim(left=0)
     axes.set_xlabel(_title(maps[0], severity))
-    if branched:
+    if branched or after:
         axes.legend(fontsize=8)
     return axes
 

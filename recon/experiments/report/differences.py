@@ -125,6 +125,13 @@ def differences(runs: Iterable[Mapping[str, Any]], joint: str | None) -> list[Di
 
 def markdown_differences(found: Sequence[Difference]) -> str:
     """The differences as a Markdown table."""
+    header, rows = difference_cells(found)
+    alignment = ["left", *("right" for _ in header[1:])]
+    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
+
+
+def difference_cells(found: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
+    """The titles and the rows of the table of differences."""
     header = ["", "delta-m, points", "95 % interval", "bootstrap", "better in", "verdict"]
     rows = [
         [
@@ -137,8 +144,7 @@ def markdown_differences(found: Sequence[Difference]) -> str:
         ]
         for one in found
     ]
-    alignment = ["left", *("right" for _ in header[1:])]
-    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
+    return header, rows
 
 
 def _others(row: Row, rows: Mapping[Row, Any], joint: str | None) -> list[Row]:

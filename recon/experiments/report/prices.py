@@ -18,10 +18,15 @@ def priced(summary: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     Args:
         summary: The rows, see :func:`recon.experiments.report.summary.summarise`.
     """
+    same = of_one_network(summary)
+    return same if len({(row["parameters"], row["flops"]) for row in same}) >= _FEWEST else []
+
+
+def of_one_network(summary: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows with delta-m and prices of the network of the first plain row."""
     rows = [row for row in summary if row["delta_m"] and None not in (row["parameters_growth"], row["flops_growth"])]
     bases = [_base(row) for row in rows if row["variant"] == "plain"]
-    same = [row for row in rows if bases and _base(row) == bases[0]]
-    return same if len({(row["parameters"], row["flops"]) for row in same}) >= _FEWEST else []
+    return [row for row in rows if bases and _base(row) == bases[0]]
 
 
 def delta_m_against_prices(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -97,7 +97,7 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
     """Draw conflict per layer, cosines, delta-m and its price, where runs allow it."""
     paths = []
     out = folder.path
-    plain, recon = (_joint_maps(plan, runs, folder, variant) for variant in ("plain", "recon"))
+    plain, recon = (joint_maps(plan, runs, folder, variant) for variant in ("plain", "recon"))
     both = [seed for seed in plain if seed in recon]
     if plain:
         branched = [[layer for layer in plain[seed].layers if layer not in recon[seed].layers] for seed in both]
@@ -129,7 +129,7 @@ def _choices(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: 
     return {entry.label: choice_of(entry, folder, tasks) for entry in entries}
 
 
-def _joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
+def joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:
     """Seed -> conflict map of the first joint entry with the plan's own network."""
     joint = joint_label(plan)
     maps = {}

@@ -42,8 +42,25 @@ def markdown_table(summary: Sequence[Row]) -> str:
     More metrics than fit on a page are averaged over tasks; ``table.csv`` and ``results.json`` have
     them all. Times stand in ``results.json`` only: runs share the machine, so they compare nothing.
     """
+    header, rows = text_cells(summary)
+    alignment = ["left", *("right" for _ in header[1:])]
+    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
+
+
+def latex_table(summary: Sequence[Row]) -> str:
+    """The same table as LaTeX, for the package booktabs."""
+    header, rows = text_cells(summary)
+    alignment = ["left", *("right" for _ in header[1:])]
+    text = tabulate(rows, header, tablefmt="latex_booktabs", colalign=alignment, disable_numparse=True)
+    for letter, command in {"±": r"$\pm$", "Δ": r"$\Delta$"}.items():
+        text = text.replace(letter, command)
+    return text + "\n"
+
+
+def text_cells(summary: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The titles and the rows of the table; the first column names the rows."""
     metrics = _metric_columns(summary)
-    columns = [
+    columns: list[Column] = [
         *(_each_metric(metrics) if len(metrics) <= MOST_METRICS else _means_over_tasks(summary)),
         *_deltas(metrics),
         ("parameters", lambda row: f"{row['parameters']:,.0f}"),
@@ -53,10 +70,9 @@ def markdown_table(summary: Sequence[Row]) -> str:
         ("conflict", _conflict),
         ("seeds", lambda row: str(len(row["seeds"]))),
     ]
-    header = ["", *(title for title, _ in columns)]
-    rows = [[row_name(row), *(cell(row) for _, cell in columns)] for row in summary]
-    alignment = ["left", *("right" for _ in columns)]
-    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) + "\n"
+    return ["", *(title for title, _ in columns)], [
+        [row_name(row), *(cell(row) for _, cell in columns)] for row in summary
+    ]
 
 
 def markdown_notes(summary: Sequence[Row], choices: Mapping[str, object] | None = None) -> str:
@@ -102,6 +118,15 @@ def csv_table(summary: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
+def delta_m_cell(row: Row) -> str:
+    """Delta-m of a row as the table has it.
+
+    >>> delta_m_cell({"delta_m": {"mean": 1.234, "std": 0.5}})
+    '+1.23 ± 0.50'
+    """
+    return _spread(row["delta_m"], "{:+.2f}")
+
+
 def _metric_columns(summary: Sequence[Row]) -> list[tuple[str, str]]:
     return list(
         dict.fromkeys((task, name) for row in summary for task, values in row["metrics"].items() for name in values)
@@ -125,7 +150,7 @@ def _means_over_tasks(summary: Sequence[Row]) -> list[Column]:
 
 
 def _deltas(metrics: Sequence[tuple[str, str]]) -> list[Column]:
-    by_task: Column = "delta-m % (by task, higher is better)", lambda row: _spread(row["delta_m"], "{:+.2f}")
+    by_task: Column = "delta-m % (by task, higher is better)", delta_m_cell
     by_metric: Column = (
         "Δm % (CAGrad's, lower is better)",
         lambda row: _spread(row["delta_m_per_metric"], "{:+.2f}"),
