@@ -53,7 +53,8 @@ class Page:
             pass
 
     def value(self, expression: str) -> Any:
-        result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        how = {"returnByValue": True, "awaitPromise": True, "userGesture": True}
+        result = self.ask("Runtime.evaluate", expression=expression, **how)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
