@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ class Source:
     def unfinished(self) -> str:
         """A line about runs without a result, and the cure; empty if there are none."""
         there = {run["id"] for run in self.runs}
-        missing = [run.id for plan in self.plans for run in plan.runs(self.metrics) if run.id not in there]
+        runs = [run for plan in self.plans for run in plan.runs(self.metrics) if run.variant != "grid"]
+        missing = [run.id for run in runs if run.id not in there]
         if not missing or len(self.plans) > 1:
             return ""
         names = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
@@ -165,8 +166,14 @@ class Source:
         file = self.path / PLAN
         if not file.exists():
             return
-        now, then = with_new_names(read_object(file)), with_new_names(self.plan.to_dict())
-        differing = [key for key in then if key in now and key not in ("fit", "map") and now[key] != then[key]]
+        known = {each.name for each in fields(Plan)}
+        record = with_new_names({key: value for key, value in read_object(file).items() if key in known})
+        try:
+            now = Plan.from_dict(record).to_dict()
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged, or of another version: {error}; {_again(self.path)}") from error
+        then = Plan.from_dict(with_new_names(self.plan.to_dict())).to_dict()
+        differing = [key for key in then if key not in ("fit", "map") and now[key] != then[key]]
         if differing:
             raise ValueError(
                 f"{self.path / 'results.json'} is of another plan than {PLAN} beside it "

@@ -27,6 +27,14 @@ def test_a_folder_gives_its_maps_curves_and_predictions(tmp_path: Path) -> None:
     assert source.unfinished == ""
 
 
+def test_a_plan_of_an_earlier_version_lacks_keys_that_have_defaults(tmp_path: Path) -> None:
+    path = folder(tmp_path / "tiny")
+    record = json.loads((path / "plan.json").read_text())
+    del record["every"], record["methods"][0]["options"]
+    (path / "plan.json").write_text(json.dumps(record))
+    assert Source.read(path).unfinished == ""
+
+
 def test_an_unfinished_folder_says_in_a_line_how_to_finish_it(tmp_path: Path) -> None:
     path = changed(folder(tmp_path / "tiny"), lambda record: record["runs"].pop())
     assert Source.read(path).unfinished == (
