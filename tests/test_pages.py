@@ -203,6 +203,11 @@ def test_number_of_methods_is_that_of_the_registry(name: str) -> None:
     assert re.findall(r"(?<=methods \| )\d+|\d+(?= methods)", (ROOT / name).read_text())[0] == str(len(ours))
 
 
+def test_every_architecture_is_on_its_page() -> None:
+    rows = cells(ROOT / "docs" / "architectures.md")
+    assert {f"`{name}`" for name in recon.list_architectures()} <= set(rows)
+
+
 DEMO = ("joint", "joint + Recon", "joint + random layers, equal parameters")
 """Rows of the table of the demo."""
 

@@ -67,8 +67,23 @@ def _overview() -> str:
 
 
 def _page(package: str, tree: ast.Module, names: list[str]) -> str:
+    about = _first_lines(tree)
+    rows = [f"| [`{name}`][{_path(package, name)}] | {about.get(name, '')} |" for name in names]
     entries = "\n\n".join(f"::: {_path(package, name)}" for name in names)
-    return f"# {package}\n\n{_sentence(tree)}.\n\n{entries}\n"
+    return "\n".join([f"# {package}", "", f"{_sentence(tree)}.", "", "| | |", "| --- | --- |", *rows, "", entries, ""])
+
+
+def _first_lines(tree: ast.Module) -> dict[str, str]:
+    """The first line of the docstring of each class and function that a folder hands on."""
+    found = {}
+    for node in tree.body:
+        path = ROOT.joinpath(*node.module.split(".")) if isinstance(node, ast.ImportFrom) and node.module else None
+        if path and path.with_suffix(".py").exists():
+            for member in ast.parse(path.with_suffix(".py").read_text()).body:
+                if isinstance(member, ast.ClassDef | ast.FunctionDef):
+                    line = (ast.get_docstring(member) or "").partition("\n")[0]
+                    found[member.name] = line.replace("``", "`").replace("|", "\\|")
+    return found
 
 
 def _path(package: str, name: str) -> str:
