@@ -11,7 +11,9 @@ from pkgutil import resolve_name
 from typing import NoReturn
 
 import pytest
+import pytorch_lightning.loggers
 import yaml
+from pytorch_lightning import Callback
 
 import recon
 from recon.cli.dispatch import COMMANDS, TRAINING
@@ -125,8 +127,8 @@ def fragments(page: str) -> list[str]:
     return [block for language, block in blocks if language == "yaml" and not block.startswith("# my_")]
 
 
-FRAGMENTS = ["branching.md", "plans.md", "several-devices.md"]
-"""The pages with fragments; the three tests that follow read them."""
+FRAGMENTS = ["branching.md", "live-view.md", "plans.md", "several-devices.md"]
+"""The pages with fragments; the four tests that follow read them."""
 
 
 def test_no_other_page_has_a_fragment() -> None:
@@ -138,6 +140,18 @@ def test_ways_of_branching_are_options_of_the_module() -> None:
     (text,) = fragments("branching.md")
     options = [BranchOptions(**yaml.safe_load(line)["branch"]) for line in text.splitlines()]
     assert len(options) == 4
+
+
+def test_the_live_view_and_loggers_are_those_of_a_trainer_and_of_a_plan() -> None:
+    fit, of_plan = (yaml.safe_load(text) for text in fragments("live-view.md"))
+    observed, view = fit["trainer"]["callbacks"]
+    assert issubclass(resolve_name(view), Callback)
+    resolve_name(observed["class_path"])(**observed["init_args"])
+    plan = yaml.safe_load((ROOT / "configs" / "multi_fashion_mnist" / "narrow.yaml").read_text())
+    plan["fit"]["trainer"] |= of_plan["fit"]["trainer"]
+    Plan.from_dict(plan).check()
+    loggers = [fit["trainer"]["logger"], *of_plan["fit"]["trainer"]["logger"]]
+    assert all(hasattr(pytorch_lightning.loggers, logger["class_path"]) for logger in loggers)
 
 
 def test_a_plan_for_several_devices_is_one() -> None:

@@ -131,7 +131,7 @@ def _page(parts: Sequence[Part]) -> str:
 def _part(source: Source, label: str) -> Part:
     said = verdict(source.summary, differences(source.runs, joint_label(source.plan)))
     mixed = mixed_origins(source.runs)
-    notes = [*markdown_notes(source.summary).splitlines(), *([mixed] if mixed else [])]
+    notes = [*markdown_notes(source.summary, source.choices).splitlines(), *([mixed] if mixed else [])]
     paired = [one for one in source.differences if one.interval]
     return Part(
         source=source,

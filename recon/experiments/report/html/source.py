@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from recon.conflict import ConflictMap, MeasuredMap
+from recon.experiments.choice import Choice, Tried
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan
 from recon.experiments.plan_record import PLAN
@@ -36,11 +37,13 @@ class Source:
         path: The folder.
         plans: The plan, or those of the folders that were joined in this one.
         runs: The runs, as ``results.json`` has them.
+        choices: Label of an entry -> what its grid chose, in words.
     """
 
     path: Path
     plans: tuple[Plan, ...]
     runs: tuple[dict[str, Any], ...]
+    choices: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> "Source":
@@ -59,11 +62,12 @@ class Source:
         try:
             plans = _plans(record)
             runs = [_run(run) for run in require(record, "runs", (list,), "it")]
+            choices = {label: str(_choice(grid)) for label, grid in record.get("grids", {}).items()}
             if not runs:
                 raise ValueError("it has no runs")
         except ValueError as error:
             raise ValueError(f"{file} is damaged, or of another version: {error}; {_again(path)}") from error
-        source = cls(path, plans, tuple(runs))
+        source = cls(path, plans, tuple(runs), choices)
         source._check_plan()
         return source
 
@@ -204,6 +208,15 @@ def _plans(record: Mapping[str, Any]) -> tuple[Plan, ...]:
     if "plans" in record:
         return tuple(Plan.from_dict(plan) for plan in require(record, "plans", (dict,), "it").values())
     return (Plan.from_dict(require(record, "plan", (dict,), "it")),)
+
+
+def _choice(grid: Any) -> Choice:
+    """The choice among the settings of a grid."""
+    try:
+        tried = tuple(Tried(**one) for one in grid["tried"])
+        return Choice(float(grid["held_out"]), tuple(grid["seeds"]), tried)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a grid cannot be read ({error})") from error
 
 
 def _run(run: Any) -> dict[str, Any]:

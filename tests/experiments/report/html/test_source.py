@@ -35,6 +35,13 @@ def test_a_plan_of_an_earlier_version_lacks_keys_that_have_defaults(tmp_path: Pa
     assert Source.read(path).unfinished == ""
 
 
+def test_the_choice_of_a_grid_is_told(tmp_path: Path) -> None:
+    tried = [{"setting": {"options.c": c}, "score": -c, "metrics": {}, "diverged": None} for c in (0.2, 0.4)]
+    grids = {"cagrad": {"held_out": 0.1, "seeds": [0], "tried": tried, "chosen": {"options.c": 0.2}}}
+    path = changed(folder(tmp_path / "tiny"), lambda record: record.update(grids=grids))
+    assert Source.read(path).choices == {"cagrad": "c = 0.2, the best of 2 settings on 10% of training held out"}
+
+
 def test_an_unfinished_folder_says_in_a_line_how_to_finish_it(tmp_path: Path) -> None:
     path = changed(folder(tmp_path / "tiny"), lambda record: record["runs"].pop())
     assert Source.read(path).unfinished == (
@@ -51,6 +58,7 @@ def test_an_unfinished_folder_says_in_a_line_how_to_finish_it(tmp_path: Path) ->
         (lambda record: record["plan"].update(sweep={}), "another version: .*sweep"),
         (lambda record: record["plan"].update(severity=-0.2), r"is of another plan than plan.json .*severity differ"),
         (lambda record: record.update(runs=[]), "it has no runs"),
+        (lambda record: record.update(grids={"cagrad": {"seeds": [0]}}), "a grid cannot be read"),
         (lambda record: record["runs"][0].update(id="../../there"), r"the id of a run is '\.\./\.\./there'"),
         (
             lambda record: record["runs"][2]["metrics"]["digit"].update(accuracy="high"),
