@@ -109,7 +109,7 @@ def test_several_processes_train_as_one_does(options: tuple[str, ...], precision
 
 def check_processes(*options: str, precision: str) -> None:
     """Run the benchmark in a process of its own, and read its table."""
-    command = [sys.executable, str(BENCHMARKS / "processes.py"), *options, f"--precision={precision}", "--steps=8"]
+    command = [sys.executable, str(BENCHMARKS / "processes.py"), *options, f"--precision={precision}", "--steps=4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=True)
     rows = [line.split() for line in done.stdout.splitlines() if " processes, " not in line]
     assert len(rows) > 10

@@ -51,7 +51,6 @@ PUBLISHED_NETWORKS_WITH_STATISTICS = [
     "resnet18",
     "resnet50",
     "efficientnet_b0",
-    "densenet121",
     "deeplabv3",
     "timm_resnet18_features_only",
     "timm_mobilevit_s",
@@ -103,7 +102,7 @@ def test_network_with_statistics_per_task_equals_tied_copies_after_training(name
 @pytest.mark.filterwarnings("error:.*cannot be traced")
 @pytest.mark.parametrize("name", PUBLISHED_NETWORKS_WITH_STATISTICS)
 def test_published_network_with_statistics_per_task_equals_tied_copies_after_training(name: str) -> None:
-    assert_equal_to_tied_copies_after_training(PUBLISHED_NETWORKS[name], (0.05, 0.3, 1.0))
+    assert_equal_to_tied_copies_after_training(PUBLISHED_NETWORKS[name], (0.1, 1.0))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
