@@ -9,6 +9,9 @@ from typing import Any
 
 from recon.experiments.fit import Fit
 
+_FAR = 8
+"""Times the width at which a network must have grown; architectures may round widths."""
+
 
 @dataclass(frozen=True)
 class Width:
@@ -65,9 +68,17 @@ class Width:
         Args:
             measure: A measure of a fit that grows with the width, such as its parameters.
             wanted: Its value to come near to.
+
+        Raises:
+            ValueError: It does not grow with this argument.
         """
         low, high = self.number + 1, self.number + 2  # never the plain network itself
-        while measure(self.fit_of(high)) < wanted:
+        while (found := measure(self.fit_of(high))) < wanted:
+            if high > _FAR * self.number and found <= measure(self.fit):
+                raise ValueError(
+                    f"fit.model.backbone with {self.argument}: {high} costs no more than with {self.number}, so there "
+                    "is no wider network; name another argument by the key `width`"
+                )
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2

@@ -30,6 +30,13 @@ def test_the_nearest_width_is_found_above_or_below_but_never_the_plain_one(wante
     assert arguments_of(width.nearest(square, wanted)) == {"width": nearest}
 
 
+def test_an_argument_that_makes_nothing_larger_is_no_width() -> None:
+    with pytest.raises(ValueError, match=r"with width: 48 costs no more than with 4, so there is no wider network"):
+        Width(fit_of("ResNet18", width=4), "width").nearest(lambda fit: 7, wanted=8)
+    in_steps = Width(fit_of("ResNet18", width=4), "width")  # as architectures that round their widths
+    assert arguments_of(in_steps.nearest(lambda fit: square(fit) // 64, wanted=4)) == {"width": 16}
+
+
 def test_a_default_is_a_width_too_and_other_arguments_stay() -> None:
     width = Width(fit_of("ResNet18", in_channels=3), "width")
     assert width.number == 64
