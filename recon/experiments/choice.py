@@ -1,13 +1,14 @@
 """The choice among the settings of an entry's grid, by their scores on held-out training data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from recon.experiments.entry import MethodEntry
+from recon.experiments.entry import MethodEntry, tried_run
 from recon.experiments.folder import ResultsFolder, read_result, result_file
 from recon.experiments.grid import Setting, points
+from recon.experiments.sweep import before, keep_proposal, proposal, read_proposal
 from recon.tasks.task import Task
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -113,11 +114,51 @@ def choice_of(entry: MethodEntry, folder: ResultsFolder, tasks: Sequence[Task]) 
     Raises:
         ValueError: A run is not finished, or its result is damaged.
     """
-    assert entry.held_out is not None  # an entry with a grid has it
-    seeds, settings = entry.seeds[: entry.grid_seeds], points(entry.grid)
-    found = [
-        [_result(folder, f"{entry.label}-grid{place}-seed{seed}") for seed in seeds] for place in range(len(settings))
-    ]
+    assert entry.held_out is not None  # an entry with a grid or a sweep has it
+    return Choice(entry.held_out, entry.seeds[: entry.grid_seeds], _tried(entry, folder, tasks, range(entry.settings)))
+
+
+def setting_at(entry: MethodEntry, place: int, folder: ResultsFolder, tasks: Sequence[Task]) -> Setting:
+    """The setting at a place of an entry's grid or sweep.
+
+    Args:
+        entry: The entry.
+        place: The place, from 0.
+        folder: Where results and the settings of sweeps are kept.
+        tasks: The tasks of the plan.
+
+    Raises:
+        ValueError: A run of a sweep is not finished from whose score the setting follows.
+    """
+    if not entry.sweep:
+        return points(entry.grid)[place]
+    kept = read_proposal(folder.proposal(entry.label, place), entry.sweep)
+    if kept is not None:
+        return kept
+    known = [(one.setting, one.score) for one in _tried(entry, folder, tasks, before(place))]
+    return proposal(entry.sweep, place, known)
+
+
+def keep_setting(entry: MethodEntry, place: int, folder: ResultsFolder, tasks: Sequence[Task]) -> None:
+    """Keep the setting at a place of an entry's sweep; a grid has its settings in the plan.
+
+    Args:
+        entry: The entry.
+        place: The place, from 0.
+        folder: Where results and the settings of sweeps are kept; it is held.
+        tasks: The tasks of the plan.
+    """
+    path = folder.proposal(entry.label, place)
+    if entry.sweep and read_proposal(path, entry.sweep) is None:
+        keep_proposal(path, entry.sweep, setting_at(entry, place, folder, tasks))
+
+
+def _tried(
+    entry: MethodEntry, folder: ResultsFolder, tasks: Sequence[Task], places: Iterable[int]
+) -> tuple[Tried, ...]:
+    """The settings at places that are finished, with their scores among each other."""
+    places, seeds = [*places], entry.seeds[: entry.grid_seeds]
+    found = [[_result(folder, tried_run(entry, place, seed)) for seed in seeds] for place in places]
     reasons = [next((one["diverged"] for one in of_seeds if "diverged" in one), None) for of_seeds in found]
     means = [
         _mean([one["metrics"] for one in of_seeds], tasks) if reason is None else {}
@@ -125,11 +166,10 @@ def choice_of(entry: MethodEntry, folder: ResultsFolder, tasks: Sequence[Task]) 
     ]
     finite = [own for own in means if own]
     scored = iter(scores(finite, tasks) if finite else ())
-    tried = [
-        Tried(setting, next(scored) if own else None, own, reason)
-        for setting, own, reason in zip(settings, means, reasons, strict=True)
-    ]
-    return Choice(entry.held_out, seeds, (*tried,))
+    return tuple(
+        Tried(setting_at(entry, place, folder, tasks), next(scored) if own else None, own, reason)
+        for place, own, reason in zip(places, means, reasons, strict=True)
+    )
 
 
 def _result(folder: ResultsFolder, run_id: str) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from recon.engine.groups import check_weighs_groups
 from recon.engine.memory import Memory, check_memory
 from recon.errors import unknown_name
 from recon.experiments.fit import SET_IN_MODEL
-from recon.experiments.grid import check_grid
+from recon.experiments.grid import check_grid, points
+from recon.experiments.resources import Resources
+from recon.experiments.sweep import OF_PLAN, check_sweep
 from recon.files.folder_names import check_folder_name
 from recon.methods import create_method
 from recon.methods.base.registry import method_name
@@ -84,8 +86,12 @@ class MethodEntry:
             :mod:`recon.experiments.grid`. All variants then train with the chosen values.
         held_out: The share of the training data on which they are chosen.
         grid_seeds: How many of the seeds each point of the grid is trained with.
+        sweep: Dotted key -> values or a range, from which Optuna proposes settings, instead of a
+            grid; see :mod:`recon.experiments.sweep`. It may be over ``top`` and ``severity`` too.
+        trials: How many settings it proposes.
         width: The argument of the backbone that sets its width, for the wider networks, instead of
             the plan's.
+        resources: What each of these runs takes of a cluster, where it differs from the others.
         tree: File of a task tree, by which these runs share stages, and which +Recon parts further;
             see :class:`recon.training.BranchOptions`. Needs a ``name``.
     """
@@ -108,6 +114,9 @@ class MethodEntry:
     grid: dict[str, Any] = field(default_factory=dict)
     held_out: float | None = None
     grid_seeds: int = 1
+    sweep: dict[str, Any] = field(default_factory=dict)
+    trials: int | None = None
+    resources: Resources | None = None
     width: str | None = None
 
     @property
@@ -129,6 +138,16 @@ class MethodEntry:
     def branches_top(self) -> bool:
         """Whether a variant depends on k, the number of layers that + Recon branches."""
         return self.growth is None and not {*BY_MAP, *BY_NUMBER}.isdisjoint(self.variants)
+
+    @property
+    def settings(self) -> int:
+        """How many settings its grid or its sweep tries; 0 without either."""
+        return len(points(self.grid)) if self.trials is None else self.trials
+
+    @property
+    def sweeps_layers(self) -> bool:
+        """Whether its sweep is over the number of branched layers or their severity."""
+        return not set(OF_PLAN).isdisjoint(self.sweep)
 
     @property
     def network(self) -> str:
@@ -172,7 +191,9 @@ class MethodEntry:
             raise ValueError(f"method {self.label} has groups and no variant 'recon' that has them; add it to variants")
         if isinstance(self.groups, int) and self.groups < 2:
             raise ValueError(f"method {self.label} has groups: {self.groups}; give 2 or more, or 'friends'")
-        check_grid(self.grid, self.held_out, self.label)
+        self._check_settings()
+        if self.resources is not None:
+            self.resources.check(f"method {self.label}")
         if not 1 <= self.grid_seeds <= len(self.seeds):
             raise ValueError(f"method {self.label} has grid_seeds: {self.grid_seeds}, of {len(self.seeds)} seeds")
         self._check_growth()
@@ -187,6 +208,21 @@ class MethodEntry:
                     f"method {self.label}: a branched network has no single representation; "
                     f"with at: representation give variants: [plain], got {list(self.variants)}"
                 )
+
+    def _check_settings(self) -> None:
+        if bool(self.sweep) != (self.trials is not None):
+            raise ValueError(f"method {self.label} has one of sweep and trials; give both, or neither")
+        if self.sweep and self.grid:
+            raise ValueError(f"method {self.label} has both a grid and a sweep; give one")
+        if not self.sweep:
+            check_grid(self.grid, self.held_out, self.label)
+            return
+        check_sweep(self.sweep, self.trials, self.held_out, self.label)
+        if self.sweeps_layers and (self.growth is not None or "recon" not in self.variants):
+            raise ValueError(
+                f"method {self.label} has a sweep over {' and '.join(OF_PLAN)}, which are of the layers of recon; add "
+                "recon to variants, without growth"
+            )
 
     def _check_growth(self) -> None:
         if self.growth is None:
@@ -211,3 +247,17 @@ class MethodEntry:
         for key in SET_IN_MODEL:
             if key in self.model:
                 raise ValueError(f"method {self.label}: model.{key} is set by the benchmark, run by run; leave it out")
+
+
+def tried_run(entry: MethodEntry, place: int, seed: int) -> str:
+    """Id of a run that tries a setting of an entry's grid or sweep.
+
+    >>> tried_run(MethodEntry("cagrad"), 3, 0)
+    'cagrad-grid3-seed0'
+
+    Args:
+        entry: The entry.
+        place: The place in the grid or the sweep, from 0.
+        seed: The seed.
+    """
+    return f"{entry.label}-{'sweep' if entry.sweep else 'grid'}{place}-seed{seed}"

@@ -51,6 +51,10 @@ class ResultsFolder:
         """File of the conflict map that a run finds."""
         return self.run(run_id) / "conflict_map.json"
 
+    def proposal(self, label: str, number: int) -> Path:
+        """File of the setting that a trial of an entry's sweep tries."""
+        return self.path / "sweeps" / f"{label}-{number}.json"
+
     def error(self, run_id: str) -> Path:
         """File that says why a run failed."""
         return self.run(run_id) / "error.txt"

@@ -40,25 +40,53 @@ def check_grid(grid: Mapping[str, Any], held_out: float | None, label: str) -> N
         if held_out is not None:
             raise ValueError(f"method {label} has held_out and no grid to choose on it; give both or neither")
         return
-    if held_out is None:
-        raise ValueError(
-            f"method {label} has a grid and no held_out, the share of training on which to choose; "
-            "give held_out: 0.1: never choose on the test data"
-        )
-    if not 0 < held_out <= 0.5:
-        raise ValueError(f"method {label} has held_out: {held_out}; give a share of training, above 0 to 0.5")
+    check_share(held_out, label, "grid")
     for key, values in grid.items():
-        root, _, path = key.partition(".")
-        name = path.partition(".")[0]
-        if root not in ("model", "options") or not path or (root == "model" and name in (*SET_IN_MODEL, "backbone")):
-            raise ValueError(
-                f"method {label} has a grid over {key!r}; give keys such as model.optimizer.init_args.lr or "
-                "options.weights, and other networks as entries of their own"
-            )
+        check_key(key, label, "grid")
         if not isinstance(values, list) or not values:
             raise ValueError(f"method {label} has a grid over {key} of {values!r}; give a list of values")
     if len(points(grid)) < 2:
         raise ValueError(f"method {label} has a grid of one point, and nothing to choose; give more values")
+
+
+def check_share(held_out: float | None, label: str, kind: str) -> None:
+    """Check the share of training on which an entry chooses.
+
+    Args:
+        held_out: The share.
+        label: The method's name, for errors.
+        kind: ``grid`` or ``sweep``, for errors.
+
+    Raises:
+        ValueError: There is none, or it is out of range.
+    """
+    if held_out is None:
+        raise ValueError(
+            f"method {label} has a {kind} and no held_out, the share of training on which to choose; "
+            "give held_out: 0.1: never choose on the test data"
+        )
+    if not 0 < held_out <= 0.5:
+        raise ValueError(f"method {label} has held_out: {held_out}; give a share of training, above 0 to 0.5")
+
+
+def check_key(key: str, label: str, kind: str) -> None:
+    """Check that a key is one of the optimizer, the model or the method's options.
+
+    Args:
+        key: The dotted key.
+        label: The method's name, for errors.
+        kind: ``grid`` or ``sweep``, for errors.
+
+    Raises:
+        ValueError: It is another one.
+    """
+    root, _, path = key.partition(".")
+    name = path.partition(".")[0]
+    if root not in ("model", "options") or not path or (root == "model" and name in (*SET_IN_MODEL, "backbone")):
+        raise ValueError(
+            f"method {label} has a {kind} over {key!r}; give keys such as model.optimizer.init_args.lr or "
+            "options.weights, and other networks as entries of their own"
+        )
 
 
 def with_setting(fit: Fit, setting: Setting) -> Fit:

@@ -22,7 +22,7 @@ from recon.version import __version__
 
 _FORMAT = 1
 
-_OF_OTHER_RUNS = ("name", "methods", "single", "imports", "seeds", "variants")
+_OF_OTHER_RUNS = ("name", "methods", "single", "imports", "seeds", "variants", "trials", "resources")
 """Keys of plans and entries that a run by itself does not depend on."""
 
 

@@ -1,20 +1,21 @@
 """A run with everything that carries it out: its plan, its fit and the folder of its results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
-from recon.experiments.choice import choice_of
+from recon.experiments.choice import choice_of, setting_at
 from recon.experiments.controls import EqualPrice, norms_of, random_as_many_as_norms
 from recon.experiments.entry import WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.grid import Setting, holding_out, points, with_setting
+from recon.experiments.grid import Setting, holding_out, with_setting
 from recon.experiments.plan import Plan, Run
 from recon.experiments.selection import selected_layers
+from recon.experiments.sweep import OF_PLAN
 from recon.training.branch_options import BranchOptions, branchable_layers, check_fits, parted_layers
 
 
@@ -36,8 +37,11 @@ class Job:
 
     def own_fit(self) -> Fit:
         """The fit that repeats this run by ``recon fit``; its branched layers are named."""
-        fit = self._wider() if self.run.variant in WIDER else self.network()
-        own = with_setting(fit.with_model(self._model(), seed_everything=self.run.seed), self.setting())
+        setting = self.setting()
+        job = self._with_values_of_plan(setting)
+        fit = job._wider() if self.run.variant in WIDER else self.network()
+        others = {key: value for key, value in setting.items() if key not in OF_PLAN}
+        own = with_setting(fit.with_model(job._model(), seed_everything=self.run.seed), others)
         share = self.run.entry.held_out
         return own if self.run.variant != "grid" or share is None else holding_out(own, share)
 
@@ -46,10 +50,17 @@ class Job:
         return self.fit.with_model(self.run.entry.model)
 
     def setting(self) -> Setting:
-        """The point of the entry's grid that the run trains."""
+        """The setting of the entry's grid or sweep that the run trains."""
         if self.run.point is not None:
-            return points(self.run.entry.grid)[self.run.point]
+            return setting_at(self.run.entry, self.run.point, self.folder, self.fit.tasks())
         return choice_of(self.run.entry, self.folder, self.fit.tasks()).chosen if self.run.grid else {}
+
+    def _with_values_of_plan(self, setting: Setting) -> "Job":
+        """The job with a setting's values of the plan, which say what layers are branched."""
+        entry, severity = self.run.entry, setting.get("severity", self.plan.severity)
+        if "top" in setting:
+            entry = replace(entry, top=setting["top"], select=None)
+        return replace(self, plan=replace(self.plan, severity=severity), run=replace(self.run, entry=entry))
 
     def _model(self) -> dict[str, Any]:
         """The values of ``model`` that the run sets."""
@@ -58,7 +69,8 @@ class Job:
         if self.run.task is not None:
             return values | {"only": [self.run.task]}
         # Plain training branches too: the backbone may have task-specific layers of its own.
-        branch: dict[str, Any] = self._by_map() if self.run.variant == "recon" else {"layers": self._layers()}
+        by_map = self.run.variant == "recon" or (self.run.variant == "grid" and entry.sweeps_layers)
+        branch: dict[str, Any] = self._by_map() if by_map else {"layers": self._layers()}
         if entry.tree is not None:
             branch |= self._beside_tree(entry.tree, branch["layers"], branch.get("groups"))
         branch |= {"init": self.plan.init, "statistics": self.plan.statistics}

@@ -10,9 +10,9 @@ from recon.branching import NamedInit, Statistics
 from recon.configuration import read_yaml
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, Rule
 from recon.conflict.severity import severity_in_hundredths
-from recon.experiments.entry import BY_MAP, BY_NUMBER, MethodEntry, Variant
+from recon.experiments.entry import BY_MAP, BY_NUMBER, MethodEntry, Variant, tried_run
 from recon.experiments.fit import check_section
-from recon.experiments.grid import points
+from recon.experiments.sweep import before
 from recon.experiments.typed import read_dataclass
 from recon.files.folder_names import check_folder_name
 
@@ -29,8 +29,8 @@ class Run:
         entry: The plan's entry it comes from; joint training for single tasks.
         task: The only task, for single-task runs.
         needs: Id of the run whose conflict map this one takes its layers from.
-        grid: Ids of the runs of the entry's grid, of which this one takes the best setting.
-        point: The place in the grid, for a run of it.
+        grid: Ids of the runs of the entry's grid or sweep from whose scores the setting follows.
+        point: The place in the grid or sweep, for a run of it.
     """
 
     id: str
@@ -177,6 +177,11 @@ class Plan:
                     f"method {entry.label} has groups and the budget {rule}, which counts a copy per task; "
                     "give growth, a budget of copies for groups"
                 )
+            if self._tries_layers_of_run(entry) and self._finder(entry) == entry.label:
+                raise ValueError(
+                    f"method {entry.label} has a sweep over layers of the map that it finds itself; name a map file, "
+                    "or give the sweep to another entry"
+                )
             uses_map = entry.uses_map or (not rule.is_top and entry.branches_top)
             if uses_map and self.map_of(entry) is None and self._finder(entry) is None:
                 own = "a model" if entry.model else "a tree"
@@ -217,15 +222,30 @@ class Plan:
                 for task in tasks
             ]
         for entry in self.methods:
-            runs += _grid_runs(entry)
+            runs += self._tries(entry)
             runs += [self._run(entry, variant, seed) for variant in entry.variants for seed in entry.seeds]
         return runs
+
+    def _tries(self, entry: MethodEntry) -> list[Run]:
+        """The runs that try the settings of an entry's grid or sweep."""
+        runs = []
+        for place in range(entry.settings):
+            waits = _names_of_tries(entry, before(place) if entry.sweep else ())
+            for seed in entry.seeds[: entry.grid_seeds]:
+                run_id = tried_run(entry, place, seed)
+                needs = f"{self._finder(entry)}-plain-seed{seed}" if self._tries_layers_of_run(entry) else None
+                runs.append(Run(run_id, entry.label, "grid", seed, entry, needs=needs, grid=waits, point=place))
+        return runs
+
+    def _tries_layers_of_run(self, entry: MethodEntry) -> bool:
+        """Whether an entry sweeps over the layers of a map that a run of the plan finds."""
+        return entry.sweeps_layers and self.map_of(entry) is None
 
     def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
         needs = None
         if self.map_of(entry) is None and self._needs_map(entry, variant, seed):
             needs = f"{self._finder(entry)}-plain-seed{seed}"
-        grid = tuple(run.id for run in _grid_runs(entry))
+        grid = _names_of_tries(entry, range(entry.settings))
         return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs, grid=grid)
 
     def _needs_map(self, entry: MethodEntry, variant: str, seed: int) -> bool:
@@ -249,13 +269,9 @@ class Plan:
         )
 
 
-def _grid_runs(entry: MethodEntry) -> list[Run]:
-    """The runs that try the points of an entry's grid."""
-    return [
-        Run(f"{entry.label}-grid{point}-seed{seed}", entry.label, "grid", seed, entry, point=point)
-        for point in range(len(points(entry.grid)))
-        for seed in entry.seeds[: entry.grid_seeds]
-    ]
+def _names_of_tries(entry: MethodEntry, places: Iterable[int]) -> tuple[str, ...]:
+    """Ids of the runs that try settings of an entry."""
+    return tuple(tried_run(entry, place, seed) for place in places for seed in entry.seeds[: entry.grid_seeds])
 
 
 def _with_seeds(content: Any) -> Any:

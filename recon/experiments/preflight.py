@@ -138,9 +138,10 @@ def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:
     for entry in entries:
         if entry.held_out is None:
             continue
+        kind = "sweep" if entry.sweep else "grid"
         if arguments.get("held_out"):
             raise ValueError(
-                f"method {entry.label} has a grid, which holds out training data by itself; leave out "
+                f"method {entry.label} has a {kind}, which holds out training data by itself; leave out "
                 "fit.data.init_args.held_out, which is for methods that learn on it"
             )
         try:
@@ -152,8 +153,8 @@ def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:
             refuse_missing_validation(create_method("joint"), loaders, tasks=2)
         except ValueError as error:
             raise ValueError(
-                f"method {entry.label} has a grid, and the data cannot hold out a validation split of training "
-                f"({error}); give data with the argument held_out, or leave out the grid"
+                f"method {entry.label} has a {kind}, and the data cannot hold out a validation split of training "
+                f"({error}); give data with the argument held_out, or leave out the {kind}"
             ) from error
 
 

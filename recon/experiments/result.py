@@ -96,7 +96,7 @@ def _check_sizes(result: dict[str, Any]) -> None:
             raise ValueError(f"its {key} is {result[key]!r}, not a count")
     if result["parameters"] < result["parameters_base"]:
         raise ValueError(f"it has {result['parameters']} parameters, fewer than {result['parameters_base']} unbranched")
-    if result["variant"] in ("single", "grid", "plain") and result["parameters"] != result["parameters_base"]:
+    if result["variant"] in ("single", "plain") and result["parameters"] != result["parameters_base"]:
         raise ValueError(f"it has {result['parameters']} parameters, not {result['parameters_base']}, and no branch")
 
 

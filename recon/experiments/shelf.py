@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from recon.experiments.choice import keep_setting
 from recon.experiments.folder import ResultsFolder, checked, read_result, result_file
 from recon.experiments.identity import RunIdentity, request_of
 from recon.experiments.job import Job
@@ -120,6 +121,8 @@ class Shelf:
             return False
         if job.run.id not in self._wanted:
             try:
+                if job.run.point is not None:
+                    keep_setting(job.run.entry, job.run.point, self._folder, self._tasks)
                 self._requests[job.run.id] = request_of(job, self._content)
                 self._wanted[job.run.id] = self._answer(job)
             except (OSError, ValueError):

@@ -109,7 +109,7 @@ class RayExecutor:
 
     def begin(self, job: Job) -> None:
         """Give a job to the cluster."""
-        own = self._resources
+        own = (job.run.entry.resources or Resources()).over(self._resources)
         if not any(own.fit_in(machine) for machine in self._machines()):
             self._tell_once(f"no machine of the cluster has {own} for a run; such runs wait until one joins")
         amounts = own.amounts()

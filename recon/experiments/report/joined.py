@@ -24,7 +24,7 @@ _OF_NO_RUN = ("name", "fit", "methods", "single", "imports", "top", "select", "m
 
 _OF_NO_CHOICE = (
     *("method", "options", "variants", "seeds", "name", "model", "map", "tree", "top", "select"),
-    *("grid", "held_out", "grid_seeds"),
+    *("grid", "held_out", "grid_seeds", "sweep", "trials", "resources"),
 )
 """Keys of an entry that do not say how layers are chosen, or that are told otherwise."""
 

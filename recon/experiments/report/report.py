@@ -125,7 +125,7 @@ def _choices(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: 
     """Label of an entry -> the choice among its grid, for grids whose runs are all finished."""
     finished = {run["id"] for run in runs}
     waiting = {run.label for run in plan.runs([]) if run.variant == "grid" and run.id not in finished}
-    entries = [entry for entry in plan.methods if entry.grid and entry.label not in waiting]
+    entries = [entry for entry in plan.methods if entry.settings and entry.label not in waiting]
     return {entry.label: choice_of(entry, folder, tasks) for entry in entries}
 
 
