@@ -141,9 +141,9 @@ def test_a_sweep_of_ten_trials_that_is_killed_goes_on_to_the_same_choice(
     whole = tmp_path / "whole"
     benchmark(plan, whole, executor=Here())
     killed = tmp_path / "killed"
+    path = tiny_file(tmp_path, **content, top=1)
     process = subprocess.Popen(
-        [sys.executable, "-m", "recon", "benchmark", str(tiny_file(tmp_path, **content, top=1)), "--out", str(killed)]
-        + ["--jobs", "1"],
+        [sys.executable, "-m", "recon", "benchmark", str(path), "--out", str(killed), "--jobs", "1"],
         start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
