@@ -7,6 +7,7 @@
 ``scheduler``             which run begins when
 ``job``, ``run``          one run: its layers and configuration; its training and test
 ``grid``, ``choice``      settings to choose from on held-out training data, and the best
+``sweep``                 settings that Optuna proposes one after another
 ``controls``, ``width``   layers and widths of the controls of + Recon
 ``folder``                files and lock of the results
 ``identity``              what makes a run the run that it is; ``canonical``: its configuration
