@@ -177,7 +177,7 @@ class Plan:
                     f"method {entry.label} has groups and the budget {rule}, which counts a copy per task; "
                     "give growth, a budget of copies for groups"
                 )
-            if self._tries_layers_of_run(entry) and self._finder(entry) == entry.label:
+            if _tries_layers_of_run(self, entry) and self._finder(entry) == entry.label:
                 raise ValueError(
                     f"method {entry.label} has a sweep over layers of the map that it finds itself; name a map file, "
                     "or give the sweep to another entry"
@@ -222,24 +222,9 @@ class Plan:
                 for task in tasks
             ]
         for entry in self.methods:
-            runs += self._tries(entry)
+            runs += _tries(self, entry)
             runs += [self._run(entry, variant, seed) for variant in entry.variants for seed in entry.seeds]
         return runs
-
-    def _tries(self, entry: MethodEntry) -> list[Run]:
-        """The runs that try the settings of an entry's grid or sweep."""
-        runs = []
-        for place in range(entry.settings):
-            waits = _names_of_tries(entry, before(place) if entry.sweep else ())
-            for seed in entry.seeds[: entry.grid_seeds]:
-                run_id = tried_run(entry, place, seed)
-                needs = f"{self._finder(entry)}-plain-seed{seed}" if self._tries_layers_of_run(entry) else None
-                runs.append(Run(run_id, entry.label, "grid", seed, entry, needs=needs, grid=waits, point=place))
-        return runs
-
-    def _tries_layers_of_run(self, entry: MethodEntry) -> bool:
-        """Whether an entry sweeps over the layers of a map that a run of the plan finds."""
-        return entry.sweeps_layers and self.map_of(entry) is None
 
     def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
         needs = None
@@ -267,6 +252,23 @@ class Plan:
             for one in self.methods
             if one.network == entry.network
         )
+
+
+def _tries(plan: Plan, entry: MethodEntry) -> list[Run]:
+    """The runs that try the settings of an entry's grid or sweep."""
+    runs = []
+    for place in range(entry.settings):
+        waits = _names_of_tries(entry, before(place) if entry.sweep else ())
+        for seed in entry.seeds[: entry.grid_seeds]:
+            needs = f"{plan._finder(entry)}-plain-seed{seed}" if _tries_layers_of_run(plan, entry) else None
+            run_id = tried_run(entry, place, seed)
+            runs.append(Run(run_id, entry.label, "grid", seed, entry, needs=needs, grid=waits, point=place))
+    return runs
+
+
+def _tries_layers_of_run(plan: Plan, entry: MethodEntry) -> bool:
+    """Whether an entry sweeps over the layers of a map that a run of the plan finds."""
+    return entry.sweeps_layers and plan.map_of(entry) is None
 
 
 def _names_of_tries(entry: MethodEntry, places: Iterable[int]) -> tuple[str, ...]:
