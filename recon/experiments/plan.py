@@ -177,11 +177,7 @@ class Plan:
                     f"method {entry.label} has groups and the budget {rule}, which counts a copy per task; "
                     "give growth, a budget of copies for groups"
                 )
-            if _tries_layers_of_run(self, entry) and self._finder(entry) == entry.label:
-                raise ValueError(
-                    f"method {entry.label} has a sweep over layers of the map that it finds itself; name a map file, "
-                    "or give the sweep to another entry"
-                )
+            _check_sweep(self, entry)
             uses_map = entry.uses_map or (not rule.is_top and entry.branches_top)
             if uses_map and self.map_of(entry) is None and self._finder(entry) is None:
                 own = "a model" if entry.model else "a tree"
@@ -269,6 +265,15 @@ def _tries(plan: Plan, entry: MethodEntry) -> list[Run]:
 def _tries_layers_of_run(plan: Plan, entry: MethodEntry) -> bool:
     """Whether an entry sweeps over the layers of a map that a run of the plan finds."""
     return entry.sweeps_layers and plan.map_of(entry) is None
+
+
+def _check_sweep(plan: Plan, entry: MethodEntry) -> None:
+    """Refuse a sweep over layers of a map that comes from a run with its best setting."""
+    if _tries_layers_of_run(plan, entry) and plan._finder(entry) == entry.label:
+        raise ValueError(
+            f"method {entry.label} has a sweep over layers of the map that it finds itself; name a map file, "
+            "or give the sweep to another entry"
+        )
 
 
 def _names_of_tries(entry: MethodEntry, places: Iterable[int]) -> tuple[str, ...]:
