@@ -127,8 +127,8 @@ def fragments(page: str) -> list[str]:
     return [block for language, block in blocks if language == "yaml" and not block.startswith("# my_")]
 
 
-FRAGMENTS = ["branching.md", "live-view.md", "plans.md", "several-devices.md"]
-"""The pages with fragments; the four tests that follow read them."""
+FRAGMENTS = ["branching.md", "clusters.md", "live-view.md", "plans.md", "several-devices.md"]
+"""The pages with fragments; the five tests that follow read them."""
 
 
 def test_no_other_page_has_a_fragment() -> None:
@@ -152,6 +152,14 @@ def test_the_live_view_and_loggers_are_those_of_a_trainer_and_of_a_plan() -> Non
     Plan.from_dict(plan).check()
     loggers = [fit["trainer"]["logger"], *of_plan["fit"]["trainer"]["logger"]]
     assert all(hasattr(pytorch_lightning.loggers, logger["class_path"]) for logger in loggers)
+
+
+def test_entries_with_sweeps_and_resources_are_those_of_a_plan() -> None:
+    plan = yaml.safe_load((ROOT / "configs" / "multi_fashion_mnist" / "narrow.yaml").read_text())
+    for text in fragments("clusters.md"):
+        (entry,) = yaml.safe_load(text)
+        others = [{"method": "joint", "seeds": [0, 1, 2]}]
+        Plan.from_dict({**plan, "methods": [*others, {"seeds": [0], **entry}]}).check()
 
 
 def test_a_plan_for_several_devices_is_one() -> None:
