@@ -43,3 +43,12 @@ def test_a_link_to_nowhere_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptur
         "no such file: gone.png",
         "no such heading: other.html#gone",
     ]
+
+
+def test_the_drawing_of_the_idea_marks_the_layers_that_it_branches() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "figures" / "idea.py"))
+    _, scores, tree = script["idea"]().axes
+    worst = sorted(script["RATES"], key=script["RATES"].get)[-2:]
+    assert set(script["BRANCHED"]) == set(worst)
+    assert [bar.get_width() for bar in scores.patches] == list(script["RATES"].values())
+    assert tree.get_title().endswith("a copy per task")

@@ -1,7 +1,9 @@
 """One page of reference for each package of Recon: the names in its ``__all__``."""
 
 import ast
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def _public(tree: ast.Module) -> list[str]:
 def _overview() -> str:
     """The page of ``recon`` itself, whose names are those of its folders."""
     tree = ast.parse((ROOT / "recon" / "__init__.py").read_text())
-    rows = [f"| [`recon.{name}`][recon.{name}] |" for name in _public(tree) if not name.startswith("_")]
+    names = [name for name in _public(tree) if not name.startswith("_")]
+    rows = [f"| [`recon.{name}`][recon.{name}] | {_about(name, tree)} |" for name in names]
     folders = [f"| [`{folder}`]({folder}.md) | {_sentence(tree)} |" for folder, tree in _folders() if _public(tree)]
     return "\n".join(
         [
@@ -52,13 +55,13 @@ def _overview() -> str:
             "",
             "The names that a training loop needs:",
             "",
-            "| |",
-            "| --- |",
+            "| name | |",
+            "| --- | --- |",
             *rows,
             "",
             "The folders:",
             "",
-            "| | |",
+            "| folder | |",
             "| --- | --- |",
             *folders,
             "",
@@ -67,23 +70,32 @@ def _overview() -> str:
 
 
 def _page(package: str, tree: ast.Module, names: list[str]) -> str:
-    about = _first_lines(tree)
-    rows = [f"| [`{name}`][{_path(package, name)}] | {about.get(name, '')} |" for name in names]
+    rows = [f"| [`{name}`][{_path(package, name)}] | {_about(name, tree)} |" for name in names]
     entries = "\n\n".join(f"::: {_path(package, name)}" for name in names)
-    return "\n".join([f"# {package}", "", f"{_sentence(tree)}.", "", "| | |", "| --- | --- |", *rows, "", entries, ""])
+    return "\n".join(
+        [f"# {package}", "", f"{_sentence(tree)}.", "", "| name | |", "| --- | --- |", *rows, "", entries, ""]
+    )
 
 
-def _first_lines(tree: ast.Module) -> dict[str, str]:
-    """The first line of the docstring of each class and function that a folder hands on."""
-    found = {}
-    for node in tree.body:
-        path = ROOT.joinpath(*node.module.split(".")) if isinstance(node, ast.ImportFrom) and node.module else None
-        if path and path.with_suffix(".py").exists():
-            for member in ast.parse(path.with_suffix(".py").read_text()).body:
-                if isinstance(member, ast.ClassDef | ast.FunctionDef):
-                    line = (ast.get_docstring(member) or "").partition("\n")[0]
-                    found[member.name] = line.replace("``", "`").replace("|", "\\|")
-    return found
+def _about(name: str, tree: ast.Module) -> str:
+    """The first line of the docstring of a class or function that a file has, or hands on."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            line = (ast.get_docstring(node) or "").partition("\n")[0]
+            return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", line).replace("``", "`").replace("|", "\\|")
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
+            source = _source(node.module)
+            return _about(name, source) if source else ""
+    return ""
+
+
+@cache
+def _source(module: str | None) -> ast.Module | None:
+    """A module of Recon, parsed."""
+    path = ROOT.joinpath(*(module or "").split("."))
+    files = [path.with_suffix(".py"), path / "__init__.py"]
+    read = [file.read_text() for file in files if module and file.exists()]
+    return ast.parse(read[0]) if read else None
 
 
 def _path(package: str, name: str) -> str:
