@@ -37,6 +37,8 @@ usage: recon [--import MODULE] COMMAND ...
   table DIR ... --out DIR   several benchmarks of the same tasks and data in one table
   list KIND [PATTERN]       methods, backbones, data, tasks, architectures: names for configurations, as in '*grad*'
   report DIR ...            one HTML file of a benchmark, or of several beside each other
+  plan schema               JSON schema of plans, for editors
+  completion bash|zsh       a script that completes commands and options in a shell
   toy                       what each method does on two objectives in the plane; writes ./recon-toy
   map show|compare          conflict maps as tables
   map groups|draw           groups of tasks that share copies of layers; a picture of task pairs
@@ -59,6 +61,8 @@ COMMANDS = {
     "table": "recon.cli.commands:table",
     "list": "recon.cli.listing:list_names",
     "report": "recon.cli.commands:report",
+    "plan schema": "recon.experiments.plan_schema:print_schema",
+    "completion": "recon.cli.completion:completion",
     "toy": "recon.cli.commands:toy",
     "map show": "recon.cli.commands:show",
     "map compare": "recon.cli.commands:compare_maps",

@@ -20,13 +20,25 @@ def list_names(kind: str, pattern: str = "*", /) -> None:
         pattern: A name, or a pattern with * and ? in quotes, such as '*grad*'; case does not
             matter. Without the names of modules it matches the last word of a class path.
     """
-    if kind not in _LISTS:
-        raise unknown_name("kind", kind, get_args(Kind))
-    known = _LISTS[kind]()
+    known = names_of(kind)
     names = matching(pattern, known, kind)
     width = max(map(len, names))
     for name in names:
         print(f"{name:<{width}}  {(known[name].__doc__ or '').strip().partition(chr(10))[0]}".rstrip())
+
+
+def names_of(kind: str) -> dict[str, Any]:
+    """The names of a kind, each with its class or function.
+
+    Args:
+        kind: One of methods, backbones, data, tasks, architectures.
+
+    Raises:
+        ValueError: It is another; the error suggests the nearest.
+    """
+    if kind not in _LISTS:
+        raise unknown_name("kind", kind, get_args(Kind))
+    return _LISTS[kind]()
 
 
 def matching(pattern: str, known: Collection[str], kind: str) -> list[str]:

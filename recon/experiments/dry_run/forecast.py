@@ -1,6 +1,6 @@
 """What a benchmark will do and cost; prints as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Literal
@@ -124,7 +124,7 @@ class Forecast:
         if any(row.trial is not None for row in self.rows):
             remarks.append(f"Measured on {MEASURED} batches of each row, in as many processes; nothing was written.")
         if any(row.is_guess for row in self.rows):
-            remarks.append("~ by a conflict map of these batches; the real map may select other layers.")
+            remarks.append("~ by a conflict map of these batches, or without the choice of a grid: it may differ.")
         if self.number("resumed"):
             remarks.append("Resumed runs are counted from their beginning.")
         if self.devices > 1:
@@ -132,22 +132,23 @@ class Forecast:
         return remarks
 
 
-def time_of(seconds: Mapping[str, float], needs: Mapping[str, str | None], jobs: int) -> float:
+def time_of(seconds: Mapping[str, float], waits: Mapping[str, Collection[str]], jobs: int) -> float:
     """The time of runs that are carried out some at a time, those first that others need.
 
-    >>> time_of({"a": 3.0, "b": 1.0, "c": 1.0}, {"a": "c", "b": None, "c": None}, jobs=2)
+    >>> time_of({"a": 3.0, "b": 1.0, "c": 1.0}, {"a": ["c"], "b": [], "c": []}, jobs=2)
     4.0
 
     Args:
         seconds: Run -> its time.
-        needs: Run -> the run that has to be finished before it, if any. It may be finished already.
+        waits: Run -> the runs that must be finished before; others than these may be already.
         jobs: Runs at a time.
     """
-    needed, now, done = {*needs.values()}, 0.0, set(needs.values()) - set(seconds)
+    needed = {other for others in waits.values() for other in others}
+    now, done = 0.0, needed - set(seconds)
     waiting = sorted(seconds, key=lambda run: run not in needed)
     going: list[tuple[float, str]] = []
     while waiting or going:
-        ready = [run for run in waiting if needs[run] is None or needs[run] in done]
+        ready = [run for run in waiting if done.issuperset(waits[run])]
         for run in ready[: jobs - len(going)]:
             waiting.remove(run)
             heappush(going, (now + seconds[run], run))

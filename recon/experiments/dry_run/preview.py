@@ -68,7 +68,7 @@ def preview(
             raise ValueError(_named(str(error), places)) from error
     left = {job.run.id: job for job in every if job.run.id not in results}
     seconds = {run: trials.of[key_of(job.run)].seconds for run, job in left.items()}
-    whole = trials.start + time_of(seconds, {run: job.run.needs for run, job in left.items()}, jobs)
+    whole = trials.start + time_of(seconds, {run: job.run.waits_for for run, job in left.items()}, jobs)
     return Forecast(tuple(rows), tuple(_named(line, places) for line in lines), jobs, whole, devices)
 
 

@@ -174,7 +174,7 @@ def _few_steps(options: dict[str, Any]) -> dict[str, Any]:
 
 def _observer(job: Job) -> list[pl.Callback]:
     """The callback by which a run finds its conflict map; of two steps it observes one at least."""
-    if job.run.variant == "single":
+    if job.run.variant in ("single", "grid"):
         return []
     path = job.folder.conflict_map(job.run.id)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,7 +19,7 @@ from recon.plugins import import_by_name, safe_path
 from recon.progress import Advance
 
 Key = tuple[str, str, str | None]
-"""Label, variant and task: runs with the same differ in their seeds."""
+"""Label, variant or point of a grid, and task: runs with the same differ in their seeds."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Trials:
 
     Attributes:
         of: Key -> the trial of one run of it.
-        guesses: Keys whose layers are those of a map of a few steps.
+        guesses: Keys whose layers are those of a map of a few steps, or whose setting is still to
+            be chosen from a grid: that of the entry itself stands in for it.
         failures: Key -> why such a map selects no layers for it. Its trial is that of the run that
             finds the map.
         start: Seconds until the processes were ready.
@@ -42,7 +43,7 @@ class Trials:
 
 def key_of(run: Run) -> Key:
     """What runs have in common that differ in their seeds."""
-    return run.label, run.variant, run.task
+    return run.label, run.variant if run.point is None else f"grid {run.point}", run.task
 
 
 def try_all(jobs: Sequence[Job], processes: int, threads: int) -> Trials:
@@ -56,12 +57,13 @@ def try_all(jobs: Sequence[Job], processes: int, threads: int) -> Trials:
     Raises:
         ValueError: A run refuses its configuration, or a process died.
     """
-    chosen = _one_of_each(jobs)
-    if not chosen:
+    if not jobs:
         return Trials({}, frozenset(), {}, 0.0)
-    ready = {key: job for key, job in chosen.items() if _has_map(job)}
-    waiting = {key: job for key, job in chosen.items() if key not in ready}
     keys = {job.run.id: key_of(job.run) for job in jobs}
+    chosen = _one_of_each(jobs, keys)
+    ready = {key: _without_grid(job, keys) for key, job in chosen.items() if job.run.needs not in keys}
+    waiting = {key: _without_grid(job, keys) for key, job in chosen.items() if key not in ready}
+    guesses = frozenset(key for key, job in chosen.items() if not keys.keys().isdisjoint(job.run.waits_for))
     imports = next(iter(chosen.values())).plan.imports
     failures = {}
     with _pool(processes, threads, imports) as (pool, start), Advance("dry run", unit="row") as advance:
@@ -73,25 +75,26 @@ def try_all(jobs: Sequence[Job], processes: int, threads: int) -> Trials:
             advance.reach(len(trials), len(chosen))
         finders = {key: keys[str(job.run.needs)] for key, job in waiting.items()}
         for key, job in waiting.items():
-            _lend_map(job, chosen[finders[key]])
+            _lend_map(job, ready[finders[key]])
         for key, result in _results(pool, waiting):
             if isinstance(result, ValueError):
                 failures[key] = str(result)
             trials[key] = trials[finders[key]] if isinstance(result, ValueError) else result
             advance.reach(len(trials), len(chosen))
-    return Trials(trials, frozenset(waiting), failures, start)
+    return Trials(trials, guesses, failures, start)
 
 
-def _one_of_each(jobs: Sequence[Job]) -> dict[Key, Job]:
-    """Key -> the job of it to try, one whose map is found if there is one."""
+def _one_of_each(jobs: Sequence[Job], left: Mapping[str, Key]) -> dict[Key, Job]:
+    """Key -> the job of it to try, one that waits for none of those left if there is one."""
     found: dict[Key, Job] = {}
-    for job in sorted(jobs, key=lambda job: not _has_map(job)):
+    for job in sorted(jobs, key=lambda job: not left.keys().isdisjoint(job.run.waits_for)):
         found.setdefault(key_of(job.run), job)
     return found
 
 
-def _has_map(job: Job) -> bool:
-    return job.run.needs is None or job.folder.conflict_map(job.run.needs).exists()
+def _without_grid(job: Job, left: Mapping[str, Key]) -> Job:
+    """The job with the entry's own values, if its grid is not finished."""
+    return job if left.keys().isdisjoint(job.run.grid) else replace(job, run=replace(job.run, grid=()))
 
 
 def _lend_map(job: Job, finder: Job) -> None:

@@ -30,7 +30,7 @@ def test_the_time_of_a_run_is_that_of_all_its_parts() -> None:
 )
 def test_runs_wait_for_those_that_they_need(jobs: int, seconds: float) -> None:
     times = {"single": 5.0, "joint": 3.0, "recon": 4.0, "late": 1.0}
-    needs = {"single": None, "joint": None, "recon": "joint", "late": "finished before"}
+    needs = {"single": [], "joint": [], "recon": ["joint"], "late": ["finished before"]}
     assert time_of(times, needs, jobs) == seconds
 
 

@@ -101,6 +101,16 @@ def test_layers_by_a_map_to_be_found_are_a_guess(tiny: PlanFactory, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_setting_to_be_chosen_is_a_guess_and_points_of_a_grid_are_rows(tiny: PlanFactory, tmp_path: Path) -> None:
+    grid = {"grid": {"model.optimizer.init_args.lr": [0.1, 0.01]}, "held_out": 0.25}
+    optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+    plan = tiny(methods=[{"method": "joint", "name": "tuned", "variants": ["plain"], **grid}], single=False)
+    plan.fit["model"]["optimizer"] = optimizer
+    forecast = preview(plan, tmp_path, jobs=1)
+    assert list(states(forecast)) == ["tuned grid 0", "tuned grid 1", "tuned plain"]
+    assert [row.is_guess for row in forecast.rows] == [False, False, True]
+
+
 @pytest.mark.parametrize("change", [{"metods": []}, {"top": "many"}, {"methods": [{"method": "jont"}]}, {"top": 0}])
 def test_a_wrong_plan_is_told_as_the_benchmark_tells_it(
     change: dict[str, Any], tiny_file: Callable[..., Path], tmp_path: Path
