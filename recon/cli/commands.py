@@ -130,7 +130,7 @@ def benchmark(
     if dry_run:
         from recon.experiments.dry_run.preview import preview
 
-        print(preview(loaded, out, root=data, jobs=jobs, reuse=reuse))
+        print(preview(loaded, out, root=data, jobs=jobs, reuse=reuse, only=only))
         return
     chosen = executor_of(executor, loaded, jobs, address, cpus, gpus)
     report = carry_out(loaded, out, root=data, executor=chosen, reuse=reuse, only=only)

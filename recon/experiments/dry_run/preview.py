@@ -16,6 +16,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
 from recon.experiments.launch import found_results
+from recon.experiments.only import with_needed
 from recon.experiments.plan import Plan
 from recon.experiments.plan_record import plan_record
 from recon.experiments.preflight import check_before_training
@@ -27,7 +28,12 @@ Results = Mapping[str, dict[str, Any]]
 
 
 def preview(
-    plan: Plan, out: Path, root: str | None = None, jobs: int | None = None, reuse: Sequence[Path] = ()
+    plan: Plan,
+    out: Path,
+    root: str | None = None,
+    jobs: int | None = None,
+    reuse: Sequence[Path] = (),
+    only: Sequence[str] = (),
 ) -> Forecast:
     """Tell what :func:`recon.experiments.benchmark` would do with the same arguments.
 
@@ -42,6 +48,7 @@ def preview(
         root: Folder of the data set, for data modules that read one.
         jobs: Runs at a time; by default as many as the benchmark takes.
         reuse: Folders of other benchmarks, whose finished runs would be copied.
+        only: The runs to tell of, with those that they need; by default all.
 
     Raises:
         ValueError: What the benchmark would say, or a process died in the few steps.
@@ -62,6 +69,8 @@ def preview(
             shelf = Shelf(ResultsFolder(folder), content, root_of(fit), tasks, others, lines.append)
             every = [Job(plan, run, fit, ResultsFolder(folder)) for run in plan.runs([task.name for task in tasks])]
             results = found_results(shelf, every, plan_record(plan, fit, content))
+            wanted = {run.id for run in with_needed([job.run for job in every], only)}
+            every = [job for job in every if job.run.id in wanted]
             trials = try_all([job for job in every if job.run.id not in results], jobs, threads_of(jobs * devices))
             rows = _rows(every, results, trials)
         except ValueError as error:
