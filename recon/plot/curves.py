@@ -21,7 +21,8 @@ def training_curves(
     """Draw one line for each run; neighbours differ in colour, and every sixth in its dashes.
 
     Args:
-        curves: Name of the run -> places and values.
+        curves: Name of the run -> places and values. A run without any still takes its colour, so
+            that it has the same one in several pictures.
         value: The name of the values.
         over: The name of the places.
         ax: Axes to draw on; by default those of a new figure.

@@ -190,8 +190,8 @@ def training(source: Source) -> Picture:
         _without_legend(plot.training_curves(_means(rows, name), name, ax=axes))
     for axes in panels[len(drawn) :]:
         axes.set_axis_off()
-    lines = {str(line.get_label()): line for axes in panels for line in reversed(axes.lines)}
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", fontsize=7, ncols=2)
+    lines = panels[0].lines  # in each panel all rows have the same looks
+    figure.legend(lines, [str(line.get_label()) for line in lines], loc="outside lower center", fontsize=7, ncols=2)
     left = f" {len(names) - _MOST_CURVES} more values are in the logs." if len(names) > _MOST_CURVES else ""
     return Picture(title, f"Mean over seeds.{left}", (inline_svg(figure, f"{source.path}: {title}"),))
 
@@ -207,15 +207,14 @@ def pictures(source: Source) -> Iterator[Picture]:
 def _means(
     rows: Mapping[str, Sequence[Mapping[str, Sequence[tuple[float, float]]]]], name: str
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Row -> epochs, and the means of its runs at each."""
+    """Row -> epochs, and the means of its runs at each; rows without values keep their colour."""
     curves = {}
     for row, runs in rows.items():
         at: dict[float, list[float]] = {}
         for logged in runs:
             for epoch, value in logged.get(name, ()):
                 at.setdefault(epoch, []).append(value)
-        if at:
-            curves[row] = (sorted(at), [fmean(at[epoch]) for epoch in sorted(at)])
+        curves[row] = (sorted(at), [fmean(at[epoch]) for epoch in sorted(at)])
     return curves
 
 
