@@ -6,11 +6,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-from torch import Tensor, nn
+from torch import Tensor
 
 from recon.engine.aside import leaving_no_trace
 from recon.engine.watching import Watch
-from recon.errors import unknown_name
+from recon.training.shared_paths import parts_of
 
 Hook = str | Callable[[Any, Any], Mapping[str, Tensor]]
 """Name of a method ``batch -> {task: loss}``, or a function ``(module, batch) -> {task: loss}``."""
@@ -43,7 +43,7 @@ class OwnLosses:
         tasks: Sequence[str] | None,
     ) -> None:
         self._module, self._hook, self._every = module, hook, every
-        self._shared = _parts(module, shared)
+        self._shared = parts_of(module, shared)
         self._tasks = None if tasks is None else list(tasks)
         self._batch: Any = None
         self._recorded: Any = None
@@ -142,12 +142,3 @@ def check_can_be_watched(trainer: pl.Trainer) -> None:
             f"{type(trainer.strategy).__name__}: ConflictCallback needs whole layers in each process; train on one "
             "device or with strategy='ddp'"
         )
-
-
-def _parts(module: nn.Module, shared: str | Sequence[str]) -> nn.Module | dict[str, nn.Module]:
-    paths = [shared] if isinstance(shared, str) else list(shared)
-    known = dict(module.named_modules())
-    for path in paths:
-        if path not in known:
-            raise unknown_name("module", path, [name for name in known if name], type(module).__name__)
-    return known[shared] if isinstance(shared, str) else {path.replace(".", "_"): known[path] for path in paths}
