@@ -97,6 +97,7 @@ class ConflictTrainerCallback(TrainerCallback):
 
     def _of(self, output: Any) -> Mapping[str, Tensor]:
         """The task losses of an output, or an error in one line."""
+        losses: Any
         if callable(self.losses):
             losses, where = self.losses(output), getattr(self.losses, "__name__", "the hook")
         else:
