@@ -93,8 +93,10 @@ def _one_of_each(jobs: Sequence[Job], left: Mapping[str, Key]) -> dict[Key, Job]
 
 
 def _without_grid(job: Job, left: Mapping[str, Key]) -> Job:
-    """The job with the entry's own values, if its grid is not finished."""
-    return job if left.keys().isdisjoint(job.run.grid) else replace(job, run=replace(job.run, grid=()))
+    """The job with the entry's own values, if its setting follows from runs that are left."""
+    if left.keys().isdisjoint(job.run.grid):
+        return job
+    return replace(job, run=replace(job.run, grid=(), point=None))
 
 
 def _lend_map(job: Job, finder: Job) -> None:

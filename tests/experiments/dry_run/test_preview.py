@@ -13,8 +13,11 @@ from recon.cli.dispatch import main
 from recon.experiments import Plan
 from recon.experiments.dry_run.forecast import Forecast
 from recon.experiments.dry_run.preview import preview
+from recon.experiments.dry_run.trials import _without_grid
 from recon.experiments.fit import Fit
+from recon.experiments.folder import ResultsFolder
 from recon.experiments.identity import data_identity
+from recon.experiments.job import Job
 from recon.experiments.plan_record import PLAN, plan_record
 from recon.files.atomic import write_json
 
@@ -109,6 +112,18 @@ def test_a_setting_to_be_chosen_is_a_guess_and_points_of_a_grid_are_rows(tiny: P
     forecast = preview(plan, tmp_path, jobs=1, only=["tuned-plain-seed0"])  # with the grid that it needs
     assert list(states(forecast)) == ["tuned grid 0", "tuned grid 1", "tuned plain"]
     assert [row.is_guess for row in forecast.rows] == [False, False, True]
+
+
+def test_settings_that_a_sweep_will_propose_are_guesses(tiny: PlanFactory, tmp_path: Path) -> None:
+    sweep = {"sweep": {"model.optimizer.init_args.lr": [0.1, 0.01]}, "trials": 12, "held_out": 0.25}
+    plan = tiny(methods=[{"method": "joint", "name": "tuned", "variants": ["plain"], **sweep}], single=False)
+    plan.fit["model"]["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+    last = max(plan.runs([]), key=lambda run: -1 if run.point is None else run.point)
+    assert last.grid
+    left = dict.fromkeys(last.grid, ("tuned", "grid 0", None))
+    job = _without_grid(Job(plan, last, Fit(plan.fit), ResultsFolder(tmp_path)), left)
+    assert job.setting() == {}
+    assert job.own_fit().configuration["data"]["init_args"]["held_out"] == 0.25
 
 
 @pytest.mark.parametrize("change", [{"metods": []}, {"top": "many"}, {"methods": [{"method": "jont"}]}, {"top": 0}])
