@@ -41,12 +41,12 @@ def idea() -> Figure:
 
 
 def _draw_gradients(axes: Axes) -> None:
-    """Two task gradients at more than a right angle, and their sum."""
-    gradients = {"task A": (2.0, 1.0, FIRST), "task B": (-1.6, 0.5, SECOND), "sum": (0.4, 1.5, GREY)}
+    """Two task gradients at more than a right angle, and their sum, which turns from task B."""
+    gradients = {"task A": (2.2, 0.6, FIRST), "task B": (-1.2, 0.7, SECOND), "sum": (1.0, 1.3, GREY)}
     for name, (x, y, colour) in gradients.items():
         axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.5})
         axes.text(x, y + 0.08, name, color=colour, ha="center", va="bottom")
-    axes.set(xlim=(-2.2, 2.6), ylim=(-0.3, 2.1), aspect="equal", title="1. Two gradients conflict")
+    axes.set(xlim=(-1.8, 2.6), ylim=(-0.3, 1.9), aspect="equal", title="1. Two gradients conflict")
     axes.axis("off")
 
 
