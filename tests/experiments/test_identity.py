@@ -65,12 +65,12 @@ def test_the_order_of_keys_and_defaults_written_out_do_not_count(
 
 def test_the_number_of_processes_that_read_the_data_does_not_count(tmp_path: Path) -> None:
     def of(**arguments: Any) -> RunIdentity:
-        data = {"class_path": "recon.data.NYUv2", "init_args": {"root": "here", "batch_size": 2, **arguments}}
+        data = {"class_path": "recon.data.NYUv2", "init_args": {"root": "here", "batch_size": 4, **arguments}}
         return RunIdentity.of_configuration({**fit(), "data": data}, data=None, every=1)
 
-    assert of(num_workers=4).hash == of(num_workers=0).hash == of().hash != of(augment=True).hash
+    assert of(num_workers=4).hash == of(num_workers=0).hash == of().hash != of(augment=False).hash
     record = of().record
-    written = {**record, "data": {**record["data"], "init_args": {"batch_size": 2, "num_workers": 4}}}
+    written = {**record, "data": {**record["data"], "init_args": {"batch_size": 4, "num_workers": 4}}}
     write_json(tmp_path / "identity.json", RunIdentity(written).sealed())  # by a version that counted it
     assert RunIdentity.load(tmp_path / "identity.json").hash == of().hash
 
