@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 from recon.cli.imports import imported
+from recon.cli.map_file import load_map, severity_or_default, tell_if_assumed
 from recon.conflict import (
     DEFAULT_SEVERITY,
     DEFAULT_TOP,
     ConflictMap,
-    ImportedMap,
     MeasuredMap,
     agree,
     compare,
     describe,
     describe_groups,
-    read_map,
 )
 
 USAGE = """\
@@ -191,8 +190,8 @@ def show(path: Path, severity: float | None = None) -> None:
         severity: Severity S of the scores, at which a {layer: score} ranking was counted. By
             default that of a published or imported map, and -0.1 otherwise.
     """
-    conflict_map = _load_map(path, severity)
-    print(describe(conflict_map, _severity(severity, conflict_map.severity)))
+    conflict_map = load_map(path, severity)
+    print(describe(conflict_map, severity_or_default(severity, conflict_map.severity)))
 
 
 def compare_maps(
@@ -209,7 +208,7 @@ def compare_maps(
         top: How many top layers of each to compare.
         figure: Where matrices of correlations and common layers are drawn, as PNG and PDF.
     """
-    loaded = {f"{path}{f' ({n})' * maps[:n].count(path)}": _load_map(path, severity) for n, path in enumerate(maps)}
+    loaded = {f"{path}{f' ({n})' * maps[:n].count(path)}": load_map(path, severity) for n, path in enumerate(maps)}
     if len(loaded) < 2:
         raise ValueError(f"one map, {maps[0]}, is compared with none; give two or more")
     if severity is None and all(conflict_map.severity is None for conflict_map in loaded.values()):
@@ -244,7 +243,7 @@ def show_groups(
         severity: Severity S of the scores; tasks part below this mean cosine.
         number: Number of groups in every layer, instead of parting by the severity.
     """
-    conflict_map = _load_map(path, severity)
+    conflict_map = load_map(path, severity)
     layers = conflict_map.top(len(conflict_map.layers) if top is None else top, severity)
     print(describe_groups(conflict_map, layers, severity, number))
 
@@ -260,7 +259,7 @@ def draw_map(path: Path, *, out: Path, layers: str | None = None) -> None:
     from recon.experiments.report.figures import save
     from recon.experiments.report.task_pairs import task_pairs
 
-    conflict_map = _load_map(path, None)
+    conflict_map = load_map(path, None)
     if not isinstance(conflict_map, MeasuredMap):
         raise ValueError(f"{path} has no cosines to draw: it is an imported ranking; give the map of a search")
     for written in save(task_pairs([conflict_map], () if layers is None else layers.split(",")), out):
@@ -290,11 +289,11 @@ def apply(
 
     fit, plan = read_fit(config)
     planned = None if plan is None else plan.severity
-    conflict_map = _load_map(path, planned if severity is None else severity)
+    conflict_map = load_map(path, planned if severity is None else severity)
     count = top if top is not None else None if plan is None else plan.top
     if count is None:
         raise ValueError(f"{config} is no plan, and does not say how many layers to branch; give --top K")
-    preview = preview_map(conflict_map, fit, count, _severity(severity, conflict_map.severity, planned))
+    preview = preview_map(conflict_map, fit, count, severity_or_default(severity, conflict_map.severity, planned))
     print(dumps(preview.to_dict(), indent=2) if json else preview)
 
 
@@ -308,26 +307,6 @@ def import_map(path: Path, out: Path, severity: float | None = None) -> None:
             map says so.
     """
     conflict_map = ConflictMap.import_scores(path, severity)
-    _tell_if_assumed(conflict_map)
+    tell_if_assumed(conflict_map)
     conflict_map.save(out)
     print(out)
-
-
-def _load_map(path: Path, severity: float | None) -> ConflictMap:
-    conflict_map = read_map(path, severity)
-    _tell_if_assumed(conflict_map)
-    return conflict_map
-
-
-def _tell_if_assumed(conflict_map: ConflictMap) -> None:
-    if isinstance(conflict_map, ImportedMap) and conflict_map.severity_is_assumed:
-        print(
-            f"{conflict_map.provenance['source']} does not say at which severity its scores were counted: "
-            f"{conflict_map.severity} is assumed; --severity=S tells it",
-            file=sys.stderr,
-        )
-
-
-def _severity(*candidates: float | None) -> float:
-    """The first severity that is given, else the default."""
-    return next((severity for severity in candidates if severity is not None), DEFAULT_SEVERITY)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from recon.cli.commands import _load_map, _severity
+from recon.cli.map_file import load_map, severity_or_default
 from recon.conflict import Rule
 
 
@@ -51,8 +51,10 @@ def select(
     rule = None if all(one is None for one in conditions) else Rule(*conditions)
     fit, plan = read_fit(config)
     planned = None if plan is None else plan.severity
-    conflict_map = _load_map(path, planned if severity is None else severity)
-    on_network = MapOnNetwork(conflict_map, fit.without_files(), _severity(severity, conflict_map.severity, planned))
+    conflict_map = load_map(path, planned if severity is None else severity)
+    on_network = MapOnNetwork(
+        conflict_map, fit.without_files(), severity_or_default(severity, conflict_map.severity, planned)
+    )
     if rule is None:
         curve = on_network.curve()
         record: object = [one.to_dict() for one in curve]

@@ -1,17 +1,15 @@
 """The layers that a rule selects on the network of a fit, with the prices that they have there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from torch import nn
 
-from recon.branching import Groups, Prices, layer_prices
+from recon.branching import Groups, Prices
 from recon.conflict import ConflictMap, Rule
-from recon.conflict.rules import select_layers
-from recon.data.contract import tasks_of
-from recon.experiments.cost import sample_of
+from recon.data.contract import input_shape_of, tasks_of
 from recon.experiments.fit import Fit
 from recon.training.branch_options import branchable_layers, parted_layers, task_specific_layers, tree_groups
+from recon.training.selection import LayersOnNetwork
 
 
 def selected_layers(
@@ -31,11 +29,7 @@ def selected_layers(
         ValueError: No layer meets the rule, all would be branched, or the network's operations are
             not known.
     """
-    layers = branchable_layers(backbone, parted_layers(tree))
-    prices = prices_on(fit, backbone, conflict_map.layers, rule, tree) if rule.needs_prices else None
-    selected = conflict_map.select_by(rule, severity, prices)
-    _check_leaves_some(rule, len(selected), len(layers))
-    return selected
+    return _on_network(fit, backbone, rule, tree).selected(conflict_map, rule, severity)
 
 
 def check_rule(rule: Rule, fit: Fit, backbone: nn.Module, tree: str | None = None) -> None:
@@ -50,12 +44,7 @@ def check_rule(rule: Rule, fit: Fit, backbone: nn.Module, tree: str | None = Non
     Raises:
         ValueError: No map could make the rule select layers of this network.
     """
-    layers = branchable_layers(backbone, parted_layers(tree))
-    _check_leaves_some(rule, rule.top or 0, len(layers))
-    if rule.needs_prices or rule.blocks is not None:
-        known = replace(rule, threshold=None, rate=None)
-        prices = prices_on(fit, backbone, layers, rule, tree) if rule.needs_prices else None
-        select_layers(dict.fromkeys(layers, 1), known, prices)
+    _on_network(fit, backbone, rule, tree).check(rule)
 
 
 def prices_on(fit: Fit, backbone: nn.Module, layers: Sequence[str], rule: Rule, tree: str | None = None) -> Prices:
@@ -71,15 +60,13 @@ def prices_on(fit: Fit, backbone: nn.Module, layers: Sequence[str], rule: Rule, 
     Raises:
         ValueError: The rule has a budget of operations, and they are not known.
     """
+    return _on_network(fit, backbone, rule, tree).prices(layers, rule)
+
+
+def _on_network(fit: Fit, backbone: nn.Module, rule: Rule, tree: str | None) -> LayersOnNetwork:
     data = fit.data()
     tasks = [task.name for task in tasks_of(data)]
     own: Mapping[str, Groups] = {layer: [[task] for task in tasks] for layer in task_specific_layers(backbone)}
-    inputs = () if rule.flops is None else (sample_of(data, backbone),)
-    return layer_prices(backbone, layers, tasks, *inputs, groups={**own, **tree_groups(tree, tasks)})
-
-
-def _check_leaves_some(rule: Rule, selected: int, layers: int) -> None:
-    if selected >= layers:
-        name = f"top={rule.top}" if rule.top is not None else f"select: {rule}"
-        cure = "" if rule.top is not None else f": add a top below {layers}, or ask for more conflict"
-        raise ValueError(f"{name} would branch all {layers} shared layers; leave at least one shared{cure}")
+    shape = None if rule.flops is None else input_shape_of(data)
+    layers = branchable_layers(backbone, parted_layers(tree))
+    return LayersOnNetwork(backbone, tasks, layers, {**own, **tree_groups(tree, tasks)}, shape)

@@ -11,9 +11,10 @@ from recon.branching import BranchedModule, Groups, NamedInit, Statistics, TaskT
 from recon.branching.groups import groups_of, meet, partition_of
 from recon.branching.init import initialise
 from recon.branching.layers import join, own_tensors
-from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, read_map
+from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, Rule, read_map
 from recon.gradients.layers import shared_layers
 from recon.models.contract import for_tasks, has_own_draws, has_task_specific_layers
+from recon.training.selection import LayersOnNetwork
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class BranchOptions:
         map: File of a conflict map, or of a ``{layer: score}`` ranking; or the name of a published
             ranking.
         top: Number of the map's layers to branch, the most conflicting first.
+        select: A rule that selects the map's layers instead, such as a budget
+            (:class:`recon.conflict.Rule`).
         severity: Severity S at which the map ranks; by default the severity of a published or
             imported map, and -0.1 otherwise.
         init: ``"copy"``: every copy starts from the backbone's weights; ``"reset"``: copies are
@@ -50,13 +53,14 @@ class BranchOptions:
             the plain one.
 
     Raises:
-        ValueError: Both ``layers`` and ``map`` are given, or neither and no tree; or groups or
-            growth need a map, or both choose the groups.
+        ValueError: Both ``layers`` and ``map`` are given, or neither and no tree; or a rule, groups
+            or growth need a map, or two of them exclude each other.
     """
 
     layers: Sequence[str] | None = None
     map: str | None = None
     top: int = DEFAULT_TOP
+    select: Rule | None = None
     severity: float | None = None
     init: NamedInit = "copy"
     statistics: Statistics = "shared"
@@ -74,8 +78,19 @@ class BranchOptions:
             raise ValueError("groups by number or 'friends', and growth, need a conflict map file (map); name groups")
         if self.groups is not None and self.growth is not None:
             raise ValueError("both groups and growth choose the groups of tasks; give one")
+        if self.select is not None:
+            self._check_select(self.select)
 
-    def apply(self, backbone: nn.Module, tasks: Sequence[str]) -> nn.Module:
+    def _check_select(self, rule: Rule) -> None:
+        if self.map is None:
+            raise ValueError(f"select: {rule} needs a conflict map file (map), whose layers it selects")
+        if self.growth is not None or self.top != DEFAULT_TOP:
+            other = "top" if self.growth is None else "growth"
+            raise ValueError(f"both select and {other} choose the layers; give one, as select takes a top too")
+        if self.groups is not None and rule.needs_prices:
+            raise ValueError(f"the budget {rule} counts a copy per task; with groups give growth")
+
+    def apply(self, backbone: nn.Module, tasks: Sequence[str], input_shape: Sequence[int] | None = None) -> nn.Module:
         """The branched network, with a copy per task of the backbone's own task-specific layers.
 
         These start from a draw of each task's own where the backbone can make one, such as the
@@ -86,12 +101,13 @@ class BranchOptions:
         Args:
             backbone: The shared network.
             tasks: Names of the tasks.
+            input_shape: Shape of the inputs of one sample, for a budget of FLOPs.
 
         Raises:
             ValueError: The map cannot be read, or does not fit the backbone; or a layer is unknown.
         """
         backbone = for_tasks(backbone, tasks)
-        named = self.by_name(backbone, tasks)
+        named = self.by_name(backbone, tasks, input_shape)
         assert named.layers is not None
         own = task_specific_layers(backbone)
         layers = _union(own, named.layers)
@@ -102,7 +118,9 @@ class BranchOptions:
         _draw_for_tasks(network, backbone, own)
         return network
 
-    def by_name(self, backbone: nn.Module, tasks: Sequence[str]) -> "BranchOptions":
+    def by_name(
+        self, backbone: nn.Module, tasks: Sequence[str], input_shape: Sequence[int] | None = None
+    ) -> "BranchOptions":
         """The same choice with names of layers and groups instead of a map and a tree.
 
         It stays the same when the files change.
@@ -110,20 +128,22 @@ class BranchOptions:
         Args:
             backbone: The shared network, of these tasks if it depends on them.
             tasks: Names of the tasks.
+            input_shape: Shape of the inputs of one sample, for a budget of FLOPs.
 
         Raises:
-            ValueError: The map or the tree cannot be read, or does not fit the backbone.
+            ValueError: The map or the tree cannot be read, or does not fit the backbone; or no
+                layer meets the rule.
         """
         if self.map is None and self.tree is None:
             return self
         tree = tree_groups(self.tree, tasks)
-        names, groups = self._chosen(backbone, tasks, tree)
+        names, groups = self._chosen(backbone, tasks, tree, input_shape)
         groups = {**groups, **_parted_further(tree, names, groups, tasks)}
         layers = _union(names, list(tree))
         return BranchOptions(layers, init=self.init, statistics=self.statistics, groups=groups or None)
 
     def _chosen(
-        self, backbone: nn.Module, tasks: Sequence[str], parted: Collection[str]
+        self, backbone: nn.Module, tasks: Sequence[str], parted: Mapping[str, Groups], input_shape: Sequence[int] | None
     ) -> tuple[list[str], dict[str, list[list[str]]]]:
         """The layers to branch beside those that a tree has parted, and groups of tasks in some."""
         named = self.groups if isinstance(self.groups, dict) else {}
@@ -139,8 +159,15 @@ class BranchOptions:
             within = conflict_map.groups_within(self.growth, severity)
             rank_zero_info(f"branch.growth={self.growth} branches {len(within)} of {len(conflict_map.layers)} layers")
             return list(within), within
-        top = conflict_map.top(self.top, severity)
-        rank_zero_info(f"branch.top={self.top} branches so many of the {len(conflict_map.layers)} layers of {self.map}")
+        if self.select is None:
+            top, how = conflict_map.top(self.top, severity), f"branch.top={self.top} branches so many"
+        else:
+            own = {layer: [[task] for task in tasks] for layer in task_specific_layers(backbone)}
+            layers = branchable_layers(backbone, parted)
+            on_network = LayersOnNetwork(backbone, tasks, layers, {**own, **parted}, input_shape)
+            top = on_network.selected(conflict_map, self.select, severity)
+            how = f"branch.select ({self.select}) branches {len(top)}"
+        rank_zero_info(f"{how} of the {len(conflict_map.layers)} layers of {self.map}")
         if isinstance(self.groups, int | str):
             number = None if isinstance(self.groups, str) else self.groups
             return top, {layer: conflict_map.groups(layer, severity, number) for layer in top}

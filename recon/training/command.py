@@ -39,7 +39,8 @@ class TrainingParser(Parser, LightningArgumentParser):
 class TrainingCLI(LightningCLI):
     """The commands of the trainer, from a YAML with the keys ``trainer``, ``model`` and ``data``.
 
-    The tasks come from the data module (``model.tasks``).
+    The tasks and the shape of inputs come from the data module (``model.tasks`` and
+    ``model.input_shape``).
 
     Args:
         args: Command line, or a configuration as a dictionary.
@@ -159,8 +160,14 @@ class TrainingCLI(LightningCLI):
             raise ValueError(f"proxy: {error}") from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Take the tasks from the data module."""
+        """Take the tasks and the shape of inputs from the data module."""
         parser.link_arguments("data", "model.tasks", compute_fn=tasks_of, apply_on="instantiate")
+        parser.link_arguments("data", "model.input_shape", compute_fn=_shape_of, apply_on="instantiate")
+
+
+def _shape_of(data: pl.LightningDataModule | None) -> tuple[int, ...] | None:
+    """The shape of the inputs of one sample, if the data say it."""
+    return getattr(data, "input_shape", None)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -94,6 +94,7 @@ class MultiTaskModule(SteppedNetwork):
             there.
         rotations: Learned rotations of the features for each task, as RotoGrad has them, beside any
             method; ``None`` for none, or for those of the method ``rotograd``.
+        input_shape: Shape of the inputs of one sample, for branches within a budget of FLOPs.
 
     Raises:
         ValueError: Unknown method, task, layer or hyperparameter; a task without a head; a norm
@@ -132,11 +133,12 @@ class MultiTaskModule(SteppedNetwork):
         granularity: Granularity = "network",
         memory: Memory = "jacobian",
         rotations: RotationOptions | None = None,
+        input_shape: tuple[int, ...] | None = None,
     ) -> None:
         check_norm(gradient_clip_val)
         check_interval(scheduler_interval)
         check_one_representation(backbone, at)
-        super().__init__(backbone, tasks, only, heads, branch)
+        super().__init__(backbone, tasks, only, heads, branch, input_shape)
         self.automatic_optimization = False
         options = method_options or {}
         self.method = method if isinstance(method, Method) else create_method(method, **options)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -34,8 +34,9 @@ class MultiTaskNetwork(TaskPaths):
         only: list[str] | None,
         heads: nn.ModuleDict | None,
         branch: BranchOptions | None,
+        input_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(backbone, tasks, only, heads, branch)
+        super().__init__(backbone, tasks, only, heads, branch, input_shape)
         self.metrics = EvaluationMetrics(self.tasks)
         self._regularised = any(has_regulariser(module) for module in self.backbone.modules())
 

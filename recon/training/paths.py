@@ -1,6 +1,6 @@
 """The ways of inputs through a multi-task network: the backbone, branches, and a head per task."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,6 +29,7 @@ class TaskPaths(pl.LightningModule):
             with the backbone.
         branch: Layers of the backbone that get one copy per task; ``None`` for no more than its
             own.
+        input_shape: Shape of the inputs of one sample, for branches within a budget of FLOPs.
 
     Raises:
         ValueError: Unknown task or layer; a task without a head.
@@ -47,6 +48,7 @@ class TaskPaths(pl.LightningModule):
         only: list[str] | None,
         heads: nn.ModuleDict | None,
         branch: BranchOptions | None,
+        input_shape: Sequence[int] | None = None,
     ) -> None:
         _check_runs(backbone)
         super().__init__()
@@ -56,7 +58,7 @@ class TaskPaths(pl.LightningModule):
         if missing := [name for name in self.task_names if name not in self.heads]:
             raise ValueError(f"heads has no {missing}; it has {list(self.heads)}")
         network = for_tasks(backbone, self.task_names)
-        self.branch = None if branch is None else branch.by_name(network, self.task_names)
+        self.branch = None if branch is None else branch.by_name(network, self.task_names, input_shape)
         self.backbone = network_for(network, self.task_names, self.branch)
 
     @property

@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from recon import ConflictAnalyzer, TaskTree
-from recon.branching import NamedInit
+from recon.branching import NamedInit, layer_prices
 from recon.branching.task_tree import TreeStage
+from recon.conflict import ConflictMap, Rule
 from recon.gradients.layers import shared_layers
 from recon.models import CGC, MLP, MTAN, DSelectK, LeNet, MMoE, ResNet18, SegNet, SegNetMTAN
 from recon.training import BranchOptions
+from recon.training.command import TrainingCLI
 
 TASKS = ["digit", "letter"]
 
 
 def published(path: Path, scores: dict[str, int]) -> str:
-    from recon.conflict import ConflictMap
-
     (path / "published.json").write_text(json.dumps(scores))
     ConflictMap.import_scores(path / "published.json", severity=-0.1).save(path / "map.json")
     return str(path / "map.json")
@@ -44,6 +44,51 @@ def test_layers_are_branched_by_name() -> None:
 def test_the_top_of_a_map_is_branched(tmp_path: Path) -> None:
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
     assert sorted(branched_layers(BranchOptions(map=path, top=2).apply(LeNet(), TASKS))) == ["conv2", "fc"]
+
+
+@pytest.mark.parametrize("rule", [Rule(top=2), Rule(threshold=5), Rule(parameters=0.5), Rule(flops=0.99)])
+def test_a_rule_selects_layers_of_a_map(rule: Rule, tmp_path: Path) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
+    options, network = BranchOptions(map=path, select=rule), LeNet()
+    inputs = torch.zeros(1, 1, 36, 36)
+    expected = ConflictMap.load(path).select_by(
+        rule, -0.1, layer_prices(network, list(shared_layers(network)), TASKS, inputs)
+    )
+    named = options.by_name(network, TASKS, (1, 36, 36))
+    assert named.layers == expected
+    assert named.select is None
+    assert set(branched_layers(options.apply(network, TASKS, (1, 36, 36)))) == set(expected)
+
+
+def test_a_rule_selects_layers_for_the_shape_of_the_data(tmp_path: Path) -> None:
+    branch = {"map": published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1}), "select": {"flops": 0.99}}
+    model = {"backbone": {"class_path": "recon.models.LeNet"}, "branch": branch}
+    built = TrainingCLI({"model": model, "data": {"class_path": "recon.data.Glyphs"}}, run=False).model
+    assert built.branch == BranchOptions(layers=["conv2", "fc"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": ["fc"], "select": Rule(top=1)}, r"select: top: 1 needs a conflict map file"),
+        ({"map": "map.json", "top": 2, "select": Rule(flops=0.1)}, "both select and top choose the layers; give one"),
+        ({"map": "map.json", "growth": 0.1, "select": Rule(flops=0.1)}, "both select and growth choose the layers"),
+        ({"map": "map.json", "groups": 2, "select": Rule(flops=0.1)}, "flops: 0.1 counts a copy per task; with groups"),
+    ],
+)
+def test_a_rule_beside_another_choice_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BranchOptions(**options)
+
+
+def test_a_rule_that_cannot_be_met_is_refused(tmp_path: Path) -> None:
+    path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
+    with pytest.raises(ValueError, match=r"the budget flops: 0\.5 needs the shape of an input to count FLOPs"):
+        BranchOptions(map=path, select=Rule(flops=0.5)).apply(LeNet(), TASKS)
+    with pytest.raises(ValueError, match=r"no layer that conflicts fits into parameters=1e-06; the cheapest"):
+        BranchOptions(map=path, select=Rule(parameters=1e-6)).apply(LeNet(), TASKS)
+    with pytest.raises(ValueError, match=r"select: threshold: 1 would branch all 3 shared layers"):
+        BranchOptions(map=path, select=Rule(threshold=1)).apply(LeNet(), TASKS)
 
 
 def test_a_map_of_another_network_is_refused(tmp_path: Path) -> None:
