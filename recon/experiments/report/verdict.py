@@ -37,18 +37,24 @@ def _of_entry(entry: str, rows: Mapping[str, Row], pairs: Mapping[tuple[str, str
 
 def _gain(plain: Row, recon: Row, gap: Difference) -> str:
     lost = -plain["delta_m"]["mean"]
-    of_lost = (
-        f" of the {lost:.1f} points that {plain['method']} loses to single-task networks" if lost > 0 else " points"
-    )
-    return f"{row_name(recon)} gains {gap.mean:.1f}{of_lost}, for {_price(recon)}: {_certainty(gap)}."
+    points = f"the {lost:.1f} points that {plain['method']} loses to single-task networks"
+    if lost <= 0 or gap.mean <= 0:
+        of_lost = " points"
+    else:
+        of_lost = f" points, more than {points}" if round(gap.mean, 1) > round(lost, 1) else f" of {points}"
+    return f"{row_name(recon)} {_changes(gap.mean)}{of_lost}, for {_price(recon)}: {_certainty(gap)}."
 
 
 def _beside(control: Row, plain: Row, gap: Difference) -> str:
     gain = control["delta_m"]["mean"] - plain["delta_m"]["mean"]
+    over = round(gap.mean, 1) + 0.0  # no -0.0
     return (
-        f"{row_name(control)} gains {gain:.1f}, for {_price(control)}; + Recon over it {gap.mean:+.1f}: "
-        f"{_certainty(gap)}."
+        f"{row_name(control)} {_changes(gain)}, for {_price(control)}; + Recon over it {over:+.1f}: {_certainty(gap)}."
     )
+
+
+def _changes(points: float) -> str:
+    return f"{'loses' if round(points, 1) < 0 else 'gains'} {abs(points):.1f}"
 
 
 def _price(row: Row) -> str:

@@ -24,8 +24,14 @@ def test_gain_price_and_certainty_stand_in_sentences() -> None:
 
 def test_a_network_that_loses_nothing_and_one_seed_are_told_as_such() -> None:
     assert said(plain=(1.0,), recon=(0.5,)) == (
-        "joint + Recon gains -0.5 points, for +2% parameters and +97% FLOPs: one seed, so nothing is distinguishable."
+        "joint + Recon loses 0.5 points, for +2% parameters and +97% FLOPs: one seed, so nothing is distinguishable."
     )
+
+
+def test_a_gain_beyond_the_loss_and_no_difference_are_told_as_such() -> None:
+    gained, beside = said(plain=(-1.0,), recon=(0.5,), random_parameters=(0.52,)).splitlines()
+    assert gained.startswith("joint + Recon gains 1.5 points, more than the 1.0 points that joint loses to single-task")
+    assert "+ Recon over it +0.0:" in beside
 
 
 def test_without_both_rows_nothing_is_said() -> None:

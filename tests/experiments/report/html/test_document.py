@@ -47,7 +47,7 @@ def test_the_command_writes_a_page_with_everything_that_the_folder_has(
         "Conflict while training goes on", "The branched network", "Training curves", "Predictions", "Origin",
         "Settings",
     ]  # fmt: skip
-    assert "joint + Recon gains 2.2 of the 1.9 points that joint loses to single-task networks" in page
+    assert "joint + Recon gains 2.2 points, more than the 1.9 points that joint loses to single-task networks" in page
     assert "better in 2 of 2 seeds" in page
     assert page.count("<svg") == 7
     assert '<p class="missing">' not in page
