@@ -35,6 +35,9 @@ SET_IN_TRAINER = (
 )
 """Keys of ``trainer`` that a benchmark sets for every run, whatever a plan says."""
 
+OF_LOGS = ("log_every_n_steps",)
+"""Keys of ``trainer`` that change what is told of a training, and nothing of its result."""
+
 OF_THE_MACHINE = ("root", "num_workers")
 """Arguments of data modules that change no batch: where the files are, and how many read them."""
 
@@ -53,13 +56,25 @@ def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
         configuration: The configuration of a run.
     """
     sections = with_new_names(json.loads(json.dumps(configuration)))
-    trainer = {key: value for key, value in sections["trainer"].items() if key not in SET_IN_TRAINER}
     return {
         **_plain(sections),
-        "trainer": _without({**TRAINER, **trainer}, {**_arguments(pl.Trainer), **TRAINER}),
+        "trainer": canonical_trainer(sections["trainer"]),
         "model": _model(sections["model"]),
         "data": canonical_data(sections["data"]),
     }
+
+
+def canonical_trainer(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The canonical form of the section ``trainer``; that of a canonical form is the same.
+
+    >>> canonical_trainer({"max_epochs": 2, "devices": 1, "log_every_n_steps": 10})
+    {'max_epochs': 2}
+
+    Args:
+        values: The section.
+    """
+    given = {key: value for key, value in values.items() if key not in (*SET_IN_TRAINER, *OF_LOGS)}
+    return _without({**TRAINER, **given}, {**_arguments(pl.Trainer), **TRAINER})
 
 
 def canonical_data(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.conflict import map_file
-from recon.experiments.canonical import canonical, canonical_data
+from recon.experiments.canonical import canonical, canonical_data, canonical_trainer
 from recon.experiments.contents import content_of
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
@@ -31,8 +31,8 @@ class RunIdentity:
     """Everything that makes a run the run that it is.
 
     Two runs are the same if their hashes are equal. Neither the name of an entry counts, nor its
-    place in the plan, nor how its layers were chosen, nor how many processes read its data. The
-    accelerator counts if the plan names one; ``auto`` is the same on every machine.
+    place in the plan, nor how its layers were chosen, nor how many processes read its data, nor
+    what is logged. The accelerator counts if the plan names one; ``auto`` is the same everywhere.
 
     >>> fit = {"trainer": {"max_epochs": 2}, "model": {"backbone": "recon.models.LeNet"}}
     >>> fit |= {"data": {"class_path": "recon.data.Glyphs"}, "seed_everything": 0}
@@ -100,7 +100,8 @@ class RunIdentity:
         try:
             check_seal(record)
             run = require(record, "run", (dict,), "it")
-            return cls({**run, "data": canonical_data(require(run, "data", (dict,), "its run"))})
+            trainer, data = (require(run, key, (dict,), "its run") for key in ("trainer", "data"))
+            return cls({**run, "trainer": canonical_trainer(trainer), "data": canonical_data(data)})
         except ValueError as error:
             raise ValueError(f"{path}: {error}; remove the folder {path.parent} to repeat the run") from error
 

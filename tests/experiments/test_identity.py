@@ -44,6 +44,7 @@ SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
         ("trainer", {}, {"devices": 1, "limit_val_batches": 0, "accelerator": "cpu"}),
         ("trainer", {"gradient_clip_val": 1}, {"gradient_clip_val": 1.0}),
         ("trainer", {}, {"enable_progress_bar": True, "default_root_dir": "here"}),
+        ("trainer", {}, {"log_every_n_steps": 1, "logger": {"class_path": "TensorBoardLogger"}}),
         ("model", {}, {"backbone": "recon.models.LeNet", "update_scale": "sum"}),
         ("model", {}, {"backbone": {"class_path": "recon.models.LeNet", "init_args": {"features": 50}}}),
         (
@@ -73,6 +74,13 @@ def test_the_number_of_processes_that_read_the_data_does_not_count(tmp_path: Pat
     written = {**record, "data": {**record["data"], "init_args": {"batch_size": 4, "num_workers": 4}}}
     write_json(tmp_path / "identity.json", RunIdentity(written).sealed())  # by a version that counted it
     assert RunIdentity.load(tmp_path / "identity.json").hash == of().hash
+
+
+def test_a_run_whose_identity_counted_its_logs_is_the_same(small: PlanFactory, tmp_path: Path) -> None:
+    now = plain(small())
+    record = {**now.record, "trainer": {**now.record["trainer"], "log_every_n_steps": 10}}
+    write_json(tmp_path / "identity.json", RunIdentity(record).sealed())  # by an earlier version
+    assert RunIdentity.load(tmp_path / "identity.json").hash == now.hash
 
 
 def test_neither_the_spelling_of_a_method_nor_its_defaults_count(small: PlanFactory) -> None:
