@@ -65,7 +65,7 @@ def _of(kind: Any) -> dict[str, Any]:
 
 def _fit() -> dict[str, Any]:
     """The schema of a plan's ``fit``: keys of trainer and network, and the class of the data."""
-    trainer = _arguments(pl.Trainer, without=("logger", "callbacks", "enable_checkpointing", "plugins"))
+    trainer = _arguments(pl.Trainer, without=("callbacks", "enable_checkpointing", "plugins"))
     network = _arguments(MultiTaskModule, without=("tasks", *SET_IN_MODEL))
     data = {"type": "object", "properties": {"class_path": {"type": "string"}, "init_args": {"type": "object"}}}
     return {

@@ -68,6 +68,14 @@ def test_a_misspelled_key_is_refused(schema: dict[str, Any], where: tuple[Any, .
     assert not accepts(schema, plan)
 
 
+def test_the_trainer_may_have_loggers_and_no_callbacks(schema: dict[str, Any]) -> None:
+    plan = read_yaml(PLANS[0], "plan")
+    plan["fit"]["trainer"]["logger"] = [{"class_path": "TensorBoardLogger"}]
+    assert accepts(schema, plan)
+    plan["fit"]["trainer"]["callbacks"] = []
+    assert not accepts(schema, plan)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "is_right"),
     [
