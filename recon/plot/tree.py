@@ -58,7 +58,8 @@ def branches(
         _draw_layer(axes, groups.get(layer), clusters, lanes, row)
     _draw_ends(axes, clusters, lanes, len(layers))
     _label(axes, layers, lanes)
-    axes.set_title(f"{len(groups)} of {len(layers)} layers branched; the trunk is {trunk} layers", fontsize=10)
+    trunk_in_words = "1 layer" if trunk == 1 else f"{trunk} layers"
+    axes.set_title(f"{len(groups)} of {len(layers)} layers branched; the trunk is {trunk_in_words}", fontsize=10)
     return axes
 
 

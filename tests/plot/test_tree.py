@@ -21,7 +21,7 @@ def squares(drawn: Axes) -> dict[int, list[float]]:
 def test_each_task_has_a_copy_of_a_branched_layer_behind_the_trunk() -> None:
     drawn = plot.branches(LAYERS, ["1", "3"], ["a", "b", "c"], ax=axes())
     assert squares(drawn) == {1: [0, 1, 2], 3: [0, 1, 2]}
-    assert drawn.get_title() == "2 of 4 layers branched; the trunk is 1 layers"
+    assert drawn.get_title() == "2 of 4 layers branched; the trunk is 1 layer"
     assert [label.get_text() for label in drawn.get_xticklabels()] == ["a", "b", "c"]
     assert [label.get_text() for label in drawn.get_yticklabels()] == [*LAYERS, "heads"]
 

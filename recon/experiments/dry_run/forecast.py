@@ -112,8 +112,9 @@ class Forecast:
             return []
         work = sum(row.trial.seconds for row in self.rows if row.trial is not None for _ in _left(row))
         memory = "" if self.memory is None else f"memory  about {_size(self.memory)} for {self.jobs} at a time"
+        runs = "1 run" if self.jobs == 1 else f"{self.jobs} runs"
         lines = [
-            f"time    about {clock(self.seconds)}, {self.jobs} runs at a time; {clock(work)} one after another",
+            f"time    about {clock(self.seconds)}, {runs} at a time; {clock(work)} one after another",
             memory,
             f"disk    about {_size(self.disk)} of checkpoints",
         ]

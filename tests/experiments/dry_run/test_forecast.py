@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from recon.experiments.dry_run.forecast import Forecast, Row, time_of
@@ -59,6 +61,7 @@ def test_the_forecast_counts_runs_and_adds_up_what_they_cost() -> None:
         "disk about 30 MB of checkpoints",
     ]
     assert any("Resumed runs are counted from their beginning" in line for line in lines)
+    assert ", 1 run at a time; " in str(replace(forecast, jobs=1))
 
 
 def test_a_finished_benchmark_costs_nothing() -> None:
