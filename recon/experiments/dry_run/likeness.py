@@ -36,6 +36,8 @@ def likeness(folder: Path, place: Path) -> Path:
     place.mkdir()
     if (folder / PLAN).exists():
         shutil.copyfile(folder / PLAN, place / PLAN)
+    if (folder / "sweeps").exists():
+        shutil.copytree(folder / "sweeps", place / "sweeps")
     for run in (run for name in ("runs", "aside") for run in (folder / name).glob("*/")):
         own = place / run.relative_to(folder)
         own.mkdir(parents=True)

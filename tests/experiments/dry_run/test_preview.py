@@ -12,6 +12,7 @@ import pytest
 from recon.cli.dispatch import main
 from recon.experiments import Plan
 from recon.experiments.dry_run.forecast import Forecast
+from recon.experiments.dry_run.likeness import likeness
 from recon.experiments.dry_run.preview import preview
 from recon.experiments.dry_run.trials import _without_grid
 from recon.experiments.fit import Fit
@@ -19,6 +20,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.identity import data_identity
 from recon.experiments.job import Job
 from recon.experiments.plan_record import PLAN, plan_record
+from recon.experiments.sweep import keep_proposal, read_proposal
 from recon.files.atomic import write_json
 
 PlanFactory = Callable[..., Plan]
@@ -124,6 +126,15 @@ def test_settings_that_a_sweep_will_propose_are_guesses(tiny: PlanFactory, tmp_p
     job = _without_grid(Job(plan, last, Fit(plan.fit), ResultsFolder(tmp_path)), left)
     assert job.setting() == {}
     assert job.own_fit().configuration["data"]["init_args"]["held_out"] == 0.25
+
+
+def test_settings_that_a_sweep_has_kept_are_those_of_the_dry_run(tmp_path: Path) -> None:
+    kept = ResultsFolder(tmp_path / "results")
+    kept.path.mkdir()
+    space = {"options.c": {"low": 0.1, "high": 0.9}}
+    keep_proposal(kept.proposal("tuned", 0), space, {"options.c": 0.123})  # by another version of Optuna
+    like = ResultsFolder(likeness(kept.path, tmp_path / "like"))
+    assert read_proposal(like.proposal("tuned", 0), space) == {"options.c": 0.123}
 
 
 @pytest.mark.parametrize("change", [{"metods": []}, {"top": "many"}, {"methods": [{"method": "jont"}]}, {"top": 0}])
