@@ -64,7 +64,9 @@ class ConflictTrainerCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
         """Listen to the outputs of the model."""
-        self.watch = None
+        self.watch, self._waits = None, False
+        if self._hook is not None:  # of a training that an error ended
+            self._hook.remove()
         self._parts = parts_of(model, self.shared)
         self._hook = model.register_forward_hook(self._take)
 

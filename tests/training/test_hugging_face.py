@@ -81,6 +81,15 @@ def test_the_map_is_that_of_a_watch(tmp_path: Path) -> None:
     assert torch.equal(found.histogram, own.map().histogram)
 
 
+def test_a_training_after_one_that_failed_observes_each_batch_once() -> None:
+    from recon.training.hugging_face import ConflictTrainerCallback
+
+    model, callback = TwoLosses(), ConflictTrainerCallback("encoder")
+    callback.on_train_begin(None, None, None, model=model)  # and an error ends the training
+    callback.on_train_begin(None, None, None, model=model)
+    assert list(model._forward_hooks.values()) == [callback._take]
+
+
 def test_an_output_without_losses_is_refused_in_one_line(tmp_path: Path) -> None:
     from recon.training.hugging_face import ConflictTrainerCallback
 
