@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -124,7 +125,7 @@ def _page(parts: Sequence[Part]) -> str:
         script=Markup(script),
         script_sum=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=__version__,
-        command="recon report " + " ".join(str(source.path) for source in sources),
+        command=shlex.join(["recon", "report", *(str(source.path) for source in sources)]),
     )
 
 
@@ -205,7 +206,7 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["with_code"] = _with_code
+    environment.filters |= {"with_code": _with_code, "in_shell": lambda path: shlex.quote(str(path))}
     return environment.from_string(_asset("report.html.jinja"))
 
 

@@ -1,6 +1,7 @@
 """The folder of a benchmark as a report reads it: runs, maps and files; nothing is trained."""
 
 import csv
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -201,7 +202,7 @@ def _names(source: Source) -> list[str]:
 
 
 def _again(path: Path) -> str:
-    return f"`recon benchmark PLAN --out {path}` goes on from what is finished"
+    return f"`recon benchmark PLAN --out {shlex.quote(str(path))}` goes on from what is finished"
 
 
 def _plans(record: Mapping[str, Any]) -> tuple[Plan, ...]:

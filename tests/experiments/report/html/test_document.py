@@ -72,6 +72,8 @@ def test_nothing_comes_from_elsewhere_and_names_of_files_are_escaped(tmp_path: P
     assert [attributes for tag, attributes in read.tags if tag == "script"] == [{}]
     assert not [name for _, attributes in read.tags for name in attributes if name.startswith("on")]
     assert HOSTILE in "".join(read.text)
+    assert f"recon benchmark plan.yaml --out '{path}'" in read.text
+    assert f"recon report '{path}'" in read.text
     outward = [
         value
         for _, attributes in read.tags
