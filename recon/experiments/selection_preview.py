@@ -117,9 +117,10 @@ class MapOnNetwork:
             ValueError: No layer meets the rule, or all would be branched.
         """
         rates = self.conflict_map.rates_for(rule, self.severity)
+        if rule.is_top:
+            self._check_leaves_some(rule, rule.top or 0)
         layers = select_layers(self._scores, rule, self._prices, rates)
-        if len(layers) >= len(branchable_layers(self._backbone)):
-            raise ValueError(f"{rule} would branch all {len(layers)} shared layers; leave at least one shared")
+        self._check_leaves_some(rule, len(layers))
         return Selection(
             rule,
             tuple(layers),
@@ -173,6 +174,11 @@ class MapOnNetwork:
                 yield self.select(rule)
             except ValueError:  # no layer is so cheap, or a network has only so many
                 continue
+
+    def _check_leaves_some(self, rule: Rule, selected: int) -> None:
+        shared = len(branchable_layers(self._backbone))
+        if selected >= shared:
+            raise ValueError(f"{rule} would branch all {shared} shared layers; leave at least one shared")
 
     @cached_property
     def _backbone(self) -> nn.Module:

@@ -55,6 +55,8 @@ class LayersOnNetwork:
             ValueError: No layer meets the rule, all would be branched, or the network's operations
                 are not known.
         """
+        if rule.is_top:
+            self._check_leaves_some(rule, rule.top or 0)
         prices = self.prices(conflict_map.layers, rule) if rule.needs_prices else None
         selected = conflict_map.select_by(rule, severity, prices)
         self._check_leaves_some(rule, len(selected))

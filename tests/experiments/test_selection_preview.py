@@ -54,5 +54,8 @@ def test_the_figure_shows_budgets_and_top_layers_in_both_prices(on_lenet: MapOnN
 def test_a_rule_that_would_branch_all_layers_is_refused(on_lenet: MapOnNetwork) -> None:
     with pytest.raises(ValueError, match="threshold: 1 would branch all 3 shared layers"):
         on_lenet.select(Rule(threshold=1))
+    for top in (3, 4):
+        with pytest.raises(ValueError, match=f"top: {top} would branch all 3 shared layers; leave at least one"):
+            on_lenet.select(Rule(top=top))
     with pytest.raises(ValueError, match=r"rate=0\.1 of an imported map.*give threshold"):
         on_lenet.select(Rule(rate=0.1))

@@ -89,6 +89,9 @@ def test_a_rule_that_cannot_be_met_is_refused(tmp_path: Path) -> None:
         BranchOptions(map=path, select=Rule(parameters=1e-6)).apply(LeNet(), TASKS)
     with pytest.raises(ValueError, match=r"select: threshold: 1 would branch all 3 shared layers"):
         BranchOptions(map=path, select=Rule(threshold=1)).apply(LeNet(), TASKS)
+    for top in (3, 4):
+        with pytest.raises(ValueError, match=f"top={top} would branch all 3 shared layers; leave at least one shared"):
+            BranchOptions(map=path, select=Rule(top=top)).apply(LeNet(), TASKS)
 
 
 def test_a_map_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
-from recon.conflict.ranking import check_number_of_layers, top_layers
+from recon.conflict.ranking import top_layers
 from recon.conflict.severity import severity_in_hundredths
 
 CHECKS = 10
@@ -65,7 +65,8 @@ class Stable:
             ValueError: The window is longer than the training, or holds no two observed steps; or
                 there are no more layers than are to be selected.
         """
-        check_number_of_layers(self.top, layers)
+        if self.top > len(layers):
+            raise ValueError(f"stop.stable.top={self.top} of {len(layers)} layers; give less than {len(layers)}")
         if self.top == len(layers):
             raise ValueError(f"stop.stable.top={self.top} selects all layers, whatever the steps; give less")
         if self.window >= steps:

@@ -62,7 +62,7 @@ def test_a_search_that_can_never_be_stable_is_refused() -> None:
         rule.check_search(steps=20, every=1, layers=LAYERS)
     with pytest.raises(ValueError, match="every=11 observes fewer than two"):
         rule.check_search(steps=100, every=11, layers=LAYERS)
-    with pytest.raises(ValueError, match="top=3 of 2 layers"):
+    with pytest.raises(ValueError, match="top=3 of 2 layers; give less than 2"):
         rule.check_search(steps=100, every=1, layers=LAYERS[:2])
     with pytest.raises(ValueError, match="top=3 selects all layers, whatever the steps"):
         rule.check_search(steps=100, every=1, layers=LAYERS[:3])
