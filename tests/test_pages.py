@@ -172,11 +172,12 @@ def test_a_plan_for_several_devices_is_one() -> None:
 
 
 def test_the_plan_is_one_with_a_real_fit_in_it() -> None:
-    text, tuned = fragments("plans.md")
+    text, searches, tuned = fragments("plans.md")
     shown = yaml.safe_load(re.sub(r"^# (?=map: )", "", text, flags=re.MULTILINE))
     real = yaml.safe_load((ROOT / "configs" / "multi_fashion_mnist" / "narrow.yaml").read_text())
     assert list(shown["fit"]) == list(real["fit"])
-    for content in (shown, {**shown, "methods": yaml.safe_load(tuned)}):
+    searched = {key: value for key, value in shown.items() if key != "map"} | yaml.safe_load(searches)
+    for content in (shown, searched, {**shown, "methods": yaml.safe_load(tuned)}):
         Plan.from_dict({**content, "fit": real["fit"]}).check()
     plan = Plan.from_dict({**shown, "fit": real["fit"]})
     assert (

@@ -21,6 +21,7 @@ from recon.methods.base.registry import method_name
 Variant = Literal[
     "single",
     "grid",
+    "search",
     "plain",
     "recon",
     "random",
@@ -34,8 +35,11 @@ Variant = Literal[
     "wide_parameters",
     "wide_flops",
 ]
-VARIANTS: tuple[str, ...] = get_args(Variant)[2:]
+VARIANTS: tuple[str, ...] = get_args(Variant)[3:]
 """Those of an entry."""
+
+UNTESTED = ("grid", "search")
+"""Runs that a plan adds by itself, and that never see the test data."""
 
 WIDER = ("wide_parameters", "wide_flops")
 """Variants without branches, whose network is wider."""

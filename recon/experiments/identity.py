@@ -16,6 +16,7 @@ from recon.experiments.canonical import canonical, canonical_data, canonical_tra
 from recon.experiments.contents import content_of
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
+from recon.experiments.search import stop_options
 from recon.files.checksum import check_seal, checksum, sealed
 from recon.files.reading import read_object, require
 from recon.version import __version__
@@ -46,7 +47,8 @@ class RunIdentity:
         record: The canonical configuration (:mod:`recon.experiments.canonical`) with the keys
             ``trainer``, ``model``, ``data`` and ``seed_everything``; and beside it ``content``, of
             the data, ``every``, ``tree``, the checksum of a task tree's file, ``base``, the
-            backbone that a wider one stands for, and ``tested``, of a grid's runs.
+            backbone that another stands for, ``tested``, of a grid's runs, and ``search``, of a run
+            that only finds a map.
     """
 
     record: dict[str, Any]
@@ -70,6 +72,9 @@ class RunIdentity:
         if job.run.variant == "grid":  # it observes no conflicts
             del run.record["every"]
             own["tested"] = "held-out training data"
+        if job.run.variant == "search":
+            stop = stop_options(job.plan.stop, job.plan.top, job.plan.severity)
+            own["search"] = {} if stop is None else asdict(stop)
         return cls({**run.record, **own})
 
     @classmethod

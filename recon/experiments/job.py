@@ -9,11 +9,12 @@ from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
 from recon.experiments.choice import choice_of, setting_at
 from recon.experiments.controls import EqualPrice, norms_of, random_as_many_as_norms
-from recon.experiments.entry import WIDER
+from recon.experiments.entry import UNTESTED, WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.grid import Setting, holding_out, with_setting
 from recon.experiments.plan import Plan, Run
+from recon.experiments.search import narrow
 from recon.experiments.selection import selected_layers
 from recon.experiments.sweep import OF_PLAN
 from recon.training.branch_options import BranchOptions, branchable_layers, check_fits, parted_layers
@@ -37,6 +38,11 @@ class Job:
 
     def own_fit(self) -> Fit:
         """The fit that repeats this run by ``recon fit``; its branched layers are named."""
+        own = self.fit_before_proxy()
+        return narrow(own, self.plan.proxy) if self.run.variant == "search" else own
+
+    def fit_before_proxy(self) -> Fit:
+        """The fit with the network of which a search writes the map, for a search by a proxy."""
         setting = self.setting()
         job = self._with_values_of_plan(setting)
         fit = job._wider() if self.run.variant in WIDER else self.network()
@@ -88,7 +94,7 @@ class Job:
     def _layers(self) -> list[str]:
         """The layers that a run other than +Recon branches."""
         variant, seed = self.run.variant, self.run.seed
-        if variant in ("plain", "grid", *WIDER):
+        if variant in ("plain", *UNTESTED, *WIDER):
             return []
         backbone = self.network().backbone()
         parted = parted_layers(self.run.entry.tree)

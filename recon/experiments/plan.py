@@ -12,6 +12,7 @@ from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, Rule
 from recon.conflict.severity import severity_in_hundredths
 from recon.experiments.entry import BY_MAP, BY_NUMBER, MethodEntry, Variant, tried_run
 from recon.experiments.fit import check_section
+from recon.experiments.search import stop_options
 from recon.experiments.sweep import before
 from recon.experiments.typed import read_dataclass
 from recon.files.folder_names import check_folder_name
@@ -82,6 +83,11 @@ class Plan:
         map: File of a conflict map for all +Recon runs, or the name of a published ranking. It may
             come from other data or another width, as layers are matched by name. By default each
             seed's plain joint run finds its own. Random layers always differ from a map's.
+        stop: When the searches for conflict maps end, ``{"stable": {"window": 200}}``; see
+            :class:`recon.training.searching.stopping.Stable`, whose ``top`` and ``severity`` are
+            the plan's by default. Searches are then runs of their own.
+        proxy: Arguments of the backbone that make a narrow one with the same layers, on which the
+            searches run instead, in runs of their own.
         single: Whether to train the single-task networks that delta-m compares with. They have the
             plan's own network.
         imports: Modules to import first, for methods of your own.
@@ -97,6 +103,8 @@ class Plan:
     statistics: Statistics = "shared"
     every: int = 1
     map: str | None = None
+    stop: dict[str, Any] | None = None
+    proxy: dict[str, Any] | None = None
     width: str = "width"
     single: bool = True
     imports: tuple[str, ...] = ()
@@ -148,6 +156,11 @@ class Plan:
         return self.width if entry.width is None else entry.width
 
     @property
+    def searches_apart(self) -> bool:
+        """Whether conflict maps come from runs of their own, instead of plain joint runs."""
+        return self.stop is not None or self.proxy is not None
+
+    @property
     def maps(self) -> list[str]:
         """The files of conflict maps that the plan names, each once."""
         return sorted({path for entry in self.methods if (path := self.map_of(entry)) is not None})
@@ -169,6 +182,7 @@ class Plan:
         for key in ("top", "every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
+        stop_options(self.stop, self.top, self.severity)
         for entry in self.methods:
             entry.check()
             rule = self.rule_of(entry)
@@ -179,13 +193,18 @@ class Plan:
                 )
             _check_sweep(self, entry)
             uses_map = entry.uses_map or (not rule.is_top and entry.branches_top)
-            if uses_map and self.map_of(entry) is None and self._finder(entry) is None:
+            if uses_map and self.map_of(entry) is None and _finder(self, entry) is None:
                 own = "a model" if entry.model else "a tree"
                 raise ValueError(
                     f"method {entry.label} has {own} of its own, and no joint entry has the same to find its "
                     "conflict map; add one, or name a map file"
                 )
         self.check_runs(tasks=())
+        if self.searches_apart and not any(run.variant == "search" for run in self.runs(())):
+            raise ValueError(
+                "stop and proxy are of searches for conflict maps, and no run needs one; add the variant recon to an "
+                "entry without a map, or leave them out"
+            )
 
     def check_runs(self, tasks: Iterable[str]) -> None:
         """Check that the runs for these tasks have ids of their own, and maps to take layers from.
@@ -219,35 +238,22 @@ class Plan:
             ]
         for entry in self.methods:
             runs += _tries(self, entry)
-            runs += [self._run(entry, variant, seed) for variant in entry.variants for seed in entry.seeds]
-        return runs
+            runs += [_run(self, entry, variant, seed) for variant in entry.variants for seed in entry.seeds]
+        return runs + _searches(self, runs)
 
-    def _run(self, entry: MethodEntry, variant: Any, seed: int) -> Run:
-        needs = None
-        if self.map_of(entry) is None and self._needs_map(entry, variant, seed):
-            needs = f"{self._finder(entry)}-plain-seed{seed}"
-        grid = _names_of_tries(entry, range(entry.settings))
-        return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs, grid=grid)
 
-    def _needs_map(self, entry: MethodEntry, variant: str, seed: int) -> bool:
-        """Whether a variant takes its layers, or how many they are, from a conflict map."""
-        counts = variant in BY_NUMBER and not self.rule_of(entry).is_top
-        return variant in BY_MAP or counts or (variant == "random" and self._searches(entry, seed))
+def _run(plan: Plan, entry: MethodEntry, variant: Any, seed: int) -> Run:
+    needs = None
+    if plan.map_of(entry) is None and _needs_map(plan, entry, variant, seed):
+        needs = _run_of_map(plan, entry, seed)
+    grid = _names_of_tries(entry, range(entry.settings))
+    return Run(f"{entry.label}-{variant}-seed{seed}", entry.label, variant, seed, entry, needs=needs, grid=grid)
 
-    def _finder(self, entry: MethodEntry) -> str | None:
-        """Label of the joint entry that finds the conflict maps of an entry's network."""
-        labels = [one.label for one in self.methods if one.network == entry.network and one.is_joint]
-        if entry.has_own_network:
-            return labels[0] if labels else None
-        return labels[0] if labels and "joint" not in labels else "joint"
 
-    def _searches(self, entry: MethodEntry, seed: int) -> bool:
-        """Whether an entry's network has +Recon runs of a seed, from which random runs differ."""
-        return any(
-            "recon" in one.variants and self.map_of(one) is None and seed in one.seeds
-            for one in self.methods
-            if one.network == entry.network
-        )
+def _needs_map(plan: Plan, entry: MethodEntry, variant: str, seed: int) -> bool:
+    """Whether a variant takes its layers, or how many they are, from a conflict map."""
+    counts = variant in BY_NUMBER and not plan.rule_of(entry).is_top
+    return variant in BY_MAP or counts or (variant == "random" and _has_recon(plan, entry, seed))
 
 
 def _tries(plan: Plan, entry: MethodEntry) -> list[Run]:
@@ -256,7 +262,7 @@ def _tries(plan: Plan, entry: MethodEntry) -> list[Run]:
     for place in range(entry.settings):
         waits = _names_of_tries(entry, before(place) if entry.sweep else ())
         for seed in entry.seeds[: entry.grid_seeds]:
-            needs = f"{plan._finder(entry)}-plain-seed{seed}" if _tries_layers_of_run(plan, entry) else None
+            needs = _run_of_map(plan, entry, seed) if _tries_layers_of_run(plan, entry) else None
             run_id = tried_run(entry, place, seed)
             runs.append(Run(run_id, entry.label, "grid", seed, entry, needs=needs, grid=waits, point=place))
     return runs
@@ -269,7 +275,7 @@ def _tries_layers_of_run(plan: Plan, entry: MethodEntry) -> bool:
 
 def _check_sweep(plan: Plan, entry: MethodEntry) -> None:
     """Refuse a sweep over layers of a map that comes from a run with its best setting."""
-    if _tries_layers_of_run(plan, entry) and plan._finder(entry) == entry.label:
+    if _tries_layers_of_run(plan, entry) and _finder(plan, entry) == entry.label:
         raise ValueError(
             f"method {entry.label} has a sweep over layers of the map that it finds itself; name a map file, "
             "or give the sweep to another entry"
@@ -279,6 +285,46 @@ def _check_sweep(plan: Plan, entry: MethodEntry) -> None:
 def _names_of_tries(entry: MethodEntry, places: Iterable[int]) -> tuple[str, ...]:
     """Ids of the runs that try settings of an entry."""
     return tuple(tried_run(entry, place, seed) for place in places for seed in entry.seeds[: entry.grid_seeds])
+
+
+def _searches(plan: Plan, runs: Iterable[Run]) -> list[Run]:
+    """The runs that only find the conflict maps of others, if the plan has such."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        if run.needs is not None and plan.searches_apart:
+            finder = _finding_entry(plan, run.entry)
+            grid = _names_of_tries(finder, range(finder.settings))
+            found[run.needs] = Run(run.needs, finder.label, "search", run.seed, finder, grid=grid)
+    return list(found.values())
+
+
+def _finder(plan: Plan, entry: MethodEntry) -> str | None:
+    """Label of the joint entry that finds the conflict maps of an entry's network."""
+    labels = [one.label for one in plan.methods if one.network == entry.network and one.is_joint]
+    if entry.has_own_network:
+        return labels[0] if labels else None
+    return labels[0] if labels and "joint" not in labels else "joint"
+
+
+def _run_of_map(plan: Plan, entry: MethodEntry, seed: int) -> str:
+    """Id of the run that finds the conflict map of an entry's network."""
+    return f"{_finder(plan, entry)}-{'search' if plan.searches_apart else 'plain'}-seed{seed}"
+
+
+def _finding_entry(plan: Plan, entry: MethodEntry) -> MethodEntry:
+    """The joint entry that finds the conflict maps of an entry's network."""
+    label = _finder(plan, entry)
+    found = (one for one in plan.methods if one.is_joint and one.network == entry.network and one.label == label)
+    return next(found, MethodEntry("joint"))
+
+
+def _has_recon(plan: Plan, entry: MethodEntry, seed: int) -> bool:
+    """Whether an entry's network has +Recon runs of a seed, from which random runs differ."""
+    return any(
+        "recon" in one.variants and plan.map_of(one) is None and seed in one.seeds
+        for one in plan.methods
+        if one.network == entry.network
+    )
 
 
 def _with_seeds(content: Any) -> Any:

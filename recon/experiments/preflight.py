@@ -1,5 +1,6 @@
 """All checks before any training: configuration, data, network, methods and conflict maps."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from recon.experiments.job import Job
 from recon.experiments.loggers import loggers_of
 from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
+from recon.experiments.search import check_proxy, stop_options
 from recon.experiments.selection import check_rule, prices_on, selected_layers
 from recon.experiments.width import Width
 from recon.methods import create_method
@@ -63,6 +65,7 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
     for path in plan.trees:
         TaskTree.load(path).check_tasks(names)
     plan.check_runs(names)
+    _check_proxy(plan, fit, plan.runs(names))
     _check_runs(plan, fit, plan.runs(names))
     return tasks
 
@@ -114,8 +117,10 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
     firsts: dict[tuple[str, ...], Run] = {}
     for run in runs:
         if not run.waits_for:
-            entry, point = run.entry, "" if run.point is None else f"{run.label} {run.point}"
-            firsts.setdefault((entry.network, entry.at, str(entry.granularity), entry.memory, point), run)
+            entry, own = run.entry, "search" if run.variant == "search" else ""
+            if run.point is not None:
+                own = f"{run.label} {run.point}"
+            firsts.setdefault((entry.network, entry.at, str(entry.granularity), entry.memory, own), run)
     with quiet_lightning():
         for number, run in enumerate(firsts.values()):
             command = Job(plan, run, fit, ResultsFolder(Path())).own_fit().command()
@@ -130,6 +135,17 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
                 _check_devices(plan.methods, command.trainer)
             if not run.point:  # other settings of a grid have the same network
                 flops_of_sample(command.model, command.datamodule)
+
+
+def _check_proxy(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
+    """Refuse a search in which no selection can be stable, or a proxy of other layers."""
+    stop = stop_options(plan.stop, plan.top, plan.severity)
+    for entry in {run.entry.network: run.entry for run in runs if run.variant == "search"}.values():
+        own = fit.with_model(entry.model)
+        if stop is not None:
+            stop.stable.check_search(math.inf, plan.every, branchable_layers(own.backbone(), parted_layers(entry.tree)))
+        if plan.proxy is not None:
+            check_proxy(own, plan.proxy)
 
 
 def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:

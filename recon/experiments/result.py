@@ -25,7 +25,8 @@ RESULT = (
 )
 """The keys of a result; in its file a checksum follows them. Earlier versions wrote no origin.
 
-A setting of a grid that diverged has no metrics, and the reason as ``diverged``.
+A setting of a grid that diverged has no metrics, and the reason as ``diverged``. A search for a
+conflict map has none either.
 """
 
 _LARGEST = 2**53
@@ -60,7 +61,8 @@ def _check(result: dict[str, Any], run: Run, tasks: Sequence[Task]) -> None:
     for key, value in {"id": run.id, "method": run.label, "variant": run.variant, "seed": run.seed}.items():
         if type(result[key]) is not type(value) or result[key] != value:
             raise ValueError(f"its {key} is {result[key]!r}, not {value!r}")
-    _check_metrics(result, [task for task in tasks if run.task in (None, task.name) and not diverged])
+    has_metrics = not diverged and run.variant != "search"
+    _check_metrics(result, [task for task in tasks if has_metrics and run.task in (None, task.name)])
     _check_sizes(result)
     _check_conflict(result)
     _number(result["seconds"], "seconds", 0, math.inf)
@@ -96,7 +98,7 @@ def _check_sizes(result: dict[str, Any]) -> None:
             raise ValueError(f"its {key} is {result[key]!r}, not a count")
     if result["parameters"] < result["parameters_base"]:
         raise ValueError(f"it has {result['parameters']} parameters, fewer than {result['parameters_base']} unbranched")
-    if result["variant"] in ("single", "plain") and result["parameters"] != result["parameters_base"]:
+    if result["variant"] in ("single", "search", "plain") and result["parameters"] != result["parameters_base"]:
         raise ValueError(f"it has {result['parameters']} parameters, not {result['parameters_base']}, and no branch")
 
 

@@ -18,13 +18,14 @@ from recon.data.held_out import VALIDATION
 from recon.errors import NotFinite
 from recon.experiments.canonical import TRAINER
 from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
-from recon.experiments.entry import WIDER
+from recon.experiments.entry import UNTESTED, WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
 from recon.experiments.loggers import loggers_of
 from recon.experiments.origin import origin_on
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
+from recon.experiments.search import stop_options
 from recon.files.atomic import write_atomically
 from recon.launching.group import train_together
 from recon.moved import with_new_names
@@ -34,6 +35,8 @@ from recon.training.branch_options import BranchOptions, network_for
 from recon.training.checkpoints import WholeCheckpoints
 from recon.training.command import TrainingCLI
 from recon.training.run_folder import LastEpochCheckpoint
+from recon.training.searching.conflict import ConflictSearch
+from recon.training.searching.proxy import Proxy
 from recon.training.strategy import in_processes_of_others, starts_processes
 
 Metrics = dict[str, dict[str, float]]
@@ -103,14 +106,14 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     timer, conflict = Timer(), None
     callbacks: list[pl.Callback] = [timer, _EpochReport(on_epoch), LastEpochCheckpoint(str(directory))]
     if job.run.variant not in ("single", "grid"):
-        conflict = ConflictCallback(every=job.plan.every, path=str(job.folder.conflict_map(job.run.id)))
+        conflict = _observer(job, module)
         callbacks.insert(0, conflict)
         if fit.section["trainer"].get("logger"):
             callbacks.append(LiveView(job.plan.severity))
     trainer = trainer_of(fit.configuration["trainer"], directory, callbacks)
     checkpoint = directory / "last.ckpt"
     metrics, diverged = _trained_and_tested(job, trainer, module, data, checkpoint if checkpoint.exists() else None)
-    if trainer.is_global_zero and job.run.variant != "grid":
+    if trainer.is_global_zero and job.run.variant not in UNTESTED:
         draw_predictions(module, data, directory)
     by_layer = _conflict_by_layer(conflict)
     return {
@@ -129,17 +132,32 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
     } | ({} if diverged is None else {"diverged": diverged})
 
 
+def _observer(job: Job, module: MultiTaskModule) -> ConflictCallback:
+    """The callback that writes a run's conflict map, and ends a search."""
+    plan, path = job.plan, str(job.folder.conflict_map(job.run.id))
+    if job.run.variant != "search":
+        return ConflictCallback(every=plan.every, path=path)
+    stop = stop_options(plan.stop, plan.top, plan.severity)
+    if plan.proxy is None:
+        return ConflictSearch(plan.every, path, stop)
+    network = job.fit_before_proxy().command().model
+    return ConflictSearch(plan.every, path, stop, Proxy(module, plan.proxy), network)
+
+
 def _trained_and_tested(
     job: Job, trainer: pl.Trainer, module: MultiTaskModule, data: pl.LightningDataModule, checkpoint: Path | None
 ) -> tuple[Metrics, str | None]:
     """The metrics of a network after training; none, and why, for a setting that diverges.
 
-    A setting of a grid is tested on the held-out share of training. Others must not diverge.
+    A setting of a grid is tested on the held-out share of training. Others must not diverge. A
+    search is not tested.
     """
     try:
         trainer.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
         if trainer.global_step == 0:  # Lightning skips a loader without batches
             raise ValueError("no step was taken: the data gave no batch to train on")
+        if job.run.variant == "search":
+            return {}, None
         held_out = {"dataloaders": data.train_dataloader()[VALIDATION]} if job.run.variant == "grid" else None
         return _by_task(trainer.test(module, verbose=False, **(held_out or {"datamodule": data}))[0]), None
     except NotFinite as error:
@@ -157,6 +175,8 @@ def draw_predictions(module: MultiTaskModule, data: pl.LightningDataModule, dire
 
 def _unbranched_parameters(job: Job, module: MultiTaskModule) -> int:
     """Parameters of the plain network, with no more branches than its own and its task tree's."""
+    if job.run.variant == "search":  # of the network that is searched
+        return count_parameters(module.backbone, module.heads)
     backbone = job.network().backbone()
     options = None if job.run.entry.tree is None else BranchOptions(tree=job.run.entry.tree)
     if job.run.variant in WIDER:  # its heads are wider too

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.data.contract import dataset_name_of, tasks_of
+from recon.experiments.entry import UNTESTED
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.identity import RunIdentity
@@ -55,10 +56,10 @@ class _Benchmark:
         return cls(path, record, plan, tasks_of(data), f"{dataset_name_of(data)}, {record.get('data')}")
 
     def results(self) -> list[tuple[Run, RunIdentity, dict[str, Any]]]:
-        """The finished runs but those of grids, with their identities and results."""
+        """The finished runs with metrics of the test data, with their identities and results."""
         folder, found = ResultsFolder(self.path), []
         for run in self.plan.runs([task.name for task in self.tasks]):
-            if run.variant == "grid":  # its metrics are not of the test data
+            if run.variant in UNTESTED:
                 continue
             result = folder.finished(run, self.tasks)
             identity = None if result is None else identity_in(folder.run(run.id), self.record, None, None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from recon.conflict import ConflictMap, MeasuredMap
 from recon.experiments.choice import Choice, choice_of
+from recon.experiments.entry import UNTESTED
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.origin import mixed_origins
 from recon.experiments.plan import Plan
@@ -47,7 +48,9 @@ def write_results(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fol
     """Write the results and tables of a plan's finished runs (:func:`write_tables`)."""
     choices = _choices(plan, runs, tasks, folder)
     grids = {"grids": {label: choice.to_dict() for label, choice in choices.items()}} if choices else {}
-    return write_tables({"plan": plan.to_dict(), **grids}, runs, tasks, joint_label(plan), folder.path, choices)
+    searches = _searches(runs, folder)
+    record = {"plan": plan.to_dict(), **grids, **({"searches": searches} if searches else {})}
+    return write_tables(record, runs, tasks, joint_label(plan), folder.path, choices)
 
 
 def write_tables(
@@ -117,8 +120,8 @@ def draw_figures(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], fold
 
 
 def _compared(runs: Sequence[Result]) -> list[Result]:
-    """The runs without those of grids, whose metrics are not of the test data."""
-    return [run for run in runs if run["variant"] != "grid"]
+    """The runs without those of grids and searches, which have no metrics of the test data."""
+    return [run for run in runs if run["variant"] not in UNTESTED]
 
 
 def _choices(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: ResultsFolder) -> dict[str, Choice]:
@@ -127,6 +130,17 @@ def _choices(plan: Plan, runs: Sequence[Result], tasks: Sequence[Task], folder: 
     waiting = {run.label for run in plan.runs([]) if run.variant == "grid" and run.id not in finished}
     entries = [entry for entry in plan.methods if entry.settings and entry.label not in waiting]
     return {entry.label: choice_of(entry, folder, tasks) for entry in entries}
+
+
+def _searches(runs: Sequence[Result], folder: ResultsFolder) -> dict[str, dict[str, Any]]:
+    """Search -> its seconds, and how it ended and on which network, as its map says."""
+    found = {}
+    for run in runs:
+        if run["variant"] == "search":
+            provenance = ConflictMap.load(folder.conflict_map(run["id"])).provenance
+            told: dict[str, Any] = {key: provenance[key] for key in ("stop", "proxy", "selection") if key in provenance}
+            found[run["id"]] = {"seconds": run["seconds"], **told}
+    return found
 
 
 def joint_maps(plan: Plan, runs: Sequence[Result], folder: ResultsFolder, variant: str) -> dict[int, MeasuredMap]:

@@ -12,6 +12,7 @@ import yaml
 
 from recon.conflict import ConflictMap, MeasuredMap
 from recon.experiments.choice import Choice, Tried
+from recon.experiments.entry import UNTESTED
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan
 from recon.experiments.plan_record import PLAN
@@ -101,7 +102,7 @@ class Source:
     def unfinished(self) -> str:
         """A line about runs without a result, and the cure; empty if there are none."""
         there = {run["id"] for run in self.runs}
-        runs = [run for plan in self.plans for run in plan.runs(self.metrics) if run.variant != "grid"]
+        runs = [run for plan in self.plans for run in plan.runs(self.metrics) if run.variant not in UNTESTED]
         missing = [run.id for run in runs if run.id not in there]
         if not missing or len(self.plans) > 1:
             return ""
