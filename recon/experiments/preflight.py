@@ -145,7 +145,8 @@ def _check_proxy(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
         if stop is not None:
             stop.stable.check_search(math.inf, plan.every, branchable_layers(own.backbone(), parted_layers(entry.tree)))
         if plan.proxy is not None:
-            check_proxy(own, plan.proxy)
+            with quiet_lightning():
+                check_proxy(own, plan.proxy)
 
 
 def _check_held_out(entries: Sequence[MethodEntry], fit: Fit) -> None:
