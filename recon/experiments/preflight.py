@@ -25,6 +25,7 @@ from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
 from recon.experiments.search import check_proxy, stop_options
 from recon.experiments.selection import check_rule, prices_on, selected_layers
+from recon.experiments.sweep import highest
 from recon.experiments.width import Width
 from recon.methods import create_method
 from recon.tasks.task import Task
@@ -83,7 +84,8 @@ def _check_layers(plan: Plan, entries: Sequence[MethodEntry], fit: Fit) -> None:
     backbone, tree = fit.backbone(), entries[0].tree
     parted = parted_layers(tree)
     branching = [entry for entry in entries if entry.branches_top]
-    for rule in dict.fromkeys(map(plan.rule_of, branching)):
+    most = [Rule(top=highest(entry.sweep["top"])) for entry in entries if "top" in entry.sweep]
+    for rule in dict.fromkeys((*map(plan.rule_of, branching), *most)):
         check_rule(rule, fit, backbone, tree)
     if any({"norms", "norms_random"} & {*entry.variants} for entry in entries):
         norms_of(backbone, branchable_layers(backbone, parted))

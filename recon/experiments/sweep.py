@@ -51,6 +51,15 @@ def check_sweep(space: Mapping[str, Any], trials: int | None, held_out: float | 
         _check_values(key, values, f"method {label} has a sweep over {key} of {values!r}")
 
 
+def highest(values: Any) -> Any:
+    """The highest value of a list or of a range.
+
+    >>> highest([5, 30, 10]), highest({"low": 5, "high": 20})
+    (30, 20)
+    """
+    return max(values) if isinstance(values, list) else values["high"]
+
+
 def before(number: int) -> range:
     """The trials from whose scores a trial is proposed.
 
@@ -123,6 +132,7 @@ def _check_values(key: str, values: Any, what: str) -> None:
     if isinstance(values, list):
         if len(values) < 2:
             raise ValueError(f"{what}; give two values or more, or a range {{low: ..., high: ...}}")
+        _check_of_plan(key, values, what)
         return
     if not isinstance(values, dict) or not {"low", "high"} <= values.keys() <= _BOUNDS:
         raise ValueError(f"{what}; give a list of values, or a range {{low: ..., high: ..., log: true}}")
@@ -131,10 +141,18 @@ def _check_values(key: str, values: Any, what: str) -> None:
         raise ValueError(f"{what}; low and high are numbers, the first the smaller, and log is true or false")
     if log and low <= 0:
         raise ValueError(f"{what}; a range in the logarithm is above 0")
-    if key == "top" and not type(low) is type(high) is int:
-        raise ValueError(f"{what}; give whole numbers of layers")
+    _check_of_plan(key, (low, high), what)
+
+
+def _check_of_plan(key: str, values: Sequence[Any], what: str) -> None:
+    """Check values of the plan's own keys, or the bounds of their range."""
+    if key == "top" and not all(type(value) is int and value > 0 for value in values):
+        raise ValueError(f"{what}; give whole numbers of layers, from 1")
     if key == "severity":
-        severity_in_hundredths(low), severity_in_hundredths(high)
+        for value in values:
+            if type(value) not in (int, float):
+                raise ValueError(f"{what}; give numbers such as -0.1")
+            severity_in_hundredths(value)
 
 
 def _distribution(optuna: Any, values: Any) -> Any:
