@@ -143,7 +143,8 @@ class Source:
 
     def logged(self, run: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
         """Name of a logged value -> its (epoch, value), without those of the test."""
-        files = sorted((self.path / "runs" / run["id"]).glob("logs/version_*/metrics.csv"))
+        found = (self.path / "runs" / run["id"]).glob("logs/version_*/metrics.csv")
+        files = sorted(found, key=lambda file: (len(file.parent.name), file.parent.name))  # 10 after 9
         curves: dict[str, dict[float, float]] = {}
         for file in files:  # a later version goes on from a checkpoint
             for row in _csv_rows(file):

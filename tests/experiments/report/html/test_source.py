@@ -23,6 +23,11 @@ def test_a_folder_gives_its_maps_curves_and_predictions(tmp_path: Path) -> None:
     source = Source.read(folder(tmp_path / "tiny"))
     assert (list(source.before), list(source.after)) == ([0, 1], [0, 1])
     assert source.logged(source.runs[0]) == {"loss/digit": [(0.0, 1.0), (1.0, 0.5)]}
+    for version in (2, 10):  # of two resumes
+        logs = source.path / "runs" / source.runs[0]["id"] / "logs" / f"version_{version}"
+        logs.mkdir()
+        (logs / "metrics.csv").write_text(f"epoch,step,loss/digit\n1,1,{version}\n")
+    assert source.logged(source.runs[0]) == {"loss/digit": [(0.0, 1.0), (1.0, 10.0)]}
     assert list(source.predictions) == ["joint + Recon"]
     assert source.unfinished == ""
 
