@@ -185,7 +185,10 @@ def over_time(cmap: MeasuredMap, severity: float) -> tuple[list[int], NDArray[np
     """
     assert cmap.stretches is not None
     observed = np.array(cmap.stretches.steps)
-    steps = np.minimum(observed.cumsum() * cmap.provenance["every"], cmap.provenance["steps"])
+    every, taken = cmap.provenance.get("every") or 1, cmap.provenance.get("steps") or 0
+    steps = observed.cumsum() * every
+    if steps[-1] - every < taken:  # else the gramians did not come from steps
+        steps[-1] = min(steps[-1], taken)
     rates = cmap.stretches.scores(severity) / (observed[:, None] * len(cmap.pairs))
     return steps.tolist(), rates
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +16,7 @@ from recon.experiments.report.prices import of_one_network
 from recon.plot.axes import WIDTH, height_of_rows
 from recon.plot.pairs import LEGEND
 from recon.plot.rows import row_name
+from recon.training.live_view import over_time
 
 _MOST_CURVES = 8
 """Logged values that are drawn."""
@@ -136,13 +136,10 @@ def task_pairs(source: Source) -> Picture | None:
 def over_steps(source: Source) -> Picture | None:
     """Conflict by layer while plain joint training goes on; ``None`` where no map tells it."""
     maps = [one for one in source.before.values() if one.stretches is not None]
-    if not maps or maps[0].stretches is None:
+    if not maps:
         return None
-    first, stretches = maps[0], maps[0].stretches
-    observed = np.array(stretches.steps)[:, None] * len(first.pairs)
-    rates = stretches.scores(source.plan.severity) / observed
-    every = first.provenance.get("every") or 1
-    ends = (np.cumsum(stretches.steps) * every).tolist()
+    first = maps[0]
+    ends, rates = over_time(first, source.plan.severity)
     figure = Figure(figsize=(WIDTH, height_of_rows(len(first.layers), 0.14)), layout="constrained")
     axes = plot.conflict_over_steps(rates, ends, first.layers, ax=figure.subplots())
     axes.collections[0].set_rasterized(True)  # as shapes, the squares would be most of the page
