@@ -25,7 +25,7 @@ from recon.experiments.plan import Plan, Run
 from recon.experiments.run import quiet_lightning
 from recon.experiments.search import check_proxy, stop_options
 from recon.experiments.selection import check_rule, prices_on, selected_layers
-from recon.experiments.sweep import highest
+from recon.experiments.sweep import highest, proposal
 from recon.experiments.width import Width
 from recon.methods import create_method
 from recon.tasks.task import Task
@@ -56,6 +56,8 @@ def check_before_training(plan: Plan, fit: Fit) -> list[Task]:
         _ = task.higher_is_better  # delta-m needs it, hours later
     for entry in plan.methods:
         create_method(entry.method, **entry.options).bind(len(tasks))
+        if entry.sweep:
+            proposal(entry.sweep, 0, [])  # Optuna is there, and takes the ranges
     data.prepare_data()  # before a network that may ask for pretrained weights
     _check_held_out(plan.methods, fit)
     for entries in _by_network(plan.methods):

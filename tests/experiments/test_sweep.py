@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from some_jobs import Here, configuration_of, fit, runs_of
+from some_jobs import Here, configuration_of, fit, prepare, runs_of
 
 from recon.experiments import Plan, benchmark, outcomes
 from recon.experiments.folder import ResultsFolder
@@ -106,6 +106,19 @@ def test_without_optuna_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"optuna is not installed; .*\[optuna\]"):
         proposal(SPACE, 0, [])
+
+
+def test_a_sweep_over_layers_of_a_map_to_be_found_is_checked_before_training(
+    tiny: PlanFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = sweep({"top": {"low": 1, "high": 45}}, method="cagrad", variants=["recon"])
+    plan = tiny(methods=[{"method": "joint"}, swept])
+    plan.check()
+    with pytest.raises(ValueError, match="top=45 would branch all 41 shared layers"):
+        prepare(plan, None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ValueError, match="optuna is not installed"):
+        prepare(plan, None)
 
 
 def test_four_trials_go_at_a_time_and_all_runs_wait_for_the_last(tiny: PlanFactory) -> None:
