@@ -12,16 +12,17 @@ from recon.errors import unknown_name
 Kind = Literal["methods", "backbones", "data", "tasks", "architectures"]
 
 
-def list_names(kind: str, pattern: str = "*", /) -> None:
+def list_names(kind: str | None = None, pattern: str = "*", /) -> None:
     """Print the names of a kind with what each is, a line each.
 
     Args:
-        kind: One of methods, backbones, data, tasks, architectures.
+        kind: One of methods, backbones, data, tasks, architectures. Without a kind, the kinds are
+            printed.
         pattern: A name, or a pattern with * and ? in quotes, such as '*grad*'; case does not
             matter. Without the names of modules it matches the last word of a class path.
     """
-    known = names_of(kind)
-    names = matching(pattern, known, kind)
+    known = _LISTS if kind is None else names_of(kind)
+    names = list(known) if kind is None else matching(pattern, known, kind)
     width = max(map(len, names))
     for name in names:
         print(f"{name:<{width}}  {(known[name].__doc__ or '').strip().partition(chr(10))[0]}".rstrip())
@@ -76,6 +77,7 @@ def _nearest(text: str, known: Collection[str], kind: str) -> str:
 
 
 def _methods() -> dict[str, Any]:
+    """The methods that combine task gradients."""
     from recon.methods import list_methods
     from recon.methods.base.registry import method_class
 
@@ -83,12 +85,14 @@ def _methods() -> dict[str, Any]:
 
 
 def _architectures() -> dict[str, Any]:
+    """The architectures that a network may have in place of one shared backbone."""
     from recon.models.architectures.catalogue import ARCHITECTURES
 
     return {name: ARCHITECTURES[name] for name in sorted(ARCHITECTURES)}
 
 
 def _backbones() -> dict[str, Any]:
+    """The networks that tasks share."""
     from torch import nn
 
     import recon.models
@@ -101,6 +105,7 @@ def _backbones() -> dict[str, Any]:
 
 
 def _data() -> dict[str, Any]:
+    """The data modules."""
     import pytorch_lightning as pl
 
     import recon.data
@@ -110,6 +115,7 @@ def _data() -> dict[str, Any]:
 
 
 def _tasks() -> dict[str, Any]:
+    """The kinds of tasks, each with its loss and metrics."""
     import recon.tasks
 
     kinds = {f"recon.tasks.{name}": getattr(recon.tasks, name) for name in recon.tasks.__all__}

@@ -29,6 +29,12 @@ def test_all_names_of_a_kind_are_listed_with_what_they_are(capsys: pytest.Captur
     assert all((methods | tasks | backbones).values())
 
 
+def test_alone_it_lists_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = listed(capsys)
+    assert list(kinds) == ["methods", "backbones", "data", "tasks", "architectures"]
+    assert kinds["methods"] == "The methods that combine task gradients."
+
+
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [("*GRAD", ["cagrad", "fairgrad", "pcgrad", "sdmgrad", "upgrad"]), ("imtl?g", ["imtl_g"]), ("mgda", ["mgda"])],
