@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from recon.conflict import MeasuredMap
 from recon.conflict.severity import BIN_EDGES, DEFAULT_SEVERITY, severity_in_hundredths
 from recon.files.atomic import write_atomically
+from recon.training.both_lightnings import is_lightnings
 from recon.training.callbacks import ConflictCallback
 from recon.training.run_folder import run_folder
 
@@ -212,23 +212,23 @@ def _append(path: Path, step: int, counts: NDArray[np.int64]) -> None:
         table.writerow([step, *counts.tolist()])
 
 
-def _shows_pictures(logger: Logger) -> bool:
-    return isinstance(logger, TensorBoardLogger | WandbLogger)
+def _shows_pictures(logger: Any) -> bool:
+    return is_lightnings(logger, "TensorBoardLogger", "WandbLogger")
 
 
-def _log_figure(logger: Logger, figure: Any, step: int) -> None:
-    if isinstance(logger, TensorBoardLogger):
+def _log_figure(logger: Any, figure: Any, step: int) -> None:
+    if is_lightnings(logger, "TensorBoardLogger"):
         logger.experiment.add_figure("conflict/by_layer_over_time", figure, step, close=False)
-    elif isinstance(logger, WandbLogger):
+    elif is_lightnings(logger, "WandbLogger"):
         import wandb
 
         values = {"conflict/by_layer_over_time": wandb.Image(figure), "trainer/global_step": step}
         logger.experiment.log(values)
 
 
-def _log_cosines(logger: Logger, counts: NDArray[np.int64], step: int) -> None:
+def _log_cosines(logger: Any, counts: NDArray[np.int64], step: int) -> None:
     edges = np.array(BIN_EDGES)
-    if isinstance(logger, TensorBoardLogger):
+    if is_lightnings(logger, "TensorBoardLogger"):
         centres, number = (edges[:-1] + edges[1:]) / 2, int(counts.sum())
         logger.experiment.add_histogram_raw(
             "conflict/cosines",
@@ -241,7 +241,7 @@ def _log_cosines(logger: Logger, counts: NDArray[np.int64], step: int) -> None:
             bucket_counts=counts.tolist(),
             global_step=step,
         )
-    elif isinstance(logger, WandbLogger):
+    elif is_lightnings(logger, "WandbLogger"):
         import wandb
 
         values = {"conflict/cosines": wandb.Histogram(np_histogram=(counts, edges)), "trainer/global_step": step}

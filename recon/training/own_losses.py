@@ -5,11 +5,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 
 from recon.engine.aside import leaving_no_trace
 from recon.engine.watching import Watch
+from recon.training.both_lightnings import is_lightnings
 from recon.training.shared_paths import parts_of
 
 Hook = str | Callable[[Any, Any], Mapping[str, Tensor]]
@@ -137,8 +137,10 @@ def check_can_be_watched(trainer: pl.Trainer) -> None:
     Raises:
         ValueError: It is none of one device or of DDP.
     """
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+    strategy = trainer.strategy
+    whole = is_lightnings(strategy, "SingleDeviceStrategy", "DDPStrategy")
+    if not whole or is_lightnings(strategy, "DeepSpeedStrategy"):  # a subclass of DDP's
         raise ValueError(
-            f"{type(trainer.strategy).__name__}: ConflictCallback needs whole layers in each process; train on one "
+            f"{type(strategy).__name__}: ConflictCallback needs whole layers in each process; train on one "
             "device or with strategy='ddp'"
         )

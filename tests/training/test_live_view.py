@@ -15,7 +15,7 @@ from recon.conflict import ConflictMap, MeasuredMap
 from recon.data import Glyphs
 from recon.models import LeNet
 from recon.training import ConflictCallback, LiveView, MultiTaskModule
-from recon.training.live_view import COSINES, OVER_TIME, Share, over_time
+from recon.training.live_view import COSINES, OVER_TIME, Share, _shows_pictures, over_time
 
 TrainerFactory = Callable[..., pl.Trainer]
 
@@ -97,6 +97,11 @@ def test_conflict_over_time_is_shown_in_wandb_offline(
     content = run.read_bytes()
     assert all(name in content for name in (b"weight/digit", b"gradient_norm", b"conflict/cosines", b"LeNet"))
     assert list(tmp_path.rglob("by_layer_over_time*.png"))
+
+
+def test_loggers_of_the_package_lightning_are_shown_pictures_too() -> None:
+    for name, shows in (("TensorBoardLogger", True), ("WandbLogger", True), ("CSVLogger", False)):
+        assert _shows_pictures(type(name, (), {"__module__": "lightning.pytorch.loggers"})()) is shows
 
 
 def test_a_view_keeps_to_its_share() -> None:

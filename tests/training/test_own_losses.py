@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import recon
 from recon.conflict import ConflictMap, MeasuredMap
 from recon.training import ConflictCallback
+from recon.training.own_losses import check_can_be_watched
 
 TrainerFactory = Callable[..., pl.Trainer]
 Losses = dict[str, Tensor]
@@ -201,6 +203,21 @@ def test_what_cannot_be_watched_is_refused(trainer: TrainerFactory) -> None:
     alone = ConflictCallback(shared="net", losses=lambda module, batch: {"a": module.net(batch[0]).sum()})
     with pytest.raises(ValueError, match="a conflict takes two or more tasks"):
         trainer(callbacks=[alone]).fit(Theirs(), points())
+
+
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_strategies_of_both_packages_of_lightning_are_told_apart_by_name(package: str) -> None:
+    def trainer_with(*names: str) -> Any:
+        kinds: list[type] = [object]
+        for name in names:
+            kinds.append(type(name, (kinds[-1],), {"__module__": f"{package}.strategies"}))
+        return SimpleNamespace(strategy=kinds[-1]())
+
+    check_can_be_watched(trainer_with("Strategy", "SingleDeviceStrategy"))
+    check_can_be_watched(trainer_with("Strategy", "DDPStrategy", "Subclass"))
+    for names in (("Strategy", "FSDPStrategy"), ("Strategy", "DDPStrategy", "DeepSpeedStrategy")):
+        with pytest.raises(ValueError, match=f"{names[-1]}: ConflictCallback needs whole layers"):
+            check_can_be_watched(trainer_with(*names))
 
 
 def test_losses_without_a_backward_by_lightning_are_told_of(trainer: TrainerFactory) -> None:
