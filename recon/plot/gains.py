@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recon.plot.axes import as_it_is, dots, given_or_new, height_of_rows, name_rows
+from recon.plot.numbers import number_marks
 from recon.plot.rows import CONFIDENCE, MARKERS, VARIANT_NAMES, row_name
 
 Price = Literal["parameters", "flops"]
@@ -53,12 +54,14 @@ def delta_m(summary: Sequence[Row], ax: Axes | None = None) -> Axes:
 def delta_m_against(rows: Sequence[Row], price: Price, ax: Axes | None = None) -> Axes:
     """Draw delta-m over the growth of FLOPs or of parameters, with the 95 % interval of the mean.
 
-    Rows have numbers, which the labels of a legend explain. The axis of parameters is logarithmic
-    from 1 % on: branched norms add less than 1 %, copies of all layers 100 %.
+    Rows have numbers, which the labels of a legend explain; where marks stand close, thin lines
+    lead to the numbers. The axis of parameters is logarithmic from 1 % on: branched norms add less
+    than 1 %, copies of all layers 100 %.
 
     Args:
         rows: Rows with ``method``, ``variant``, ``seeds``, ``delta_m``, ``parameters_growth`` and
-            ``flops_growth``, of one network. ``results.json`` has them as ``summary``.
+            ``flops_growth``, of one network. ``results.json`` has them as ``summary``. Rows without
+            delta-m or without this price, such as single-task networks, are left out.
         price: The price.
         ax: Axes to draw on; by default those of a new figure, with a legend.
 
@@ -73,19 +76,24 @@ def delta_m_against(rows: Sequence[Row], price: Price, ax: Axes | None = None) -
         'growth of FLOPs, %'
     """
     axes = given_or_new(ax, 4)
-    for number, row in enumerate(rows, 1):
+    growth_of = f"{price}_growth"
+    drawn = [row for row in rows if row["delta_m"] is not None and row[growth_of] is not None]
+    marks = []
+    for number, row in enumerate(drawn, 1):
         marker, colour = MARKERS[row["variant"]]
-        mean, growth = row["delta_m"]["mean"], 100 * row[f"{price}_growth"]
+        mean, growth = row["delta_m"]["mean"], 100 * row[growth_of]
         label = as_it_is(f"{number} {row_name(row)}")
-        axes.errorbar(growth, mean, _reach(row), fmt=marker, color=colour, markersize=5, linewidth=0.8, label=label)
-        place, side = ((5, 2), "left") if number % 2 else ((-5, 2), "right")  # rows of one price stand close
-        axes.annotate(str(number), (growth, mean), place, textcoords="offset points", fontsize=7, ha=side)
+        reach = _reach(row)
+        axes.errorbar(growth, mean, reach, fmt=marker, color=colour, markersize=5, linewidth=0.8, label=label)
+        marks.append((growth, mean, reach))
+    number_marks(axes, marks)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlabel("growth of FLOPs, %" if price == "flops" else "growth of parameters, %")
     axes.set_ylabel("delta-m, %")
+    axes.margins(x=0.1)  # room for the numbers
     if price == "parameters":
         axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(left=-0.3)
+        axes.set_xlim(-0.3, 1.4 * axes.get_xlim()[1])
     if ax is None:
         axes.legend(fontsize=7)
     return axes

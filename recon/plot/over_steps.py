@@ -47,5 +47,5 @@ def conflict_over_steps(rates: ArrayLike, steps: Sequence[int], layers: Sequence
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_xlabel("step")
     if ax is None:
-        axes.figure.colorbar(picture, ax=axes, label="fraction of observed (step, pair) in conflict", shrink=0.8)
+        axes.figure.colorbar(picture, ax=axes, shrink=0.9).set_label("S-conflict rate", fontsize=8)
     return axes
