@@ -38,8 +38,22 @@ def cosine_histograms(before: Sequence[MeasuredMap], after: Sequence[MeasuredMap
     """
     figure = Figure(figsize=(WIDTH, 4), layout="constrained")
     axes = plot.cosine_histograms(before, after, ax=figure.subplots())
-    axes.set_title(f"Joint training, the {len(after[0].layers)} layers that stay shared", fontsize=10)
+    axes.set_title(f"Joint training, {kept_layers(after)}", fontsize=10)
     return figure
+
+
+def kept_layers(after: Sequence[MeasuredMap]) -> str:
+    """The layers that stay shared, in words; seeds may branch different ones.
+
+    Args:
+        after: The maps of training with Recon, one a seed.
+    """
+    first, *others = [set(one.layers) for one in after]
+    numbers = sorted({len(first), *map(len, others)})
+    if all(first == other for other in others):
+        return f"the {len(first)} layers that stay shared" if len(first) != 1 else "the layer that stays shared"
+    in_each = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    return f"the layers that stay shared, {in_each} in each seed, not the same in all"
 
 
 def delta_m_dots(summary: Sequence[Mapping[str, Any]]) -> Figure:

@@ -87,14 +87,14 @@ def markdown_notes(summary: Sequence[Row], choices: Mapping[str, object] | None 
     rows = [row for row in summary if row["variant"] != "single"]
     notes = []
     if any(len(row["seeds"]) > 1 for row in summary):
-        notes.append("± is the standard deviation over the seeds of a row; their number is in the last column.")
+        notes.append("± is the standard deviation over the seeds of a row; their number is in the column seeds.")
     elif len(rows) > 1:
         notes.append("One seed a row, so neither spread nor interval: `seeds: 5` in the plan gives both.")
     for row in rows:
         measure = _MATCHED.get(row["variant"])
         if measure and row["over_recon"] and abs(off := row["over_recon"][measure]) > _NEAR:
             name = measure if measure == "parameters" else "FLOPs"
-            notes.append(f"{row_name(row)}: no nearer to + Recon than {off:+.1%} {name}.")
+            notes.append(f"{row_name(row)}: no nearer to + Recon than {off:+.1%} of + Recon's {name}.")
     notes += [f"{label}: {choice}." for label, choice in (choices or {}).items()]
     return "\n".join(notes) + "\n" if notes else ""
 

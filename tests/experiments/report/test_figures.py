@@ -10,7 +10,7 @@ from matplotlib.patches import StepPatch
 from torch import Tensor
 
 from recon.conflict import MeasuredMap
-from recon.experiments.report.figures import conflict_by_layer, cosine_histograms, delta_m_dots, save
+from recon.experiments.report.figures import conflict_by_layer, cosine_histograms, delta_m_dots, kept_layers, save
 
 
 def measured(**cosines: list[float]) -> MeasuredMap:
@@ -83,6 +83,14 @@ def test_the_histograms_are_over_the_layers_that_stay_shared() -> None:
         assert isinstance(patch, StepPatch)
         data = patch.get_data()
         assert (data.values * (data.edges[1:] - data.edges[:-1])).sum() == pytest.approx(1)
+
+
+def test_the_layers_that_stay_shared_are_told_where_seeds_branch_different_ones() -> None:
+    one, other, more = measured(a=[0.5], b=[0.5]), measured(a=[0.5], c=[0.5]), measured(a=[0.5], b=[0.5], c=[0.5])
+    assert kept_layers([one, one]) == "the 2 layers that stay shared"
+    assert kept_layers([measured(a=[0.5])]) == "the layer that stays shared"
+    assert kept_layers([one, other]) == "the layers that stay shared, 2 in each seed, not the same in all"
+    assert kept_layers([one, more]) == "the layers that stay shared, 2 to 3 in each seed, not the same in all"
 
 
 def test_delta_m_is_drawn_for_the_rows_that_have_it() -> None:

@@ -125,8 +125,8 @@ def test_notes_say_what_the_spread_is_and_which_control_is_far_from_its_price() 
     far = row("wide_parameters", over_recon={"parameters": 0.108, "flops": 0.0})
     alone = row("wide_flops", over_recon=None)
     assert markdown_notes([*SUMMARY, near, far, alone]).splitlines() == [
-        "± is the standard deviation over the seeds of a row; their number is in the last column.",
-        "joint wider, equal parameters: no nearer to + Recon than +10.8% parameters.",
+        "± is the standard deviation over the seeds of a row; their number is in the column seeds.",
+        "joint wider, equal parameters: no nearer to + Recon than +10.8% of + Recon's parameters.",
     ]
 
 

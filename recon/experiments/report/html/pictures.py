@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recon import plot
+from recon.experiments.report.figures import kept_layers
 from recon.experiments.report.html.source import Source
 from recon.experiments.report.html.vector import inline_svg
 from recon.experiments.report.prices import of_one_network
 from recon.plot.axes import WIDTH, height_of_rows
 from recon.plot.pairs import LEGEND
-from recon.plot.rows import row_name
+from recon.plot.rows import CONFIDENCE, row_name
 from recon.training.live_view import over_time
 
 _MOST_CURVES = 8
@@ -74,12 +75,17 @@ def gains(source: Source) -> Picture:
         plot.delta_m_against(priced, "parameters", ax=panels[0])
         plot.delta_m_against(priced, "flops", ax=panels[1])
         panels[1].set_ylabel("")
-        for axes in panels:
-            axes.set_xlim(right=1.4 * axes.get_xlim()[1])  # room for the numbers beside the marks
+        figure.suptitle("Delta-m against its price", fontsize=10)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize=7, ncols=2)
         drawn.append(inline_svg(figure, f"{source.path}: delta-m against parameters and FLOPs"))
-    said = "Higher is better. Left: against growth of parameters; right: of FLOPs, both over plain training."
-    return Picture(title, said if len(drawn) > 1 else "Higher is better.", tuple(drawn))
+    spread = any(row["delta_m"]["std"] is not None for row in rows)
+    said = "Higher is better."
+    if spread:
+        said += " First picture: whiskers are the standard deviation over seeds."
+    if len(drawn) > 1:
+        said += " Second picture: left against growth of parameters, right of FLOPs, both over plain training"
+        said += f"; whiskers are the {CONFIDENCE:.0%} interval of the mean, wide for few seeds." if spread else "."
+    return Picture(title, said, tuple(drawn))
 
 
 def along_depth(source: Source) -> Picture:
@@ -116,7 +122,7 @@ def cosines(source: Source) -> Picture:
         return Picture(title, "The folder keeps no conflict maps (runs/*/conflict_map.json), so no histograms.")
     svg = _svg(source, title, lambda axes: plot.cosine_histograms(lone, after, ax=axes), 3.4)
     if after:
-        return Picture(title, f"Joint training, over the {len(after[0].layers)} layers that stay shared.", (svg,))
+        return Picture(title, f"Joint training, over {kept_layers(after)}.", (svg,))
     return Picture(title, "Plain joint training, all layers; the folder keeps no map of training with Recon.", (svg,))
 
 
@@ -143,8 +149,9 @@ def over_steps(source: Source) -> Picture | None:
     figure = Figure(figsize=(WIDTH, height_of_rows(len(first.layers), 0.14)), layout="constrained")
     axes = plot.conflict_over_steps(rates, ends, first.layers, ax=figure.subplots())
     axes.collections[0].set_rasterized(True)  # as shapes, the squares would be most of the page
-    figure.colorbar(axes.collections[0], ax=axes, shrink=0.6, label="fraction of (step, pair) in conflict")
-    said = f"Plain joint training, one seed, severity {source.plan.severity}."
+    figure.colorbar(axes.collections[0], ax=axes, shrink=0.9).set_label("S-conflict rate", fontsize=8)
+    said = "Colours are the fraction of (step, pair) in conflict. "
+    said += f"Plain joint training, one seed, severity {source.plan.severity}."
     return Picture("Conflict while training goes on", said, (inline_svg(figure, f"{source.path}: over steps"),))
 
 
@@ -177,6 +184,12 @@ def training(source: Source) -> Picture:
         if logged:
             rows.setdefault(row_name(run), []).append(logged)
     names = list(dict.fromkeys(name for runs in rows.values() for logged in runs for name in logged))
+    if not names and source.has_logs:
+        return Picture(
+            title,
+            "The logs (runs/*/logs/) have no losses, so no curves: they have values of the test alone. "
+            "A run of fewer steps than `log_every_n_steps` of the trainer, 50 by default, logs no losses.",
+        )
     if not names:
         return Picture(title, "The folder keeps no logs (runs/*/logs/), so no curves.")
     drawn = names[:_MOST_CURVES]

@@ -141,6 +141,11 @@ class Source:
         except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
             return {}  # the picture of the tree then has a copy per task
 
+    @property
+    def has_logs(self) -> bool:
+        """Whether the folder keeps the logs of any run."""
+        return any(True for _ in self.path.glob("runs/*/logs/version_*/metrics.csv"))
+
     def logged(self, run: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
         """Name of a logged value -> its (epoch, value), without those of the test."""
         found = (self.path / "runs" / run["id"]).glob("logs/version_*/metrics.csv")

@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from some_folders import folder, plan, runs
 
 from recon.cli.commands import report
 from recon.experiments.report.html.document import write_report
+from recon.experiments.report.html.pictures import cosines, gains, training
+from recon.experiments.report.html.source import Source
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -108,6 +111,9 @@ def test_in_a_browser_it_sorts_copies_prints_and_fits_a_phone(tmp_path: Path) ->
             page.open(out, width)
             assert page.value("innerWidth") == width
             assert page.value("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert page.value(  # a wide window shows tables whole
+            "[...document.querySelectorAll('.tabled > .scroll')].every(one => one.scrollWidth <= one.clientWidth)"
+        )
         check_sorting(page)
         copy_button = "document.querySelector('#part-1 details button.copy')"
         page.value(f"{copy_button}.closest('details').open = true; {copy_button}.click()")
@@ -116,6 +122,23 @@ def test_in_a_browser_it_sorts_copies_prints_and_fits_a_phone(tmp_path: Path) ->
         page.pdf(tmp_path / "report.pdf")
         assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
         assert page.told == []
+
+
+def test_captions_tell_the_two_kinds_of_whiskers_and_the_layers_of_each_seed(tmp_path: Path) -> None:
+    source = Source.read(folder(tmp_path / "tiny"))
+    said = gains(source).said
+    assert "First picture: whiskers are the standard deviation over seeds." in said
+    assert "whiskers are the 95% interval of the mean" in said
+    assert cosines(source).said == "Joint training, over the 2 layers that stay shared."
+
+
+def test_logs_without_losses_are_told_apart_from_no_logs(tmp_path: Path) -> None:
+    path = folder(tmp_path / "tiny")
+    for log in path.glob("runs/*/logs/version_0/metrics.csv"):
+        log.write_text("epoch,step,test/digit\n1,1,0.5\n")
+    assert "The logs (runs/*/logs/) have no losses, so no curves" in training(Source.read(path)).said
+    shutil.rmtree(path / "runs")
+    assert training(Source.read(path)).said == "The folder keeps no logs (runs/*/logs/), so no curves."
 
 
 def check_sorting(page: Page) -> None:
