@@ -57,7 +57,8 @@ def test_a_run_leaves_configuration_checkpoint_log_map_and_result(searched: Sear
     plan, out, result = searched
     directory = run_directory(out, "joint-plain-seed0")
     files = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    assert files == {"config.yaml", "last.ckpt", "conflict_map.json", "logs/version_0/metrics.csv", "result.json"}
+    logs = {f"logs/version_0/{name}" for name in ("metrics.csv", "hparams.yaml")}
+    assert files == {"config.yaml", "last.ckpt", "conflict_map.json", "result.json", *logs}
     assert json.loads((directory / "result.json").read_text()) == sealed(result)
     assert ResultsFolder(out).finished(runs_of(plan)["joint-plain-seed0"], Glyphs().tasks) == result
 
