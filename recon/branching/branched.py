@@ -123,8 +123,8 @@ class BranchedModule(nn.Module, PartlyShared, InNotebooks):
         >>> branch(backbone, layers=["2"], tasks=["seg", "depth"])
         BranchedModule(Sequential, tasks: seg, depth
           branched: 2
-          branches: 1 layers, 18 parameters for each task
-          shared:   1 layers, 40 parameters
+          branches: 1 layer, 18 parameters for each task
+          shared:   1 layer, 40 parameters
           trunk:    2 operations, run once; the other 1, from '2' on, run once per task
         )
     """

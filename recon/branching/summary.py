@@ -7,6 +7,7 @@ from itertools import chain
 from torch import nn
 
 from recon.branching.graph.program import Program, Refusal
+from recon.gradients.layers import number_of_layers
 
 
 def summary(
@@ -32,9 +33,9 @@ def summary(
         [
             f"tasks: {', '.join(tasks)}",
             textwrap.fill(names, 100, initial_indent="  branched: ", subsequent_indent=" " * 12),
-            f"  branches: {len(groups)} layers, {_copies(groups, branches, len(tasks))}",
+            f"  branches: {number_of_layers(groups)}, {_copies(groups, branches, len(tasks))}",
             *_grouped_layers(groups, len(tasks)),
-            f"  shared:   {len(shared)} layers, {_count(p for own in shared.values() for p in own):,} parameters",
+            f"  shared:   {number_of_layers(shared)}, {_count(p for own in shared.values() for p in own):,} parameters",
             *([f"  per task: running statistics of {len(norms)} modules that are not branched"] if norms else []),
             f"  trunk:    {_trunk(program, len(tasks))}",
         ]

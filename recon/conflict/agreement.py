@@ -13,6 +13,7 @@ from recon.conflict.measured import MeasuredMap
 from recon.conflict.ranking import check_number_of_layers, top_layers
 from recon.conflict.severity import first_severity
 from recon.conflict.stretches import LEAST
+from recon.gradients.layers import number_of_layers
 
 SAMPLES = 400
 """Searches that the bootstrap draws for an interval."""
@@ -118,7 +119,7 @@ def agree(maps: Mapping[str, ConflictMap], severity: float | None, k: int) -> Ma
     first = next(iter(maps.values()))
     layers = tuple(layer for layer in first.layers if all(layer in one.layers for one in maps.values()))
     if len(layers) < 2:
-        raise ValueError(f"the {len(maps)} maps have {len(layers)} layers in common; compare maps of one network")
+        raise ValueError(f"the {len(maps)} maps have {number_of_layers(layers)} in common; compare maps of one network")
     check_number_of_layers(k, layers)
     imported = next((one.severity for one in maps.values() if one.severity is not None), None)
     severities = tuple(first_severity((severity, one.severity, imported), one) for one in maps.values())

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from recon.conflict.map import ConflictMap
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.ranking import check_number_of_layers
+from recon.gradients.layers import number_of_layers
 
 SAMPLES = 1000
 """Searches that the bootstrap draws."""
@@ -90,7 +91,7 @@ def describe_certainty(cmap: ConflictMap, k: int, severity: float) -> str:
         ...     analyzer.observe(torch.tensor([foes, friends]))
         >>> print(describe_certainty(analyzer.conflict_map(), k=1, severity=-0.1))
         of the top 1, 1.0 are expected again (bootstrap over stretches of steps)
-        probability to be selected 0.95 or more: 1 layers
+        probability to be selected 0.95 or more: 1 layer
     """
     probabilities = selection_probabilities(cmap, k, severity)
     again = sum(probabilities[layer] for layer in cmap.top(k, severity))
@@ -101,7 +102,7 @@ def describe_certainty(cmap: ConflictMap, k: int, severity: float) -> str:
     return "\n".join(
         [
             f"of the top {k}, {again:.1f} are expected again (bootstrap over stretches of steps)",
-            f"probability to be selected {SURE} or more: {len(sure)} layers"
+            f"probability to be selected {SURE} or more: {number_of_layers(sure)}"
             + (f"; less, down to {1 - SURE:.2f}:" if unsure else ""),
             *(f"  {layer:<{width}}  {probabilities[layer]:.2f}" for layer in unsure),
         ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from recon.conflict.map import ConflictMap
 from recon.conflict.severity import first_severity
+from recon.gradients.layers import number_of_layers
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def compare(first: ConflictMap, second: ConflictMap, severity: float | None, k: 
     """
     common = _shared(first.layers, second.layers)
     if len(common) < 2:
-        raise ValueError(f"{first!r} and {second!r} have {len(common)} layers in common; compare maps of one network")
+        raise ValueError(
+            f"{first!r} and {second!r} have {number_of_layers(common)} in common; compare maps of one network"
+        )
     severities = (
         first_severity((severity, first.severity, second.severity), first),
         first_severity((severity, second.severity, first.severity), second),

@@ -9,6 +9,7 @@ from recon.conflict.provenance import ASSUMED, as_json
 from recon.conflict.record import named_layers
 from recon.conflict.severity import severity_in_hundredths
 from recon.files.reading import NUMBER, require, require_count
+from recon.gradients.layers import number_of_layers
 
 
 class ImportedMap(ConflictMap, kind="imported"):
@@ -60,7 +61,7 @@ class ImportedMap(ConflictMap, kind="imported"):
     def __repr__(self) -> str:
         assumed = " (assumed)" if self.severity_is_assumed else ""
         source = self.provenance.get("source")
-        return f"ImportedMap({source}: {len(self.layers)} layers, severity {self.severity}{assumed})"
+        return f"ImportedMap({source}: {number_of_layers(self.layers)}, severity {self.severity}{assumed})"
 
     def _record(self) -> dict[str, Any]:
         layers = [{"name": name, "score": score} for name, score in self._scores.items()]

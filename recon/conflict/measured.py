@@ -17,6 +17,7 @@ from recon.conflict.record import named_layers
 from recon.conflict.severity import BINS, severity_in_hundredths
 from recon.conflict.stretches import Stretches
 from recon.files.reading import NUMBER, require, require_count
+from recon.gradients.layers import number_of_layers
 
 
 class MeasuredMap(ConflictMap, kind="measured"):
@@ -106,8 +107,8 @@ class MeasuredMap(ConflictMap, kind="measured"):
 
     def __repr__(self) -> str:
         return (
-            f"MeasuredMap({self.provenance.get('network')}: {len(self.layers)} layers, tasks {', '.join(self.tasks)}, "
-            f"{self.provenance.get('observed_steps')} observed steps)"
+            f"MeasuredMap({self.provenance.get('network')}: {number_of_layers(self.layers)}, "
+            f"tasks {', '.join(self.tasks)}, {self.provenance.get('observed_steps')} observed steps)"
         )
 
     def _record(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Engine(MicroBatches):
         >>> backbone.weight.grad.shape
         torch.Size([3, 4])
         >>> engine
-        Engine(Linear: 1 layers, 15 parameters; tasks: a, b; method: PCGrad(seed=0))
+        Engine(Linear: 1 layer, 15 parameters; tasks: a, b; method: PCGrad(seed=0))
     """
 
     def __init__(

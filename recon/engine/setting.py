@@ -16,7 +16,7 @@ from recon.engine.own_parameters import OwnParameters
 from recon.engine.protocols import LearnsFromGradients
 from recon.engine.scaling import LossScaling
 from recon.engine.shared_part import SharedPart
-from recon.gradients.layers import network_name, shared_layers
+from recon.gradients.layers import network_name, number_of_layers, shared_layers
 from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.processes import Processes
 from recon.methods import JacobianMethod, Method, create_method
@@ -120,7 +120,7 @@ class Setting:
         layers = shared_layers(self.shared.module)
         parameters = sum(p.numel() for layer in layers.values() for p in layer)
         parts = [
-            f"{network_name(self.shared.module)}: {len(layers)} layers, {parameters:,} parameters",
+            f"{network_name(self.shared.module)}: {number_of_layers(layers)}, {parameters:,} parameters",
             f"tasks: {', '.join(self.tasks)}",
             f"method: {self.method}",
             *([f"analyzer: {self.shared.analyzer}"] if self.shared.analyzer is not None else []),

@@ -251,7 +251,7 @@ def watch(
         ...     info = watch(losses)
         ...     sum(losses.values()).backward()
         >>> watch.map()
-        MeasuredMap(Sequential: 1 layers, tasks a, b, 2 observed steps)
+        MeasuredMap(Sequential: 1 layer, tasks a, b, 2 observed steps)
     """
     return Watch(shared, heads, every, scaler=scaler, process_group=process_group)
 

@@ -16,7 +16,7 @@ from recon.errors import unknown_name
 from recon.experiments.cost import count_parameters, flops_of_sample
 from recon.experiments.fit import Fit
 from recon.experiments.plan import Plan
-from recon.gradients.layers import network_name
+from recon.gradients.layers import network_name, number_of_layers
 from recon.training import BranchOptions, MultiTaskModule
 from recon.training.branch_options import branchable_layers
 
@@ -59,7 +59,7 @@ class MapPreview:
             f"{len(self.matched)} of the network's {len(self.matched) + len(self.extra)}",
             *(f"unmatched  {layer}  (in the map only)" for layer in self.unmatched),
             *(f"extra      {layer}  (in the network only)" for layer in self.extra),
-            f"branched   {len(self.branched)} layers: {', '.join(self.branched)}",
+            f"branched   {number_of_layers(self.branched)}: {', '.join(self.branched)}",
             f"parameters {self.parameters.plain:,.0f} -> {self.parameters.branched:,.0f} "
             f"({self.parameters.ratio - 1:+.1%})",
             f"FLOPs      {self.flops.plain:.3g} -> {self.flops.branched:.3g} ({self.flops.ratio - 1:+.1%})",

@@ -17,7 +17,7 @@ from recon.experiments.cost import sample_of
 from recon.experiments.fit import Fit
 from recon.experiments.map_preview import matched_layers
 from recon.experiments.selection import prices_on
-from recon.gradients.layers import network_name
+from recon.gradients.layers import network_name, number_of_layers
 from recon.training.branch_options import BranchOptions, branchable_layers, network_for
 
 _SHARES = {"parameters": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), "flops": (0.1, 0.25, 0.5, 0.75, 1.0)}
@@ -62,7 +62,7 @@ class Selection:
     def __str__(self) -> str:
         lines = [
             f"rule       {self.rule}",
-            f"selected   {len(self.layers)} layers: {', '.join(self.layers)}",
+            f"selected   {number_of_layers(self.layers)}: {', '.join(self.layers)}",
             f"score      {self.captured:.1%} of all scores",
             f"parameters {self.parameters.plain:,.0f} -> {self.parameters.branched:,.0f} "
             f"({self.parameters.ratio - 1:+.1%})",

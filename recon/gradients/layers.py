@@ -1,5 +1,7 @@
 """The layers that tasks share: modules that own trainable parameters directly, by name."""
 
+from collections.abc import Sized
+
 from torch import nn
 
 from recon.gradients.wrappers import shared_modules, shared_part
@@ -17,6 +19,16 @@ def network_name(module: nn.Module) -> str:
     if isinstance(network, nn.ModuleList | nn.ModuleDict):
         return " + ".join(map(network_name, network.children())) or type(network).__name__
     return type(network).__name__
+
+
+def number_of_layers(layers: Sized) -> str:
+    """The number of layers in words, for lines that people read.
+
+    Example:
+        >>> number_of_layers(["conv1"]), number_of_layers(["conv1", "conv2"])
+        ('1 layer', '2 layers')
+    """
+    return "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
 
 
 def root_name(network: nn.Module) -> str:

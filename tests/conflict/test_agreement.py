@@ -102,7 +102,7 @@ def test_an_agreement_reads_as_a_table() -> None:
 def test_comparisons_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="1 map cannot be compared; give two or more"):
         agree({"one": measured(**FIRST)}, severity=-0.1, k=1)
-    with pytest.raises(ValueError, match="the 2 maps have 1 layers in common"):
+    with pytest.raises(ValueError, match="the 2 maps have 1 layer in common"):
         agree({"one": imported(a=1, b=2), "other": imported(a=1, c=2)}, severity=None, k=1)
     with pytest.raises(ValueError, match="no severity given"):
         agree({"one": measured(**FIRST), "other": measured(**SECOND)}, severity=None, k=1)

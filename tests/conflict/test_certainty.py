@@ -34,7 +34,7 @@ def test_layers_of_equal_score_share_their_places() -> None:
 def test_the_text_lists_the_layers_that_may_or_may_not_be_selected() -> None:
     first, second, *layers = describe_certainty(searched(0.9, 0.5, 0.48, 0.1), k=2, severity=-0.1).splitlines()
     assert first.startswith("of the top 2, 1.")
-    assert second == "probability to be selected 0.95 or more: 1 layers; less, down to 0.05:"
+    assert second == "probability to be selected 0.95 or more: 1 layer; less, down to 0.05:"
     assert sorted(line.split()[0] for line in layers) == ["1", "2"]
 
 

@@ -63,7 +63,7 @@ def test_a_comparison_reads_as_text() -> None:
 
 
 def test_comparisons_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 layers in common; compare maps of one network"):
+    with pytest.raises(ValueError, match="1 layer in common; compare maps of one network"):
         compare(imported(a=1, b=2), imported(a=1, c=2), None, k=1)
     with pytest.raises(ValueError, match="no severity given"):
         compare(measured(**FIRST), measured(**SECOND), None, k=1)
