@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.conflict import ConflictAnalyzer, MeasuredMap
+from recon.conflict.one_task import warn_of_layers_of_one_task
 from recon.engine.agreement import agree
 from recon.engine.aside import leaving_no_trace
 from recon.engine.compiled import telling_of_plain_backwards
@@ -154,13 +155,18 @@ class Watch:
     def map(self, **provenance: Any) -> MeasuredMap:
         """Return the conflict map of the steps so far.
 
+        It warns of layers that had gradients of one task alone, such as heads within the shared
+        part.
+
         Args:
             **provenance: Kept with the map; see :meth:`recon.ConflictAnalyzer.conflict_map`.
 
         Raises:
             RuntimeError: No step has been observed.
         """
-        return self.analyzer.conflict_map(**provenance)
+        cmap = self.analyzer.conflict_map(**provenance)
+        warn_of_layers_of_one_task(cmap)
+        return cmap
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics on the CPU, for a checkpoint of yours."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from recon.conflict import ConflictAnalyzer, MeasuredMap
+from recon.conflict.one_task import warn_of_layers_of_one_task
 from recon.data.contract import dataset_name_of
 from recon.engine.engine import Engine
 from recon.methods import Method
@@ -152,6 +153,8 @@ class ConflictCallback(pl.Callback):
         return cmap
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._own is not None and self.analyzer is not None and self._has_observed() and trainer.is_global_zero:
+            warn_of_layers_of_one_task(self.analyzer.conflict_map())
         if not self._has_observed() and trainer.is_global_zero:
             warnings.warn(
                 f"no step was observed, and {self.map_path(trainer)} is not written: the shared part was frozen, or "

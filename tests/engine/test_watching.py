@@ -1,5 +1,6 @@
 """Watching leaves a training as it is, and finds the map that an engine finds."""
 
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -83,6 +84,22 @@ def test_the_map_is_that_of_an_engine() -> None:
         assert info.losses.keys() == of_engine.losses.keys()
     assert same_maps(watch.map(seed=1), analyzer.conflict_map())
     assert watch.map(seed=1).provenance["seed"] == 1
+
+
+def test_heads_within_the_shared_part_are_warned_of_by_name() -> None:
+    net = TwoHeads()
+    whole, shared = recon.watch(net, ["a", "b"]), recon.watch(net.backbone, net.heads)
+    for watch in (whole, shared):
+        watch({"a": net.losses(batches(1)[0].double())["a"]})
+    whole.map()  # one task alone had labels so far, and tells no layer apart
+    for x in batches(2):
+        for watch in (whole, shared):
+            watch(net.losses(x.double()))
+    with pytest.warns(UserWarning, match=r"one task alone .*: heads\.a\S*, heads\.b\S*; .* without their heads"):
+        whole.map()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shared.map()
 
 
 def test_parts_of_a_batch_are_one_step() -> None:

@@ -132,6 +132,11 @@ def test_training_is_the_same_bit_for_bit(
     assert "losses" not in vars(module) and "log" not in vars(module)
 
 
+def test_heads_in_the_shared_part_are_warned_of(trainer: TrainerFactory) -> None:
+    with pytest.warns(UserWarning, match=r"one task alone in all observed steps: heads\.a, heads\.b; they have"):
+        trainer(callbacks=[ConflictCallback(shared=["net", "heads"])]).fit(Theirs(), points())
+
+
 def maps(trainer: TrainerFactory, folder: Path, module: pl.LightningModule, callback: ConflictCallback) -> MeasuredMap:
     torch.manual_seed(2)
     trainer(max_epochs=2, callbacks=[callback]).fit(module, points())
