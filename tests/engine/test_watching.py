@@ -102,6 +102,19 @@ def test_heads_within_the_shared_part_are_warned_of_by_name() -> None:
         shared.map()
 
 
+def test_weights_of_the_losses_change_norms_and_no_cosine() -> None:
+    net = TwoHeads()
+    plain, weighted = recon.watch(net.backbone, net.heads), recon.watch(net.backbone, net.heads)
+    for x in batches(3):
+        losses = net.losses(x.double())
+        plain(losses)
+        weighted({"a": 0.99 * losses["a"], "b": 0.01 * losses["b"]})
+    torch.testing.assert_close(weighted.map().mean_cosine, plain.map().mean_cosine)
+    torch.testing.assert_close(
+        weighted.map().gradient_norms, plain.map().gradient_norms * torch.tensor([0.99, 0.01], dtype=torch.float64)
+    )
+
+
 def test_parts_of_a_batch_are_one_step() -> None:
     net = TwoHeads()
     by_engine = deepcopy(net)

@@ -132,6 +132,18 @@ def test_training_is_the_same_bit_for_bit(
     assert "losses" not in vars(module) and "log" not in vars(module)
 
 
+@pytest.mark.parametrize("kind", [Theirs, Inline])
+def test_the_step_logs_what_it_always_did(trainer: TrainerFactory, kind: type[Theirs]) -> None:
+    logged = []
+    for callbacks in ([], [ConflictCallback(shared="net")]):
+        torch.manual_seed(2)
+        fit = trainer(callbacks=callbacks)
+        fit.fit(kind(), points())
+        logged.append(fit.callback_metrics)
+    assert logged[0] == logged[1]
+    assert ("level" in logged[1]) is (kind is Theirs)
+
+
 def test_heads_in_the_shared_part_are_warned_of(trainer: TrainerFactory) -> None:
     with pytest.warns(UserWarning, match=r"one task alone in all observed steps: heads\.a, heads\.b; they have"):
         trainer(callbacks=[ConflictCallback(shared=["net", "heads"])]).fit(Theirs(), points())
