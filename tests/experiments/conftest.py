@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ TINY: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Plan]:
     """A plan of a second a run: joint plain, unless told otherwise."""
-    return lambda **changes: Plan.from_dict({**TINY, **changes})
+    return lambda **changes: Plan.from_dict({**deepcopy(TINY), **changes})
 
 
 @pytest.fixture(scope="session")
