@@ -360,7 +360,7 @@ def test_runs_that_need_the_map_of_a_failed_run_fail_with_it(
     with pytest.raises(RunsFailed, match=r"2 of 2 runs failed \(joint-plain-seed0, joint-recon-seed0\)"):
         benchmark(plan, tmp_path, jobs=1)
     errors = capfd.readouterr().err
-    assert "joint-plain-seed0 failed: ValueError: " in errors
+    assert "joint-plain-seed0 failed: NotFinite: " in errors
     assert "is not finite in step" in errors
     assert "joint-recon-seed0 failed: joint-plain-seed0, whose conflict map it needs, failed" in errors
     assert results(tmp_path)["runs"] == []
