@@ -226,6 +226,11 @@ def test_number_of_methods_is_that_of_the_registry(name: str) -> None:
     assert re.findall(r"(?<=methods \| )\d+|\d+(?= methods)", (ROOT / name).read_text())[0] == str(len(ours))
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/comparison.md"])
+def test_number_of_architectures_is_that_of_the_registry(name: str) -> None:
+    assert re.findall(r"(\d+) built in", (ROOT / name).read_text()) == [str(len(recon.list_architectures()))]
+
+
 def test_every_architecture_is_on_its_page() -> None:
     rows = cells(ROOT / "docs" / "architectures.md")
     assert {f"`{name}`" for name in recon.list_architectures()} <= set(rows)
