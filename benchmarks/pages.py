@@ -14,7 +14,8 @@ with ``mean``, ``interval``, ``wins`` and ``verdict``, of which ``gap(row, other
 Rows and metrics have their names in the table. ``results("yeast").delta_m(row)`` and so on ask
 another folder. Beside the page ``table.csv`` and the figures ``delta_m.png`` and ``prices.png`` are
 written, if the page shows them. From ``points.json``, the file of ``search_cost.py``, a page has
-``search_cost()``, its table.
+``search_cost()``, its table, and ``search_cost.png``; from ``stability.json``, the file of
+``ranking_stability.py``, ``ranking_stability()``, its table.
 """
 
 import json
@@ -28,8 +29,10 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from jsonargparse import auto_cli
+from matplotlib.figure import Figure
 
 sys.path.append(str(Path(__file__).parent))
+import ranking_stability
 import search_cost
 
 from recon.errors import unknown_name
@@ -145,9 +148,13 @@ class Results:
         }
         for name, figure in made.items():
             if f"]({name}.png)" in page:
-                with TemporaryDirectory() as folder:
-                    png, _ = figures.save(figure(), Path(folder) / name)
-                    shutil.copyfile(png, self.folder / f"{name}.png")
+                _save_png(figure(), self.folder / name)
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    with TemporaryDirectory() as folder:
+        png, _ = figures.save(figure, Path(folder) / path.name)
+        shutil.copyfile(png, path.with_name(f"{path.name}.png"))
 
 
 EXPRESSIONS = ("table", "differences", "over", "gap", "metric", "delta_m", "parameters", "growth", "flops_growth")
@@ -176,12 +183,20 @@ class Page:
         """The text of the page."""
         environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
         names = {name: getattr(self.results, name) for name in EXPRESSIONS} if self.results else {}
-        names |= {"results": cache(lambda folder: Results(DOCS / "results" / folder)), "search_cost": self._search_cost}
+        names |= {
+            "results": cache(lambda folder: Results(DOCS / "results" / folder)),
+            "search_cost": lambda: search_cost.table(self._points()),
+            "ranking_stability": self._ranking_stability,
+        }
         return environment.from_string(self.template.read_text()).render(names)
 
-    def _search_cost(self) -> str:
+    def _points(self) -> list[search_cost.Point]:
         points = json.loads((self.template.parent / "points.json").read_text())
-        return search_cost.table([search_cost.Point(**point) for point in points])
+        return [search_cost.Point(**point) for point in points]
+
+    def _ranking_stability(self) -> str:
+        pairs = json.loads((self.template.parent / "stability.json").read_text())
+        return ranking_stability.table([ranking_stability.Pair(**pair) for pair in pairs])
 
     def texts(self) -> dict[Path, str]:
         """The files that are text, by their paths."""
@@ -191,6 +206,8 @@ class Page:
         """Draw the figures of its results."""
         if self.results:
             self.results.draw(self.text())
+        if "](search_cost.png)" in self.text():
+            _save_png(search_cost.figure(self._points()), self.path.with_name("search_cost"))
 
 
 def pages(only: str | None) -> Sequence[Page]:

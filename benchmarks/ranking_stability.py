@@ -4,12 +4,17 @@
 
 It compares recorded searches of the narrow ResNet-18 on Multi-Fashion+MNIST with each other and
 with the published ranking, and shares its records with `search_cost.py` in the same folder. It
-writes `ranking_stability.png` and `ranking_stability.pdf`, a matrix of all of them.
+writes `stability.json`, each pair of searches, and `ranking_stability.png` and
+`ranking_stability.pdf`, a matrix of all of them.
 """
 
+import json
 import logging
 import sys
 import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -22,9 +27,10 @@ from tabulate import tabulate
 sys.path.append(str(Path(__file__).parent))
 from recorded_searches import CASES, Record, Search, record
 
-from recon.conflict import ConflictMap, ImportedMap, MapAgreement, agree
+from recon.conflict import ConflictMap, ImportedMap, agree
 from recon.experiments.report.figures import save
 from recon.experiments.report.map_agreement import map_agreement
+from recon.files.atomic import write_atomically
 
 CASE = CASES["resnet18"]
 BASE = ("8", 128, "joint")
@@ -38,14 +44,29 @@ OTHERS = {
 SEVERITIES = (0.0, -0.05, -0.2, -0.3)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two searches that differ in one thing.
+
+    Attributes:
+        change: The thing.
+        spearman: Rank correlation of all layers.
+        common: Common layers of their selections.
+    """
+
+    change: str
+    spearman: float
+    common: int
+
+
 def main(
-    data: Path, out: Path, seeds: int = 5, other_seeds: int = 3, steps: int | None = None, threads: int = 1
+    data: Path, out: Path, seeds: int = 5, other_seeds: int = 5, steps: int | None = None, threads: int = 1
 ) -> None:
     """Record the searches, print the table, and draw the matrix.
 
     Args:
         data: Folder of the data sets.
-        out: Folder of the recorded searches and the figure.
+        out: Folder of the recorded searches, the pairs and the figure.
         seeds: Seeds from 0.
         other_seeds: Those of other batches and methods.
         steps: Training steps of every search; by default those of the script.
@@ -70,7 +91,9 @@ def main(
     maps |= {name: _map(found) for name, found in others.items()}
     maps |= {f"S = {severity}": _map(base, severity=severity) for severity in SEVERITIES}
     agreement = agree(maps, severity=None, k=CASE.top)
-    print(table(agreement, base, others))
+    found = pairs(base, others)
+    print(table(found))
+    write_atomically(out / "stability.json", json.dumps([asdict(pair) for pair in found], indent=1))
     for path in save(map_agreement(agreement), out / "ranking_stability"):
         print(path)
 
@@ -81,9 +104,10 @@ def _map(found: list[Record], steps: slice = slice(None), severity: float = CASE
     return ImportedMap(dict(zip(found[0].layers, scores.tolist(), strict=True)), severity, {"source": "a search"})
 
 
-def table(agreement: MapAgreement, base: list[Record], others: dict[str, list[Record]]) -> str:
-    """Each change beside the change of the seed alone: search by search, mean and range."""
+def pairs(base: list[Record], others: dict[str, list[Record]]) -> list[Pair]:
+    """Each change beside the change of the seed alone, search by search."""
     one, half = [_map([found]) for found in base], len(base[0].cosines) // 2
+    published = ConflictMap.load(str(CASE.published))
     changes = {
         "another seed": list(combinations(one, 2)),
         "first half of the steps, second half": [
@@ -96,26 +120,40 @@ def table(agreement: MapAgreement, base: list[Record], others: dict[str, list[Re
             )
             for severity in SEVERITIES
         },
-        "the published ranking": [(found, ConflictMap.load(str(CASE.published))) for found in one],
+        "the published ranking": [(found, published) for found in one],
     }
-    rows = []
-    for change, pairs in changes.items():
-        found = [agree({"one": first, "other": second}, severity=None, k=CASE.top) for first, second in pairs]
-        correlations, common = ([float(values[0, 1]) for values in each] for each in _columns(found))
-        rows.append(
+    return [_pair(change, *maps) for change, both in changes.items() for maps in both]
+
+
+def _pair(change: str, first: ConflictMap, second: ConflictMap) -> Pair:
+    found = agree({"one": first, "other": second}, severity=None, k=CASE.top)
+    return Pair(change, float(found.spearman[0, 1]), int(found.overlap[0, 1]))
+
+
+def table(found: list[Pair]) -> str:
+    """The agreement after each change: mean and range over the pairs."""
+    rows = defaultdict(list)
+    for pair in found:
+        rows[pair.change].append(pair)
+    titles = ["change", "Spearman", f"common to the top {CASE.top}", "pairs"]
+    return tabulate(
+        [
             [
                 change,
-                f"{fmean(correlations):.3f} ({min(correlations):.3f} to {max(correlations):.3f})",
-                f"{fmean(common):.1f} ({min(common):.0f} to {max(common):.0f})",
-                str(len(pairs)),
+                _mean_and_range([pair.spearman for pair in own], ".3f", ".3f"),
+                _mean_and_range([pair.common for pair in own], ".1f", ".0f"),
+                str(len(own)),
             ]
-        )
-    title = f"common to the top {agreement.k} ({agreement.chance:.1f} by chance)"
-    return tabulate(rows, ["change", "Spearman", title, "pairs"], tablefmt="github", disable_numparse=True)
+            for change, own in rows.items()
+        ],
+        titles,
+        tablefmt="github",
+        disable_numparse=True,
+    )
 
 
-def _columns(found: list[MapAgreement]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    return [one.spearman for one in found], [one.overlap for one in found]
+def _mean_and_range(values: Sequence[float], mean: str, end: str) -> str:
+    return f"{fmean(values):{mean}} ({min(values):{end}} to {max(values):{end}})"
 
 
 if __name__ == "__main__":

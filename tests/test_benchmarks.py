@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
+
+from recon.conflict import ConflictMap
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -188,6 +191,25 @@ def test_search_cost_ends_where_the_rule_of_the_library_does() -> None:
     found = {kind: (steps, seconds) for kind, steps, _, seconds, _ in script["selections"](search(script), record)}
     assert found["stop.stable"] == (stopped, stopped)
     assert found["every 4th step"] == (300, 300)
+
+
+def test_ranking_stability_compares_searches_that_differ_in_one_thing() -> None:
+    script = runpy.run_path(str(BENCHMARKS / "ranking_stability.py"))
+    layers = tuple(ConflictMap.load("multi-fashion-mnist-resnet18").layers)
+    drawn = np.random.default_rng(0).uniform(-1, 1, (3, 40, len(layers), 1)).astype(np.float32)
+    first, second, other = (script["Record"](layers, cosines, flops=1, tasks=2, seconds=1.0) for cosines in drawn)
+    found = script["pairs"]([first, second], {"as the first": [first], "another": [other, other]})
+    by_change: dict[str, list[Any]] = {}
+    for pair in found:
+        by_change.setdefault(pair.change, []).append(pair)
+    assert len(by_change["another seed"]) == 1
+    assert [(pair.spearman, pair.common) for pair in by_change["as the first"]] == [(pytest.approx(1), 25)]
+    assert len(by_change["the published ranking"]) == len(by_change["another"]) == 2
+    (seeds,) = by_change["another seed"]
+    both = [dict(zip(layers, record.scores(-0.1).tolist(), strict=True)) for record in (first, second)]
+    tops = [set(sorted(layers, key=lambda layer, scores=scores: -scores[layer])[:25]) for scores in both]
+    assert seeds.common == len(tops[0] & tops[1])
+    assert seeds.spearman == pytest.approx(spearmanr(*[[*scores.values()] for scores in both]).statistic)
 
 
 def search(script: dict[str, Any]) -> Any:
