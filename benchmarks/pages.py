@@ -15,7 +15,8 @@ Rows and metrics have their names in the table. ``results("yeast").delta_m(row)`
 another folder. Beside the page ``table.csv`` and the figures ``delta_m.png`` and ``prices.png`` are
 written, if the page shows them. From ``points.json``, the file of ``search_cost.py``, a page has
 ``search_cost()``, its table, and ``search_cost.png``; from ``stability.json``, the file of
-``ranking_stability.py``, ``ranking_stability()``, its table.
+``ranking_stability.py``, ``ranking_stability()``, its table; and from ``seeds.json``, the file of
+``seed_agreement.py``, ``seed_agreement()``, its table.
 """
 
 import json
@@ -25,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, StrictUndefined
 from jsonargparse import auto_cli
@@ -34,6 +35,7 @@ from matplotlib.figure import Figure
 sys.path.append(str(Path(__file__).parent))
 import ranking_stability
 import search_cost
+import seed_agreement
 
 from recon.errors import unknown_name
 from recon.experiments.report import figures
@@ -46,6 +48,7 @@ from recon.files.reading import read_object
 
 DOCS = Path(__file__).parents[1] / "docs"
 TEMPLATE = "page.md.jinja"
+T = TypeVar("T")
 
 
 class Results:
@@ -186,17 +189,17 @@ class Page:
         names |= {
             "results": cache(lambda folder: Results(DOCS / "results" / folder)),
             "search_cost": lambda: search_cost.table(self._points()),
-            "ranking_stability": self._ranking_stability,
+            "ranking_stability": lambda: ranking_stability.table(self._objects("stability", ranking_stability.Pair)),
+            "seed_agreement": lambda: seed_agreement.table(self._objects("seeds", seed_agreement.Seeds)),
         }
         return environment.from_string(self.template.read_text()).render(names)
 
     def _points(self) -> list[search_cost.Point]:
-        points = json.loads((self.template.parent / "points.json").read_text())
-        return [search_cost.Point(**point) for point in points]
+        return self._objects("points", search_cost.Point)
 
-    def _ranking_stability(self) -> str:
-        pairs = json.loads((self.template.parent / "stability.json").read_text())
-        return ranking_stability.table([ranking_stability.Pair(**pair) for pair in pairs])
+    def _objects(self, name: str, kind: type[T]) -> list[T]:
+        """What a file beside the template holds."""
+        return [kind(**one) for one in json.loads((self.template.parent / f"{name}.json").read_text())]
 
     def texts(self) -> dict[Path, str]:
         """The files that are text, by their paths."""

@@ -212,5 +212,21 @@ def test_ranking_stability_compares_searches_that_differ_in_one_thing() -> None:
     assert seeds.spearman == pytest.approx(spearmanr(*[[*scores.values()] for scores in both]).statistic)
 
 
+def test_seed_agreement_compares_each_pair_of_seeds_after_half_of_the_steps_and_after_all() -> None:
+    script = runpy.run_path(str(BENCHMARKS / "seed_agreement.py"))
+    layers = tuple(f"layer{number}" for number in range(40))
+    drawn = np.random.default_rng(0).uniform(-1, 1, (2, 60, 40, 3)).astype(np.float32)
+    records = [script["Record"](layers, cosines, flops=1, tasks=3, seconds=1.0) for cosines in (*drawn, drawn[0])]
+    found = [*script["pairs"]("segnet", records)]
+    assert [(pair.severity, pair.steps) for pair in found[::3]] == [
+        (severity, steps) for severity in (0.0, -0.1, -0.2) for steps in (30, 60)
+    ]
+    tops = [set(np.argsort(-(cosines[:30] < -0.2).sum((0, 2)), kind="stable")[:20].tolist()) for cosines in drawn]
+    different, same, _ = [pair for pair in found if (pair.severity, pair.steps) == (-0.2, 30)]
+    assert different.common == len(tops[0] & tops[1]) < 20
+    assert (same.common, same.spearman) == (20, pytest.approx(1))
+    assert "| segnet    | 0    | 30      |" in script["table"](found)
+
+
 def search(script: dict[str, Any]) -> Any:
     return script["Search"]("resnet18", "8", 128, "joint", 0, 300)
