@@ -16,6 +16,8 @@ from recon.files.checksum import check_seal, sealed
 from recon.files.reading import read_object
 from recon.tasks.task import Task
 
+CHECKPOINT = "last.ckpt"
+
 
 @dataclass(frozen=True)
 class ResultsFolder:
@@ -46,6 +48,10 @@ class ResultsFolder:
     def incoming(self) -> Path:
         """Folder of runs that are being copied; what a killed process left there is removed."""
         return self.path / "incoming"
+
+    def checkpoint(self, run_id: str) -> Path:
+        """File of a run's last finished epoch, from which it resumes."""
+        return self.run(run_id) / CHECKPOINT
 
     def conflict_map(self, run_id: str) -> Path:
         """File of the conflict map that a run finds."""

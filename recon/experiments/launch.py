@@ -80,7 +80,8 @@ def benchmark(
     runs = with_needed([job.run for job in all_jobs], only)
     with folder.held():
         outcomes = Outcomes(plan, tasks, folder, found_results(shelf, all_jobs, plan_record(plan, fit, content)))
-        scheduler = Scheduler([job for job in all_jobs if job.run in runs], outcomes.results, shelf.begin)
+        chosen = [job for job in all_jobs if job.run in runs]
+        scheduler = Scheduler(chosen, outcomes.results, shelf.begin, shelf.identity)
         finished = {run.id: outcomes.results[run.id] for run in runs if run.id in outcomes.results}
         with executor, Progress(plan, runs, finished) as progress:
             for run, message in scheduler.carry_out(executor):

@@ -111,7 +111,7 @@ def _train_and_test(job: Job, fit: Fit, command: TrainingCLI, on_epoch: OnEpoch)
         if fit.section["trainer"].get("logger"):
             callbacks.append(LiveView(job.plan.severity))
     trainer = trainer_of(fit.configuration["trainer"], directory, callbacks)
-    checkpoint = directory / "last.ckpt"
+    checkpoint = job.folder.checkpoint(job.run.id)
     metrics, diverged = _trained_and_tested(job, trainer, module, data, checkpoint if checkpoint.exists() else None)
     if trainer.is_global_zero and job.run.variant not in UNTESTED:
         draw_predictions(module, data, directory)

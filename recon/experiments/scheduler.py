@@ -1,4 +1,8 @@
-"""The order of runs: those that others need first; last and alone those whose process died."""
+"""The order of runs: first those that others need, then interrupted ones, then those of the plan.
+
+Those whose process died come last and alone. Of runs that are the same, one is trained, and the
+others wait for it.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,20 +27,29 @@ class Scheduler:
         finished: Ids of the runs that are finished.
         begin: Prepares a job that is about to begin; returns its result if it need not begin. The
             runs that it needs are finished then, and not before.
+        identity: The hash of what a job is, once the runs that it needs are finished; ``None`` if
+            nobody knows. While a job is going on, those of the same hash wait for it.
 
     Attributes:
         deaths: Run -> how often its process died, and how at last.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], finished: Collection[str], begin: Callable[[Job], dict[str, Any] | None]
+        self,
+        jobs: Sequence[Job],
+        finished: Collection[str],
+        begin: Callable[[Job], dict[str, Any] | None],
+        identity: Callable[[Job], str | None],
     ) -> None:
         needed = {run_id for job in jobs for run_id in job.run.waits_for}
         left = [job for job in jobs if job.run.id not in finished]
-        self._waiting = sorted(left, key=lambda job: job.run.id not in needed)
+        self._waiting = sorted(left, key=lambda job: (job.run.id not in needed, not _is_interrupted(job)))
         self._suspects: list[Job] = []
         self._finished = set(finished)
         self._begin = begin
+        self._identity = identity
+        self._going: set[str] = set()  # hashes of jobs that have begun, and have not ended
+        self._failed: dict[str, str] = {}  # hash -> the run that failed
         self._times: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
         self.deaths: dict[str, str] = {}
@@ -44,16 +57,8 @@ class Scheduler:
     def carry_out(self, executor: Executor) -> Iterator[tuple[Run, Epochs | Finished | Failed | Lost]]:
         """Carry out the remaining jobs; yield what is told of each run, its end last."""
         while self._waiting or self._suspects or executor.busy:
-            for job in self._ready()[: executor.free]:
-                self._waiting.remove(job)
-                result = self._begin(job)
-                if result is None:
-                    executor.begin(job)
-                else:
-                    self._finished.add(job.run.id)
-                    yield job.run, Finished(result)
-            if self._ready() and executor.free:
-                continue
+            while executor.free and (job := self._next()):
+                yield from self._begun(job, executor)
             if not executor.busy:
                 if not self._suspects:
                     yield from self._in_vain()
@@ -61,13 +66,43 @@ class Scheduler:
                 executor.begin(self._suspects.pop(0))
             for job, message in executor.messages():
                 told = self._told(job, message)
-                if isinstance(told, Finished):
-                    self._finished.add(job.run.id)
+                if isinstance(told, Finished | Failed | Lost):
+                    self._end(job, told)
                 if told is not None:
                     yield job.run, told
 
-    def _ready(self) -> list[Job]:
-        return [job for job in self._waiting if self._finished.issuperset(job.run.waits_for)]
+    def _next(self) -> Job | None:
+        """The next job that needs no unfinished run, and is not the same as one that goes on."""
+        for job in self._waiting:
+            if self._finished.issuperset(job.run.waits_for) and self._identity(job) not in self._going:
+                return job
+        return None
+
+    def _begun(self, job: Job, executor: Executor) -> Iterator[tuple[Run, Finished | Failed]]:
+        """Begin a job, unless its end is known by now."""
+        self._waiting.remove(job)
+        identity = self._identity(job)
+        if identity is not None and identity in self._failed:  # it would fail too, after as long a time
+            yield job.run, Failed(f"{self._failed[identity]}, which is the same run, failed")
+            return
+        result = self._begin(job)
+        if result is not None:
+            self._finished.add(job.run.id)
+            yield job.run, Finished(result)
+            return
+        if identity is not None:
+            self._going.add(identity)
+        executor.begin(job)
+
+    def _end(self, job: Job, told: Finished | Failed | Lost) -> None:
+        """Let those go on that wait for a job."""
+        identity = self._identity(job)
+        if identity is not None:
+            self._going.discard(identity)
+        if isinstance(told, Finished):
+            self._finished.add(job.run.id)
+        elif isinstance(told, Failed) and identity is not None:
+            self._failed[identity] = job.run.id
 
     def _told(self, job: Job, message: Message) -> Epochs | Finished | Failed | Lost | None:
         """What is told of a message, after what it means for the job's run."""
@@ -99,3 +134,8 @@ class Scheduler:
             lacking = next(run_id for run_id in job.run.waits_for if run_id not in self._finished)
             what = "conflict map" if lacking == job.run.needs else "validation score"
             yield job.run, Failed(f"{lacking}, whose {what} it needs, failed")
+
+
+def _is_interrupted(job: Job) -> bool:
+    """Whether a run has begun: it is trained on rather than another that is the same."""
+    return job.folder.checkpoint(job.run.id).exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.experiments.choice import keep_setting
-from recon.experiments.folder import ResultsFolder, checked, read_result, result_file
+from recon.experiments.folder import CHECKPOINT, ResultsFolder, checked, read_result, result_file
 from recon.experiments.identity import RunIdentity, request_of
 from recon.experiments.job import Job
 from recon.experiments.plan import Run
@@ -16,8 +16,6 @@ from recon.files.atomic import write_json
 from recon.files.checksum import sealed
 from recon.files.reading import read_object
 from recon.tasks.task import Task
-
-CHECKPOINT = "last.ckpt"
 
 _SHOWN = 4
 """Names that a line shows; of more it shows the number."""
@@ -28,7 +26,8 @@ class Shelf:
 
     A run of the plan has its folder below ``runs`` if that holds the same run. Another run in its
     place goes below ``aside``. The same run comes back from there, whatever it was called, or is
-    copied from a finished one. Each folder moves in one step, so a kill loses nothing.
+    copied from a finished one. A finished one takes the place of an interrupted one. Each folder
+    moves in one step, so a kill loses nothing.
 
     Args:
         folder: The folder of the results, which is held.
@@ -108,6 +107,10 @@ class Shelf:
         if unknown:
             self._tell(f"not in the plan, kept in {self._folder.aside}: {_some([path.name for path in unknown])}")
 
+    def identity(self, job: Job) -> str | None:
+        """The hash of what a job is; ``None`` while its layers cannot be chosen."""
+        return self._wanted[job.run.id].hash if self._is_known(job) else None
+
     def begin(self, job: Job) -> dict[str, Any] | None:
         """Prepare the folder of a job that is about to begin; its result, if it need not begin."""
         results = self.settle([job])
@@ -179,10 +182,12 @@ class Shelf:
         aside = [(path, identity) for path in _folders(self._folder.aside) if (identity := _identity_of(path))]
         brought: dict[str, list[str]] = {}
         for run in runs:
-            if self._is_in_place(run):
+            place, wanted = self._folder.run(run.id), self._wanted[run.id].hash
+            if result_file(place).exists():
                 continue
-            wanted = self._wanted[run.id].hash
             same = [path for path, identity in aside if identity.hash == wanted and path.exists()]
+            if self._is_in_place(run):  # it was interrupted, so that only a finished one is of use
+                same = [path for path in same if result_file(path).exists()]
             if same:
                 path = max(same, key=lambda path: (result_file(path).exists(), (path / CHECKPOINT).exists()))
                 self._write(path, run)

@@ -77,12 +77,14 @@ def fit(**sections: Any) -> dict[str, Any]:
 
 
 class Here:
-    """An executor that carries out one job at a time, in this process, after other endings of it.
+    """An executor that carries out jobs in this process, after other endings of them.
 
-    ``begun`` has the ids of the runs that it carried out.
+    So many jobs as it has places have begun at a time; it carries out the first. ``begun`` has the
+    ids of the runs that have begun.
     """
 
-    def __init__(self, *endings: executor.Message) -> None:
+    def __init__(self, *endings: executor.Message, places: int = 1) -> None:
+        self.places = places
         self.jobs: list[Job] = []
         self.begun: list[str] = []
         self.endings = list(endings)
@@ -94,7 +96,7 @@ class Here:
 
     @property
     def free(self) -> int:
-        return 1 - len(self.jobs)
+        return self.places - len(self.jobs)
 
     @property
     def busy(self) -> bool:
@@ -105,5 +107,5 @@ class Here:
         self.begun.append(job.run.id)
 
     def messages(self) -> Iterator[tuple[Job, executor.Message]]:
-        job = self.jobs.pop()
+        job = self.jobs.pop(0)
         yield job, self.endings.pop(0) if self.endings else executor.Finished(execute(job, lambda epoch: None))

@@ -47,9 +47,22 @@ class Played:
         yield job, endings.pop(0) if endings else Finished({})
 
 
-def scheduler_of(plan: Plan, tasks: list[str], finished: Collection[str] = ()) -> Scheduler:
+def unknown(job: Job) -> None: ...
+
+
+def method_of(job: Job) -> str:
+    """An identity by which entries of one method are the same."""
+    return f"{job.run.entry.method} {job.run.variant} {job.run.task}"
+
+
+def scheduler_of(
+    plan: Plan,
+    tasks: list[str],
+    finished: Collection[str] = (),
+    identity: Callable[[Job], str | None] = unknown,
+) -> Scheduler:
     jobs = [Job(plan, run, Fit(plan.fit), ResultsFolder(Path())) for run in plan.runs(tasks)]
-    return Scheduler(jobs, finished, lambda job: None)
+    return Scheduler(jobs, finished, lambda job: None, identity)
 
 
 def carried_out(plan: Plan, executor: Executor, finished: Collection[str] = ()) -> tuple[Scheduler, dict[str, Any]]:
@@ -120,3 +133,34 @@ def test_epochs_are_passed_on(tiny: PlanFactory) -> None:
 
     scheduler = scheduler_of(tiny(single=False), [])
     assert [told for _, told in scheduler.carry_out(Telling({}))] == [Epochs(1), Finished({})]
+
+
+def twins(tiny: PlanFactory, executor: Played) -> tuple[list[str], dict[str, Message]]:
+    """The tries, and the ends, of the joint runs of two names, with another run."""
+    methods = [{"method": "joint", "name": name, "variants": ["plain"]} for name in ("one", "other")]
+    plan = tiny(methods=[*methods, {"method": "mgda", "variants": ["plain"]}], single=False)
+    told = {run.id: message for run, message in scheduler_of(plan, [], (), method_of).carry_out(executor)}
+    return [run for run, _ in executor.tries], told
+
+
+def test_of_runs_that_are_the_same_the_second_waits(tiny: PlanFactory) -> None:
+    tries, told = twins(tiny, Played({}))
+    assert tries == ["one-plain-seed0", "mgda-plain-seed0", "other-plain-seed0"]
+    assert all(isinstance(message, Finished) for message in told.values())
+
+
+def test_a_run_fails_with_the_one_that_is_the_same(tiny: PlanFactory) -> None:
+    tries, told = twins(tiny, Played({"one-plain-seed0": [Failed("no")]}))
+    assert tries == ["one-plain-seed0", "mgda-plain-seed0"]
+    assert told["other-plain-seed0"] == Failed("one-plain-seed0, which is the same run, failed")
+
+
+def test_a_run_waits_for_the_second_try_of_one_that_is_the_same(tiny: PlanFactory) -> None:
+    tries, told = twins(tiny, Played({"one-plain-seed0": [KILLED]}))
+    assert tries == ["one-plain-seed0", "mgda-plain-seed0", "one-plain-seed0", "other-plain-seed0"]
+    assert all(isinstance(message, Finished) for message in told.values())
+
+
+def test_a_run_waits_for_a_lost_one_that_is_the_same(tiny: PlanFactory) -> None:
+    tries, _ = twins(tiny, Played({"one-plain-seed0": [Lost("its machine is gone")]}))
+    assert tries == ["one-plain-seed0", "mgda-plain-seed0", "one-plain-seed0", "other-plain-seed0"]

@@ -3,14 +3,15 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Literal
+from typing import Literal, get_args
 
 from tabulate import tabulate
 
 from recon.experiments.dry_run.trial import MEASURED, Trial
 from recon.progress import clock
 
-State = Literal["finished", "resumed", "new"]
+State = Literal["finished", "resumed", "new", "copied"]
+"""Copied runs have the result of one that is the same, which is resumed or new."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Row:
     Attributes:
         label: Name of the entry, or of the single task.
         variant: The variant.
-        seeds: Seed -> whether its run is finished, resumed or new.
+        seeds: Seed -> whether its run is finished, resumed, new or copied.
         layers: Number of layers that are branched; ``None`` if nobody knows.
         parameters: Parameters of network and heads.
         flops: Operations of a forward of one sample.
@@ -51,7 +52,7 @@ class Row:
             costs = [f"{self.trial.batch * 1e3:.3g} ms", clock(self.trial.seconds), memory]
         states = [
             f"{state}: {' '.join(str(seed) for seed, one in self.seeds.items() if one == state)}"
-            for state in ("finished", "resumed", "new")
+            for state in get_args(State)
             if state in self.seeds.values()
         ]
         return [
@@ -95,7 +96,7 @@ class Forecast:
         return sum(sizes) + max(sizes, default=0) * self.jobs
 
     def number(self, state: State) -> int:
-        """How many runs are finished, resumed or new."""
+        """How many runs are finished, resumed, new or copied."""
         return sum(list(row.seeds.values()).count(state) for row in self.rows)
 
     def __str__(self) -> str:
@@ -103,7 +104,8 @@ class Forecast:
         alignment = ("left", *["right"] * 6, "left")
         cells = [titles, *(row.cells() for row in self.rows)]
         table = tabulate(cells, tablefmt="plain", colalign=alignment, disable_numparse=True)
-        states = ", ".join(f"{self.number(state)} {state}" for state in ("finished", "resumed", "new"))
+        shown = [state for state in get_args(State) if state != "copied" or self.number(state)]
+        states = ", ".join(f"{self.number(state)} {state}" for state in shown)
         total = sum(len(row.seeds) for row in self.rows)
         return "\n".join([*self.lines, table, "", f"runs    {total}: {states}", *self._costs(), *self._remarks()])
 
@@ -126,6 +128,8 @@ class Forecast:
             remarks.append(f"Measured on {MEASURED} batches of each row, in as many processes; nothing was written.")
         if any(row.is_guess for row in self.rows):
             remarks.append("~ by a conflict map of these batches, or without the choice of a grid: it may differ.")
+        if self.number("copied"):
+            remarks.append("Copied runs are the same as others, whose results they take over.")
         if self.number("resumed"):
             remarks.append("Resumed runs are counted from their beginning.")
         if self.devices > 1:
@@ -159,8 +163,8 @@ def time_of(seconds: Mapping[str, float], waits: Mapping[str, Collection[str]], 
 
 
 def _left(row: Row) -> list[int]:
-    """The seeds of runs that are not finished."""
-    return [seed for seed, state in row.seeds.items() if state != "finished"]
+    """The seeds of runs that are to be trained."""
+    return [seed for seed, state in row.seeds.items() if state in ("resumed", "new")]
 
 
 def _size(number: float) -> str:

@@ -1,6 +1,6 @@
 """What a benchmark would run, reuse and resume, and what that costs; it is not carried out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from recon.experiments.only import with_needed
 from recon.experiments.plan import Plan
 from recon.experiments.plan_record import plan_record
 from recon.experiments.preflight import check_before_training
-from recon.experiments.shelf import CHECKPOINT, Shelf
+from recon.experiments.shelf import Shelf
 from recon.plugins import import_by_name
 
 Results = Mapping[str, dict[str, Any]]
@@ -72,12 +72,14 @@ def preview(
             wanted = {run.id for run in with_needed([job.run for job in every], only)}
             every = [job for job in every if job.run.id in wanted]
             trials = try_all([job for job in every if job.run.id not in results], jobs, threads_of(jobs * devices))
-            rows = _rows(every, results, trials)
+            twins = _twins(shelf, [job for job in every if job.run.id not in results])
+            rows = _rows(every, results, twins, trials)
         except ValueError as error:
             raise ValueError(_named(str(error), places)) from error
     left = {job.run.id: job for job in every if job.run.id not in results}
-    seconds = {run: trials.of[key_of(job.run)].seconds for run, job in left.items()}
-    whole = trials.start + time_of(seconds, {run: job.run.waits_for for run, job in left.items()}, jobs)
+    seconds = {run: 0.0 if run in twins else trials.of[key_of(job.run)].seconds for run, job in left.items()}
+    waits = {run: [*job.run.waits_for, *([twins[run]] if run in twins else [])] for run, job in left.items()}
+    whole = trials.start + time_of(seconds, waits, jobs)
     return Forecast(tuple(rows), tuple(_named(line, places) for line in lines), jobs, whole, devices)
 
 
@@ -88,16 +90,27 @@ def _named(text: str, places: Mapping[Path, Path]) -> str:
     return text
 
 
-def _rows(jobs: Sequence[Job], results: Results, trials: Trials) -> list[Row]:
+def _twins(shelf: Shelf, jobs: Sequence[Job]) -> dict[str, str]:
+    """Run -> the one that is the same and is trained in its place, as far as that is known."""
+    trained: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for job in sorted(jobs, key=lambda job: _state(job, {}) != "resumed"):
+        identity = shelf.identity(job)
+        if identity is not None and trained.setdefault(identity, job.run.id) != job.run.id:
+            found[job.run.id] = trained[identity]
+    return found
+
+
+def _rows(jobs: Sequence[Job], results: Results, twins: Collection[str], trials: Trials) -> list[Row]:
     groups: dict[Key, list[Job]] = {}
     for job in jobs:
         groups.setdefault(key_of(job.run), []).append(job)
-    return [_row(key, group, results, trials) for key, group in groups.items()]
+    return [_row(key, group, results, twins, trials) for key, group in groups.items()]
 
 
-def _row(key: Key, jobs: Sequence[Job], results: Results, trials: Trials) -> Row:
+def _row(key: Key, jobs: Sequence[Job], results: Results, twins: Collection[str], trials: Trials) -> Row:
     label, variant, task = key
-    states = {job.run.seed: _state(job, results) for job in jobs}
+    states: dict[int, State] = {job.run.seed: "copied" if job.run.id in twins else _state(job, results) for job in jobs}
     trial = trials.of.get(key)
     if trial is not None:
         layers = None if key in trials.failures else trial.layers
@@ -111,7 +124,7 @@ def _row(key: Key, jobs: Sequence[Job], results: Results, trials: Trials) -> Row
 def _state(job: Job, results: Results) -> State:
     if job.run.id in results:
         return "finished"
-    return "resumed" if (job.folder.run(job.run.id) / CHECKPOINT).exists() else "new"
+    return "resumed" if job.folder.checkpoint(job.run.id).exists() else "new"
 
 
 def _layers_of(job: Job) -> int:

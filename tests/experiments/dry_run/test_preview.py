@@ -162,3 +162,14 @@ def test_the_command_measures_in_a_process_and_writes_nothing(
     assert "joint plain" in printed
     assert "runs    1: 0 finished, 0 resumed, 1 new" in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_of_runs_that_are_the_same_one_costs_time(tiny: PlanFactory, tmp_path: Path) -> None:
+    methods = [{"method": "joint", "name": name, "variants": ["plain"], "seeds": [0, 1]} for name in ("one", "other")]
+    forecast = preview(tiny(methods=methods, single=False), tmp_path, jobs=4)
+    assert states(forecast) == {"one plain": {0: "new", 1: "new"}, "other plain": {0: "copied", 1: "copied"}}
+    first = forecast.rows[0].trial
+    assert first is not None
+    assert forecast.seconds == pytest.approx(1.0 + first.seconds)
+    assert "4: 0 finished, 0 resumed, 2 new, 2 copied" in str(forecast)
+    assert "other plain" in str(forecast).partition("copied: 0 1")[0]
