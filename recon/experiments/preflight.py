@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from recon.branching import TaskTree
 from recon.conflict import Rule, read_map
 from recon.data.contract import tasks_of
+from recon.data.held_out import TRAINING
 from recon.engine.accumulation import check_accumulates
 from recon.engine.checks import check_one_process
 from recon.engine.memory import check_alone, check_whole_batch
@@ -31,6 +32,7 @@ from recon.methods import create_method
 from recon.tasks.task import Task
 from recon.training.branch_options import branchable_layers, check_fits, parted_layers
 from recon.training.refusals import refuse_unsupported
+from recon.training.searching.steps import steps_of_training
 from recon.training.validation_batches import has_validation, refuse_missing_validation
 
 
@@ -133,7 +135,8 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
             command.model.configure_optimizers()
             if number == 0:  # all runs have the same data
                 data = fit.data() if run.variant == "grid" else command.datamodule
-                _check_loaders(command.trainer, data)
+                batches = _check_loaders(command.trainer, data)
+                _check_window(plan, command.trainer, batches)
                 _check_validation(plan.methods, data)
                 _check_accumulation(plan.methods, command.trainer)
                 _check_devices(plan.methods, command.trainer)
@@ -141,13 +144,21 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
                 flops_of_sample(command.model, command.datamodule)
 
 
+def _check_window(plan: Plan, trainer: pl.Trainer, batches: float) -> None:
+    """Refuse searches in whose training no selection can be stable."""
+    stop = stop_options(plan.stop, plan.top, plan.severity)
+    if stop is not None:
+        in_each_process = math.ceil(batches / trainer.num_devices) if math.isfinite(batches) else batches
+        stop.stable.check_steps(steps_of_training(trainer, in_each_process), plan.every)
+
+
 def _check_proxy(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
-    """Refuse a search in which no selection can be stable, or a proxy of other layers."""
+    """Refuse a search whose selection can never change, or a proxy of other layers."""
     stop = stop_options(plan.stop, plan.top, plan.severity)
     for entry in {run.entry.network: run.entry for run in runs if run.variant == "search"}.values():
         own = fit.with_model(entry.model)
         if stop is not None:
-            stop.stable.check_search(math.inf, plan.every, branchable_layers(own.backbone(), parted_layers(entry.tree)))
+            stop.stable.check_layers(branchable_layers(own.backbone(), parted_layers(entry.tree)))
         if plan.proxy is not None:
             with quiet_lightning():
                 check_proxy(own, plan.proxy)
@@ -206,19 +217,32 @@ def _check_validation(entries: Sequence[MethodEntry], data: pl.LightningDataModu
             refuse_missing_validation(create_method(entry.method, **entry.options), data.train_dataloader(), tasks=2)
 
 
-def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
-    """Refuse data, or limits to them, without any batch; Lightning would silently do nothing."""
+def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> float:
+    """Refuse data, or limits to them, without any batch; Lightning would silently do nothing.
+
+    Returns:
+        Batches of an epoch of training, infinite where nobody knows.
+    """
     data.trainer = trainer
     data.setup("fit")
-    loaders = [("limit_train_batches", data.train_dataloader())]
+    loaders = data.train_dataloader()
+    training = loaders[TRAINING] if has_validation(loaders) else loaders
+    batches = _number_of_batches(training, trainer.limit_train_batches, "train", data)
     data.setup("test")
-    loaders.append(("limit_test_batches", data.test_dataloader()))
-    for key, loader in loaders:
-        limit = getattr(trainer, key)
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            continue  # how much a stream has nobody knows
-        batches = len(loader)
-        if batches == 0:
-            raise ValueError(f"{type(data).__name__} has no batch to {key.split('_')[1]} on; give it more data")
-        if type(limit) is float and int(batches * limit) == 0:
-            raise ValueError(f"fit.trainer.{key} is {limit}, of {batches} batches, which is none; give a larger part")
+    _number_of_batches(data.test_dataloader(), trainer.limit_test_batches, "test", data)
+    return batches
+
+
+def _number_of_batches(loader: object, limit: float | None, use: str, data: pl.LightningDataModule) -> float:
+    """The batches that a limit leaves of a loader, infinite where nobody knows."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return math.inf
+    batches = len(loader)
+    if batches == 0:
+        raise ValueError(f"{type(data).__name__} has no batch to {use} on; give it more data")
+    left = int(batches * limit) if isinstance(limit, float) else min(batches, batches if limit is None else limit)
+    if left == 0:
+        raise ValueError(
+            f"fit.trainer.limit_{use}_batches is {limit}, of {batches} batches, which is none; give a larger part"
+        )
+    return left

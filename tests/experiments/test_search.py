@@ -14,6 +14,8 @@ from recon.files.reading import read_object
 
 PlanFactory = Callable[..., Plan]
 
+LONG = fit(trainer={"max_epochs": 11})
+HALVED = {"train_size": 8, "test_size": 8, "held_out": 0.5}
 STOP = {"stable": {"window": 10, "top": 2}}
 MLP = {"class_path": "recon.models.MLP", "init_args": {"inputs": 1296, "widths": [8, 4]}}
 METHODS = [{"method": "joint", "seeds": [0, 1]}, {"method": "uw", "variants": ["recon"], "seeds": [1]}]
@@ -83,7 +85,13 @@ def test_a_search_that_cannot_be_is_refused_with_the_plan(
     [
         ({"proxy": {"widht": 2}}, "proxy: .*widht"),
         ({"stop": {"stable": {"window": 10, "top": 9}}}, "top=9"),
-        ({"stop": STOP, "every": 6}, "every=6 observes fewer than two"),
+        ({"fit": LONG, "stop": STOP, "every": 6}, "every=6 observes fewer than two"),
+        ({"stop": STOP}, "window of stop.stable has 10 steps, and the whole training 1; give a shorter window, or a"),
+        ({"fit": fit(trainer={"max_epochs": 30, "max_steps": 9}), "stop": STOP}, "10 steps, and the whole training 9;"),
+        (
+            {"fit": fit(trainer={"max_epochs": 10}, data={"init_args": HALVED}), "stop": STOP},
+            "has 10 steps, and the whole training 10;",
+        ),
         ({"fit": fit(model={"backbone": MLP}), "proxy": {"widths": [8, 4, 4]}}, "the layers of the proxy .* differ"),
     ],
 )

@@ -10,6 +10,7 @@ from recon.conflict.stretches import LEAST
 from recon.training.callbacks import ConflictCallback
 from recon.training.module import MultiTaskModule
 from recon.training.searching.proxy import Proxy
+from recon.training.searching.steps import steps_of_training
 from recon.training.searching.stopping import Selections, StopOptions
 
 
@@ -50,8 +51,8 @@ class ConflictSearch(ConflictCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.rule is not None:
             assert self.analyzer is not None
-            steps = trainer.estimated_stepping_batches
-            self.rule.check_search(steps, self.every, self.analyzer.layers)
+            self.rule.check_layers(self.analyzer.layers)
+            self.rule.check_steps(steps_of_training(trainer, trainer.num_training_batches), self.every)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

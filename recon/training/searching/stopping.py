@@ -53,26 +53,34 @@ class Stable:
         """Steps from one selection to the next."""
         return self.window // CHECKS
 
-    def check_search(self, steps: float, every: int, layers: Sequence[str]) -> None:
-        """Refuse a search in which the selection can never be stable, or never be anything else.
+    def check_layers(self, layers: Sequence[str]) -> None:
+        """Refuse layers of which the selection can never change.
 
         Args:
-            steps: Training steps of the whole search, infinite if it has no other end.
-            every: The search observes each n-th step.
             layers: Names of the layers of the network.
 
         Raises:
-            ValueError: The window is longer than the training, or holds no two observed steps; or
-                there are no more layers than are to be selected.
+            ValueError: There are no more than are to be selected.
         """
         if self.top > len(layers):
             raise ValueError(f"stop.stable.top={self.top} of {len(layers)} layers; give less than {len(layers)}")
         if self.top == len(layers):
             raise ValueError(f"stop.stable.top={self.top} selects all layers, whatever the steps; give less")
+
+    def check_steps(self, steps: float, every: int) -> None:
+        """Refuse a training in which the selection can never be stable.
+
+        Args:
+            steps: Steps of the whole training, infinite if nobody knows them.
+            every: The search observes each n-th step.
+
+        Raises:
+            ValueError: The window is no shorter than the training, or holds no two observed steps.
+        """
         if self.window >= steps:
             raise ValueError(
                 f"the window of stop.stable has {self.window} steps, and the whole training {steps:.0f}; give a "
-                "shorter window, or more epochs"
+                "shorter window, or a longer training"
             )
         if 2 * every > self.window:
             raise ValueError(

@@ -57,12 +57,12 @@ def test_numbers_out_of_range_are_refused(options: dict[str, float], error: str)
 
 def test_a_search_that_can_never_be_stable_is_refused() -> None:
     rule = Stable(window=20, top=3)
-    rule.check_search(steps=21, every=10, layers=LAYERS)
+    rule.check_steps(steps=21, every=10)
     with pytest.raises(ValueError, match="has 20 steps, and the whole training 20; give a shorter window"):
-        rule.check_search(steps=20, every=1, layers=LAYERS)
+        rule.check_steps(steps=20, every=1)
     with pytest.raises(ValueError, match="every=11 observes fewer than two"):
-        rule.check_search(steps=100, every=11, layers=LAYERS)
+        rule.check_steps(steps=100, every=11)
     with pytest.raises(ValueError, match="top=3 of 2 layers; give less than 2"):
-        rule.check_search(steps=100, every=1, layers=LAYERS[:2])
+        rule.check_layers(LAYERS[:2])
     with pytest.raises(ValueError, match="top=3 selects all layers, whatever the steps"):
-        rule.check_search(steps=100, every=1, layers=LAYERS[:3])
+        rule.check_layers(LAYERS[:3])
