@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from recon.experiments.plan import Run
 from recon.experiments.result import checked_result
+from recon.experiments.runs import Run
 from recon.files.atomic import remove_leftovers, write_json
 from recon.files.checksum import check_seal, sealed
 from recon.files.reading import read_object

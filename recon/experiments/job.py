@@ -13,7 +13,8 @@ from recon.experiments.entry import UNTESTED, WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.grid import Setting, holding_out, with_setting
-from recon.experiments.plan import Plan, Run
+from recon.experiments.plan import Plan
+from recon.experiments.runs import Run
 from recon.experiments.search import narrow
 from recon.experiments.selection import selected_layers
 from recon.experiments.sweep import OF_PLAN

@@ -12,11 +12,12 @@ from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
 from recon.experiments.only import with_needed
 from recon.experiments.outcomes import Outcomes
-from recon.experiments.plan import Plan, Run
+from recon.experiments.plan import Plan
 from recon.experiments.plan_record import PLAN, plan_record, read_record
 from recon.experiments.preflight import check_before_training
 from recon.experiments.progress import Progress, tell
 from recon.experiments.report.report import Report
+from recon.experiments.runs import Run
 from recon.experiments.scheduler import Scheduler
 from recon.experiments.shelf import Shelf
 from recon.files.atomic import write_json

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from recon.errors import unknown_name
-from recon.experiments.plan import Run
+from recon.experiments.runs import Run
 
 
 def with_needed(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:

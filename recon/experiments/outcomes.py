@@ -5,8 +5,9 @@ from typing import Any
 
 from recon.experiments.executors.executor import Epochs, Failed, Finished, Lost
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.plan import Plan, Run
+from recon.experiments.plan import Plan
 from recon.experiments.report.report import Report, draw_figures, write_results
+from recon.experiments.runs import Run
 from recon.files.atomic import write_atomically
 from recon.tasks.task import Task
 

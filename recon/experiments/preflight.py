@@ -22,8 +22,9 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.grid import holding_out
 from recon.experiments.job import Job
 from recon.experiments.loggers import loggers_of
-from recon.experiments.plan import Plan, Run
+from recon.experiments.plan import Plan
 from recon.experiments.run import quiet_lightning
+from recon.experiments.runs import Run
 from recon.experiments.search import check_proxy, stop_options
 from recon.experiments.selection import check_rule, prices_on, selected_layers
 from recon.experiments.sweep import highest, proposal

@@ -7,7 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recon.experiments.plan import Plan, Run
+from recon.experiments.plan import Plan
+from recon.experiments.runs import Run
 from recon.progress import SILENCE, elapsed
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recon.experiments.plan import Run
+from recon.experiments.runs import Run
 from recon.files.checksum import KEY, check_seal
 from recon.files.reading import require
 from recon.tasks.task import Task

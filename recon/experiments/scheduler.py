@@ -10,7 +10,7 @@ from typing import Any
 
 from recon.experiments.executors.executor import Died, Epochs, Executor, Failed, Finished, Lost, Message
 from recon.experiments.job import Job
-from recon.experiments.plan import Run
+from recon.experiments.runs import Run
 
 _TRIES = 2
 """A process may die because of others (memory runs out), so a run gets a second try alone."""

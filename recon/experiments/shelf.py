@@ -10,8 +10,8 @@ from recon.experiments.choice import keep_setting
 from recon.experiments.folder import CHECKPOINT, ResultsFolder, checked, read_result, result_file
 from recon.experiments.identity import RunIdentity, request_of
 from recon.experiments.job import Job
-from recon.experiments.plan import Run
 from recon.experiments.plan_record import IDENTITY, identity_in, read_record
+from recon.experiments.runs import Run
 from recon.files.atomic import write_json
 from recon.files.checksum import sealed
 from recon.files.reading import read_object

@@ -12,9 +12,9 @@ from recon.experiments.executors import executor
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
-from recon.experiments.plan import Run
 from recon.experiments.preflight import check_before_training
 from recon.experiments.run import execute
+from recon.experiments.runs import Run
 from recon.models import LeNet
 from recon.tasks.task import Task
 

@@ -14,7 +14,7 @@ from recon.branching.task_tree import TaskTree, TreeStage
 from recon.experiments import Plan
 from recon.experiments.fit import Fit
 from recon.experiments.identity import RunIdentity, data_identity
-from recon.experiments.plan import Run
+from recon.experiments.runs import Run
 from recon.files.atomic import write_json
 
 PlanFactory = Callable[..., Plan]

@@ -1,87 +1,11 @@
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from some_plans import CONTENT, changed, other_network, own_tree
 
 from recon.experiments import Plan
-
-CONTENT: dict[str, Any] = {
-    "name": "tiny",
-    "fit": {
-        "trainer": {"max_epochs": 2},
-        "model": {"backbone": {"class_path": "recon.models.LeNet"}},
-        "data": {"class_path": "recon.data.Glyphs"},
-    },
-    "methods": [{"method": "joint", "seeds": [0, 1]}, {"method": "cagrad", "options": {"c": 0.2}}],
-}
-
-
-def changed(path: str, value: Any = None) -> dict[str, Any]:
-    """The plan with one key changed, or taken out."""
-    content = copy.deepcopy(CONTENT)
-    *parents, key = [int(part) if part.isdigit() else part for part in path.split(".")]
-    inner: Any = content
-    for part in parents:
-        inner = inner[part]
-    if value is None:
-        del inner[key]
-    else:
-        inner[key] = value
-    return content
-
-
-SMALL = {"backbone": {"class_path": "recon.models.LeNet", "init_args": {"features": 9}}}
-
-
-def other_network(**changes: Any) -> dict[str, Any]:
-    """The plan with another network for CAGrad."""
-    entry = {**CONTENT["methods"][1], "name": "small", "model": SMALL, "variants": ["plain"], **changes}
-    return changed("methods.1", entry)
-
-
-def own_tree(**changes: Any) -> dict[str, Any]:
-    """The plan with a task tree for CAGrad."""
-    return other_network(**{"model": {}, "tree": "tree.json", **changes})
-
-
-def test_every_task_has_a_single_run_a_seed_and_every_method_its_variants_and_seeds() -> None:
-    plan = Plan.from_dict(CONTENT)
-    plan.check()
-    assert [run.id for run in plan.runs(["digit", "letter"])] == [
-        "single-digit-seed0",
-        "single-letter-seed0",
-        "single-digit-seed1",
-        "single-letter-seed1",
-        "joint-plain-seed0",
-        "joint-plain-seed1",
-        "joint-recon-seed0",
-        "joint-recon-seed1",
-        "cagrad-plain-seed0",
-        "cagrad-recon-seed0",
-    ]
-
-
-def test_recon_runs_need_the_joint_run_of_their_seed_unless_a_map_is_named() -> None:
-    needs = {run.id: run.needs for run in Plan.from_dict(CONTENT).runs(["digit"]) if run.needs}
-    assert needs == {
-        "joint-recon-seed0": "joint-plain-seed0",
-        "joint-recon-seed1": "joint-plain-seed1",
-        "cagrad-recon-seed0": "joint-plain-seed0",
-    }
-    named = Plan.from_dict({**CONTENT, "map": "map.json"})
-    assert not any(run.needs for run in named.runs(["digit"]))
-
-
-def test_random_layers_wait_for_a_map_only_where_recon_uses_one() -> None:
-    def needs(*variants: str, **more: Any) -> list[str | None]:
-        content = {**CONTENT, "methods": [{"method": "joint", "variants": variants}], **more}
-        return [run.needs for run in Plan.from_dict(content).runs([]) if run.variant == "random"]
-
-    assert needs("plain", "recon", "random") == ["joint-plain-seed0"]
-    assert needs("plain", "random") == [None]
-    assert needs("recon", "random", map="map.json") == [None]
 
 
 def test_ids_are_held_against_each_other_with_the_names_of_the_tasks_too() -> None:
@@ -89,10 +13,6 @@ def test_ids_are_held_against_each_other_with_the_names_of_the_tasks_too() -> No
     plan.check()
     with pytest.raises(ValueError, match="two runs are called 'single-plain-seed0'"):
         plan.check_runs(["plain", "b"])
-
-
-def test_single_runs_can_be_left_out() -> None:
-    assert all(run.task is None for run in Plan.from_dict({**CONTENT, "single": False}).runs(["digit"]))
 
 
 def test_a_plan_survives_yaml_and_json(tmp_path: Path) -> None:
@@ -264,20 +184,3 @@ def test_numbers_are_read_as_recon_fit_reads_them(tmp_path: Path) -> None:
     plan = Plan.load(path)
     assert plan.methods[0].options == {"lr": 0.01}
     plan.check()
-
-
-def test_recon_runs_of_another_network_need_the_map_of_joint_training_with_that_network() -> None:
-    small = [{"method": "Joint", "name": "small", "model": SMALL, "variants": ["plain", "random"]}]
-    small += [{"method": "cagrad", "name": "small-cagrad", "model": SMALL, "variants": ["recon"]}]
-    plan = Plan.from_dict({**CONTENT, "methods": [*CONTENT["methods"], *small], "single": False})
-    plan.check()
-    needs = {run.id: run.needs for run in plan.runs([]) if run.needs and "small" in run.id}
-    assert needs == {"small-random-seed0": "small-plain-seed0", "small-cagrad-recon-seed0": "small-plain-seed0"}
-    assert {run.needs for run in plan.runs([]) if run.id == "cagrad-recon-seed0"} == {"joint-plain-seed0"}
-
-
-def test_joint_training_of_the_plans_network_finds_maps_under_any_name() -> None:
-    methods = [{"method": "joint", "name": "hard_sharing"}, {"method": "cagrad", "variants": ["recon"]}]
-    plan = Plan.from_dict({**CONTENT, "methods": methods, "single": False})
-    plan.check()
-    assert {run.needs for run in plan.runs([]) if run.variant == "recon"} == {"hard_sharing-plain-seed0"}

@@ -9,7 +9,7 @@ import pytest
 
 from recon.experiments.entry import MethodEntry
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.plan import Run
+from recon.experiments.runs import Run
 from recon.files.checksum import sealed
 from recon.tasks.per_image import classification
 from recon.tasks.per_pixel import normals

@@ -14,7 +14,7 @@ import torch
 
 from recon.experiments.dry_run.trial import Trial, try_out
 from recon.experiments.job import Job
-from recon.experiments.plan import Run
+from recon.experiments.runs import Run
 from recon.plugins import import_by_name, safe_path
 from recon.progress import Advance
 
