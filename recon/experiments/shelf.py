@@ -6,15 +6,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from recon.experiments.choice import keep_setting
 from recon.experiments.folder import CHECKPOINT, ResultsFolder, checked, read_result, result_file
-from recon.experiments.identity import RunIdentity, request_of
+from recon.experiments.identity import RunIdentity
 from recon.experiments.job import Job
 from recon.experiments.plan_record import IDENTITY, identity_in, read_record
 from recon.experiments.runs import Run
+from recon.experiments.wanted import WantedRuns
 from recon.files.atomic import write_json
 from recon.files.checksum import sealed
-from recon.files.reading import read_object
 from recon.tasks.task import Task
 
 _SHOWN = 4
@@ -55,8 +54,7 @@ class Shelf:
             (path, _finished_in(path, root, content)) for path in reuse if path.resolve() != folder.path.resolve()
         ]
         self._tell = tell
-        self._requests: dict[str, str] = {}
-        self._wanted: dict[str, RunIdentity] = {}
+        self._wanted = WantedRuns(folder, content, tasks)
         self._settled: set[str] = set()
 
     def take_over(self, record: Mapping[str, Any], runs: Iterable[Run]) -> None:
@@ -93,7 +91,7 @@ class Shelf:
             self._fetch(runs)
             self._settled |= {run.id for run in runs}
             for run in runs:
-                self._remember(run)
+                self._wanted.remember(run)
             found = {run.id: self._folder.finished(run, self._tasks) for run in runs if self._is_in_place(run)}
             results |= {run_id: result for run_id, result in found.items() if result is not None}
         return results
@@ -109,45 +107,18 @@ class Shelf:
 
     def identity(self, job: Job) -> str | None:
         """The hash of what a job is; ``None`` while its layers cannot be chosen."""
-        return self._wanted[job.run.id].hash if self._is_known(job) else None
+        return self._wanted[job.run].hash if self._is_known(job) else None
 
     def begin(self, job: Job) -> dict[str, Any] | None:
         """Prepare the folder of a job that is about to begin; its result, if it need not begin."""
         results = self.settle([job])
-        if job.run.id in self._wanted and not self._is_in_place(job.run):
-            self._write(self._folder.run(job.run.id), job.run)
+        if job.run in self._wanted and not self._is_in_place(job.run):
+            self._wanted.write(self._folder.run(job.run.id), job.run)
         return results.get(job.run.id)
 
     def _is_known(self, job: Job) -> bool:
         """Whether a job's layers can be chosen by now; then its identity is kept."""
-        if any(not self._is_finished(run_id) for run_id in job.run.waits_for):
-            return False
-        if job.run.id not in self._wanted:
-            try:
-                if job.run.point is not None:
-                    keep_setting(job.run.entry, job.run.point, self._folder, self._tasks)
-                self._requests[job.run.id] = request_of(job, self._content)
-                self._wanted[job.run.id] = self._answer(job)
-            except (OSError, ValueError):
-                return False  # the run itself fails by it, and says so
-        return True
-
-    def _answer(self, job: Job) -> RunIdentity:
-        """The identity of a job: that in its place, which is intact, if the request is the same."""
-        file = self._folder.run(job.run.id) / IDENTITY
-        if file.exists() and read_object(file).get("request") == self._requests[job.run.id]:
-            return RunIdentity.load(file)
-        return RunIdentity.of(job, self._content)
-
-    def _remember(self, run: Run) -> None:
-        """Keep the request beside the identity of the run in place, for the next start."""
-        file = self._folder.run(run.id) / IDENTITY
-        if file.exists() and read_object(file).get("request") != self._requests[run.id]:
-            self._write(file.parent, run)
-
-    def _write(self, path: Path, run: Run) -> None:
-        """Write the identity of a run of the plan into a folder."""
-        write_json(path / IDENTITY, self._wanted[run.id].sealed(self._requests[run.id]))
+        return all(self._is_finished(run_id) for run_id in job.run.waits_for) and self._wanted.find(job)
 
     def _is_finished(self, run_id: str) -> bool:
         return run_id in self._settled and result_file(self._folder.run(run_id)).exists()
@@ -163,8 +134,8 @@ class Shelf:
             own = _identity_of(path)
             if own is None and not (result_file(path).exists() or (path / CHECKPOINT).exists()):
                 continue
-            if own is None or own.hash != self._wanted[run.id].hash:
-                keys = ["nobody knows what"] if own is None else own.differences(self._wanted[run.id])
+            if own is None or own.hash != self._wanted[run].hash:
+                keys = ["nobody knows what"] if own is None else own.differences(self._wanted[run])
                 self._move_aside(path)
                 others.setdefault(", ".join(keys), []).append(run.id)
         for differing, names in others.items():
@@ -182,7 +153,7 @@ class Shelf:
         aside = [(path, identity) for path in _folders(self._folder.aside) if (identity := _identity_of(path))]
         brought: dict[str, list[str]] = {}
         for run in runs:
-            place, wanted = self._folder.run(run.id), self._wanted[run.id].hash
+            place, wanted = self._folder.run(run.id), self._wanted[run].hash
             if result_file(place).exists():
                 continue
             same = [path for path, identity in aside if identity.hash == wanted and path.exists()]
@@ -190,7 +161,7 @@ class Shelf:
                 same = [path for path in same if result_file(path).exists()]
             if same:
                 path = max(same, key=lambda path: (result_file(path).exists(), (path / CHECKPOINT).exists()))
-                self._write(path, run)
+                self._wanted.write(path, run)
                 _name(path, run, self._tasks)
                 self._replace(path, run)
                 brought.setdefault(f"back from {self._folder.aside}", []).append(run.id)
@@ -205,16 +176,15 @@ class Shelf:
         for folder, finished in self._reuse:
             if wanted in finished:
                 return folder, finished[wanted]
-        for run_id, identity in self._wanted.items():
-            path = self._folder.run(run_id)
-            if identity.hash == wanted and result_file(path).exists() and _is(path, wanted):
+        for path in map(self._folder.run, self._wanted.same(wanted)):
+            if result_file(path).exists() and _is(path, wanted):
                 return self._folder.path, path
         return None
 
     def _copy(self, path: Path, run: Run) -> None:
         incoming = self._folder.incoming / run.id
         shutil.copytree(path, incoming)
-        self._write(incoming, run)
+        self._wanted.write(incoming, run)
         _name(incoming, run, self._tasks)
         self._replace(incoming, run)
         self._folder.incoming.rmdir()
