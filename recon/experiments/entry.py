@@ -44,6 +44,9 @@ UNTESTED = ("grid", "search")
 WIDER = ("wide_parameters", "wide_flops")
 """Variants without branches, whose network is wider."""
 
+UNBRANCHED = ("plain", *UNTESTED, *WIDER)
+"""Variants that branch no layers of their own; a grid does that tries numbers of layers."""
+
 BY_MAP = ("recon", "random_parameters", "random_flops", "least", *WIDER)
 """Variants that need a conflict map: for their layers, or for the price of the +Recon run."""
 

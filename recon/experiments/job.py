@@ -9,7 +9,7 @@ from recon.branching import TaskTree
 from recon.conflict import ConflictMap, first_layers, last_layers, random_layers, read_map
 from recon.experiments.choice import choice_of, setting_at
 from recon.experiments.controls import EqualPrice, norms_of, random_as_many_as_norms
-from recon.experiments.entry import UNTESTED, WIDER
+from recon.experiments.entry import UNBRANCHED, WIDER
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.grid import Setting, holding_out, with_setting
@@ -95,7 +95,7 @@ class Job:
     def _layers(self) -> list[str]:
         """The layers that a run other than +Recon branches."""
         variant, seed = self.run.variant, self.run.seed
-        if variant in ("plain", *UNTESTED, *WIDER):
+        if variant in UNBRANCHED:
             return []
         backbone = self.network().backbone()
         parted = parted_layers(self.run.entry.tree)

@@ -83,8 +83,8 @@ def benchmark(
         outcomes = Outcomes(plan, tasks, folder, found_results(shelf, all_jobs, plan_record(plan, fit, content)))
         chosen = [job for job in all_jobs if job.run in runs]
         scheduler = Scheduler(chosen, outcomes.results, shelf.begin, shelf.identity)
-        finished = {run.id: outcomes.results[run.id] for run in runs if run.id in outcomes.results}
-        with executor, Progress(plan, runs, finished) as progress:
+        finished = [run.id for run in runs if run.id in outcomes.results]
+        with executor, Progress(plan, runs, finished, len(tasks), executor.free) as progress:
             for run, message in scheduler.carry_out(executor):
                 outcomes.take(run, message)
                 _tell(progress, run, message)
@@ -111,7 +111,7 @@ def _tell(progress: Progress, run: Run, message: Epochs | Finished | Failed | Lo
     if isinstance(message, Epochs):
         progress.epochs(run, message.number)
     elif isinstance(message, Failed):
-        progress.say(f"{run.id} failed: {message.reason}")
+        progress.failed(run, message.reason)
     elif isinstance(message, Lost):
         progress.say(f"{run.id} is lost, because {message.how}; it resumes from its last epoch")
     else:

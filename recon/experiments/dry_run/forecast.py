@@ -1,8 +1,7 @@
 """What a benchmark will do and cost; prints as a table."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import Literal, get_args
 
 from tabulate import tabulate
@@ -135,31 +134,6 @@ class Forecast:
         if self.devices > 1:
             remarks.append(f"Measured on one device of {self.devices}; the time of their exchange is not counted.")
         return remarks
-
-
-def time_of(seconds: Mapping[str, float], waits: Mapping[str, Collection[str]], jobs: int) -> float:
-    """The time of runs that are carried out some at a time, those first that others need.
-
-    >>> time_of({"a": 3.0, "b": 1.0, "c": 1.0}, {"a": ["c"], "b": [], "c": []}, jobs=2)
-    4.0
-
-    Args:
-        seconds: Run -> its time.
-        waits: Run -> the runs that must be finished before; others than these may be already.
-        jobs: Runs at a time.
-    """
-    needed = {other for others in waits.values() for other in others}
-    now, done = 0.0, needed - set(seconds)
-    waiting = sorted(seconds, key=lambda run: run not in needed)
-    going: list[tuple[float, str]] = []
-    while waiting or going:
-        ready = [run for run in waiting if done.issuperset(waits[run])]
-        for run in ready[: jobs - len(going)]:
-            waiting.remove(run)
-            heappush(going, (now + seconds[run], run))
-        now, ended = heappop(going)
-        done.add(ended)
-    return now
 
 
 def _left(row: Row) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from recon.experiments.dry_run.forecast import Forecast, Row, State, time_of
+from recon.experiments.dry_run.forecast import Forecast, Row, State
 from recon.experiments.dry_run.likeness import likeness
 from recon.experiments.dry_run.trials import Key, Trials, key_of, try_all
 from recon.experiments.executors.local import LocalExecutor, threads_of
@@ -16,6 +16,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
 from recon.experiments.launch import found_results
+from recon.experiments.makespan import makespan
 from recon.experiments.only import with_needed
 from recon.experiments.plan import Plan
 from recon.experiments.plan_record import plan_record
@@ -76,10 +77,12 @@ def preview(
             rows = _rows(every, results, twins, trials)
         except ValueError as error:
             raise ValueError(_named(str(error), places)) from error
-    left = {job.run.id: job for job in every if job.run.id not in results}
+    needed = {run_id for job in every for run_id in job.run.waits_for}
+    in_order = sorted(every, key=lambda job: job.run.id not in needed)
+    left = {job.run.id: job for job in in_order if job.run.id not in results}
     seconds = {run: 0.0 if run in twins else trials.of[key_of(job.run)].seconds for run, job in left.items()}
     waits = {run: [*job.run.waits_for, *([twins[run]] if run in twins else [])] for run, job in left.items()}
-    whole = trials.start + time_of(seconds, waits, jobs)
+    whole = trials.start + makespan(seconds, waits, jobs)
     return Forecast(tuple(rows), tuple(_named(line, places) for line in lines), jobs, whole, devices)
 
 

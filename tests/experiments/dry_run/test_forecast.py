@@ -1,8 +1,6 @@
 from dataclasses import replace
 
-import pytest
-
-from recon.experiments.dry_run.forecast import Forecast, Row, time_of
+from recon.experiments.dry_run.forecast import Forecast, Row
 from recon.experiments.dry_run.trial import Trial
 
 TRIAL = Trial(
@@ -24,20 +22,6 @@ TRIAL = Trial(
 
 def test_the_time_of_a_run_is_that_of_all_its_parts() -> None:
     assert TRIAL.seconds == 1 + 100 * 0.5 + 10 * 0.1 + 8 * 0.25 + 2
-
-
-@pytest.mark.parametrize(
-    ("jobs", "seconds"),
-    [(1, 13.0), (2, 7.0), (3, 7.0)],
-)
-def test_runs_wait_for_those_that_they_need(jobs: int, seconds: float) -> None:
-    times = {"single": 5.0, "joint": 3.0, "recon": 4.0, "late": 1.0}
-    needs = {"single": [], "joint": [], "recon": ["joint"], "late": ["finished before"]}
-    assert time_of(times, needs, jobs) == seconds
-
-
-def test_nothing_takes_no_time() -> None:
-    assert time_of({}, {}, 2) == 0
 
 
 def test_the_forecast_counts_runs_and_adds_up_what_they_cost() -> None:
