@@ -18,6 +18,7 @@ def select(
     parameters: float | None = None,
     flops: float | None = None,
     blocks: int | None = None,
+    tree: str | None = None,
     figure: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -39,6 +40,9 @@ def select(
         parameters: Growth of the shared parameters, at most: 0.05 is +5 %.
         flops: Growth of the FLOPs of a forward, at most: 0.25 is +25 %.
         blocks: Number of whole blocks, such as layer4.1, those of highest mean score.
+        tree: File of a task tree, by which groups of tasks share copies in any case; budgets and
+            growth are beyond the network with this tree. By default that of the configuration's
+            model.branch.tree.
         figure: Where a picture of score against FLOPs and parameters is written, as PNG and PDF.
         json: Whether to print JSON.
     """
@@ -52,8 +56,12 @@ def select(
     fit, plan = read_fit(config)
     planned = None if plan is None else plan.severity
     conflict_map = load_map(path, planned if severity is None else severity)
+    own = fit.configuration["model"].get("branch") or {}
     on_network = MapOnNetwork(
-        conflict_map, fit.without_files(), severity_or_default(severity, conflict_map.severity, planned)
+        conflict_map,
+        fit.without_files(),
+        severity_or_default(severity, conflict_map.severity, planned),
+        own.get("tree") if tree is None else tree,
     )
     if rule is None:
         curve = on_network.curve()

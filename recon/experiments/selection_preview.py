@@ -1,6 +1,6 @@
 """Preview of the layers that rules select by a conflict map, and of what they cost on a network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from recon.experiments.fit import Fit
 from recon.experiments.map_preview import matched_layers
 from recon.experiments.selection import prices_on
 from recon.gradients.layers import network_name, number_of_layers
-from recon.training.branch_options import BranchOptions, branchable_layers, network_for
+from recon.training.branch_options import BranchOptions, branchable_layers, network_for, parted_layers
 
 _SHARES = {"parameters": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), "flops": (0.1, 0.25, 0.5, 0.75, 1.0)}
 """Budgets of the curve, for two tasks; they grow with the number of further tasks."""
@@ -80,7 +80,8 @@ class MapOnNetwork:
     """A conflict map beside a network, whose layers it knows by name: what rules select there.
 
     Budgets and growth are of the backbone, without heads. Layers that only map or network has are
-    left out. No data are read.
+    left out. No data are read. With a task tree, the network is parted as it says in any case:
+    selected layers have a copy per task beside it, and growth is beyond the network with the tree.
 
     >>> fit = Fit({
     ...     "model": {"backbone": {"class_path": "recon.models.ResNet18"}},
@@ -95,11 +96,13 @@ class MapOnNetwork:
         conflict_map: The map.
         fit: Network and data module.
         severity: Severity S at which the map ranks.
+        tree: File of a task tree.
     """
 
     conflict_map: ConflictMap
     fit: Fit
     severity: float
+    tree: str | None = None
 
     @property
     def title(self) -> str:
@@ -107,7 +110,7 @@ class MapOnNetwork:
         matched, known = len(self._scores), len(self.conflict_map.layers)
         return (
             f"{network_name(self._backbone)}, tasks {', '.join(self._tasks)}, severity {self.severity}, "
-            f"{matched} of the map's {known} layers"
+            f"{matched} of the map's {known} layers" + ("" if self.tree is None else f", beyond {self.tree}")
         )
 
     def select(self, rule: Rule) -> Selection:
@@ -131,8 +134,7 @@ class MapOnNetwork:
 
     def timed(self, selection: Selection) -> Selection:
         """The selection with the measured time of a training step, on this machine's processor."""
-        choices = (BranchOptions(layers=selection.layers), BranchOptions(layers=[]))
-        branched, plain = (network_for(self._backbone, self._tasks, choice) for choice in choices)
+        branched, plain = (self._network(layers) for layers in (selection.layers, ()))
         samples = 8 if selection.flops.plain < _LARGE else 2
         batch = sample_of(self.fit.data(), self._backbone, samples)
         batch.normal_(generator=torch.Generator().manual_seed(0))
@@ -175,8 +177,11 @@ class MapOnNetwork:
             except ValueError:  # no layer is so cheap, or a network has only so many
                 continue
 
+    def _network(self, layers: Sequence[str]) -> nn.Module:
+        return network_for(self._backbone, self._tasks, BranchOptions(layers=layers, tree=self.tree))
+
     def _check_leaves_some(self, rule: Rule, selected: int) -> None:
-        shared = len(branchable_layers(self._backbone))
+        shared = len(branchable_layers(self._backbone, parted_layers(self.tree)))
         if selected >= shared:
             raise ValueError(f"{rule} would branch all {shared} shared layers; leave at least one shared")
 
@@ -198,7 +203,7 @@ class MapOnNetwork:
     @cached_property
     def _prices(self) -> Prices:
         on_meta = self.fit.backbone().to("meta")  # where a forward computes nothing
-        return prices_on(self.fit, on_meta, list(self._scores), Rule(flops=1.0))
+        return prices_on(self.fit, on_meta, list(self._scores), Rule(flops=1.0), self.tree)
 
 
 def _budget(name: str, growth: float) -> Rule:
