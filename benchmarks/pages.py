@@ -11,12 +11,14 @@ From the ``results.json`` beside it a page has: ``table()``, whole or with some 
 ``differences()``, seed by seed, all or those of some rows; ``delta_m(row)``, ``parameters(row)``,
 ``growth(row)``, ``flops_growth(row)``; ``metric(row, title)``; ``over(row, other)``, a difference
 with ``mean``, ``interval``, ``wins`` and ``verdict``, of which ``gap(row, other)`` is the text.
-Rows and metrics have their names in the table. ``results("yeast").delta_m(row)`` and so on ask
-another folder. Beside the page ``table.csv`` and the figures ``delta_m.png`` and ``prices.png`` are
-written, if the page shows them. From ``points.json``, the file of ``search_cost.py``, a page has
-``search_cost()``, its table, and ``search_cost.png``; from ``stability.json``, the file of
-``ranking_stability.py``, ``ranking_stability()``, its table; and from ``seeds.json``, the file of
-``seed_agreement.py``, ``seed_agreement()``, its table.
+``grid(entry)`` lists what the grid of an entry tried. Rows and metrics have their names in the
+table. ``results("yeast").delta_m(row)`` and so on ask another folder. Beside the page ``table.csv``
+and the figures ``delta_m.png`` and ``prices.png`` are written, if the page shows them.
+
+From ``points.json``, the file of ``search_cost.py``, a page has ``search_cost()``, its table, and
+``search_cost.png``; from ``stability.json``, the file of ``ranking_stability.py``, the table
+``ranking_stability()``; from ``seeds.json``, the file of ``seed_agreement.py``, the table
+``seed_agreement()``.
 """
 
 import json
@@ -60,7 +62,9 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.runs: list[dict[str, Any]] = read_object(folder / "results.json")["runs"]
+        record = read_object(folder / "results.json")
+        self.runs: list[dict[str, Any]] = record["runs"]
+        self.grids: dict[str, dict[str, Any]] = record.get("grids", {})
         self.summary = summarise(self.runs)
 
     @cached_property
@@ -115,6 +119,16 @@ class Results:
         low, high = found.interval
         return f"{found.mean:+.2f} ({low:+.2f} to {high:+.2f}, better in {found.wins} of {len(found.seeds)} seeds)"
 
+    def grid(self, name: str) -> str:
+        """The settings that the grid of an entry tried, with their scores."""
+        if name not in self.grids:
+            raise unknown_name("grid", name, self.grids, str(self.folder))
+        tried = self.grids[name]["tried"]
+        lines = [[*(key.rpartition(".")[2] for key in tried[0]["setting"]), "score on held-out training data"]]
+        lines += [["---"] * len(lines[0])]
+        lines += [[*map(str, one["setting"].values()), _score(one["score"])] for one in tried]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
     def metric(self, name: str, title: str) -> str:
         """A cell of the table."""
         self.row(name)
@@ -154,13 +168,28 @@ class Results:
                 _save_png(figure(), self.folder / name)
 
 
+def _score(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.2f}"
+
+
 def _save_png(figure: Figure, path: Path) -> None:
     with TemporaryDirectory() as folder:
         png, _ = figures.save(figure, Path(folder) / path.name)
         shutil.copyfile(png, path.with_name(f"{path.name}.png"))
 
 
-EXPRESSIONS = ("table", "differences", "over", "gap", "metric", "delta_m", "parameters", "growth", "flops_growth")
+EXPRESSIONS = (
+    "table",
+    "differences",
+    "over",
+    "gap",
+    "metric",
+    "delta_m",
+    "parameters",
+    "growth",
+    "flops_growth",
+    "grid",
+)
 
 
 class Page:

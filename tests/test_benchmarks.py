@@ -151,6 +151,19 @@ def test_a_page_of_results_names_rows_that_are_not_there(tmp_path: Path) -> None
     assert page(template).text() == "+6.71 (+4.61 to +8.81, better in 3 of 3 seeds) +2.2%"
 
 
+def test_a_page_lists_the_settings_of_a_grid(tmp_path: Path) -> None:
+    page = runpy.run_path(str(BENCHMARKS / "pages.py"))["Page"]
+    runs = json.loads((BENCHMARKS.parent / "docs/results/demo/results.json").read_text())["runs"]
+    tried = [{"setting": {"model.optimizer.init_args.lr": lr}, "score": score} for lr, score in ((0.1, 0), (9, None))]
+    (tmp_path / "results.json").write_text(json.dumps({"runs": runs, "grids": {"tuned": {"tried": tried}}}))
+    template = tmp_path / "page.md.jinja"
+    template.write_text("{{ grid('tuned') }}")
+    assert page(template).text().splitlines()[2:] == ["| 0.1 | 0.00 |", "| 9 | diverged |"]
+    template.write_text("{{ grid('tune') }}")
+    with pytest.raises(ValueError, match=r"tune.*'tuned'"):
+        page(template).text()
+
+
 def test_a_page_outside_the_results_asks_folders_by_their_names(tmp_path: Path) -> None:
     page = runpy.run_path(str(BENCHMARKS / "pages.py"))["Page"]
     template = tmp_path / "choosing.md.jinja"
