@@ -8,18 +8,18 @@ from recon.experiments.executors.executor import Epochs, Executor, Failed, Finis
 from recon.experiments.executors.local import LocalExecutor
 from recon.experiments.fit import Fit, devices_of
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
 from recon.experiments.only import with_needed
 from recon.experiments.outcomes import Outcomes
 from recon.experiments.plan import Plan
-from recon.experiments.plan_record import PLAN, plan_record, read_record
 from recon.experiments.preflight import check_before_training
 from recon.experiments.progress import Progress, tell
 from recon.experiments.report.report import Report
+from recon.experiments.reuse.identity import data_identity, root_of
+from recon.experiments.reuse.plan_record import PLAN, plan_record, read_record
+from recon.experiments.reuse.shelf import Shelf
 from recon.experiments.runs import Run
 from recon.experiments.scheduler import Scheduler
-from recon.experiments.shelf import Shelf
 from recon.files.atomic import write_json
 from recon.plugins import import_by_name
 
@@ -37,7 +37,7 @@ def benchmark(
 
     A run resumes from its last finished epoch. The plan may have changed since: runs that are the
     same are taken, new ones are trained, and others are kept below ``aside``, from where a later
-    plan has them back (:class:`recon.experiments.identity.RunIdentity`).
+    plan has them back (:class:`recon.experiments.reuse.identity.RunIdentity`).
 
     >>> from tempfile import TemporaryDirectory
     >>> data = {"class_path": "recon.data.Glyphs", "init_args": {"train_size": 64, "test_size": 64}}

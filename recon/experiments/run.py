@@ -16,7 +16,6 @@ from pytorch_lightning.callbacks import Timer
 
 from recon.data.held_out import VALIDATION
 from recon.errors import NotFinite
-from recon.experiments.canonical import TRAINER
 from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta
 from recon.experiments.entry import UNTESTED, WIDER
 from recon.experiments.fit import Fit
@@ -25,6 +24,7 @@ from recon.experiments.loggers import loggers_of
 from recon.experiments.origin import origin_on
 from recon.experiments.report import figures
 from recon.experiments.report.predictions import prediction_sheet
+from recon.experiments.reuse.canonical import TRAINER
 from recon.experiments.search import stop_options
 from recon.files.atomic import write_atomically
 from recon.launching.group import train_together

@@ -9,7 +9,7 @@ from some_jobs import Here, configuration_of, fit, job, prepare, runs_of
 
 from recon.conflict import ConflictMap
 from recon.experiments import Plan, benchmark, outcomes
-from recon.experiments.identity import RunIdentity
+from recon.experiments.reuse.identity import RunIdentity
 from recon.files.reading import read_object
 
 PlanFactory = Callable[..., Plan]

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from recon.experiments.folder import CHECKPOINT
-from recon.experiments.plan_record import IDENTITY, PLAN
+from recon.experiments.reuse.plan_record import IDENTITY, PLAN
 
 _RECORDS = (IDENTITY, "result.json", "config.yaml", "conflict_map.json")
 """The files of a run that tell what it is, and what others take from it."""

@@ -13,15 +13,15 @@ from recon.experiments.dry_run.trials import Key, Trials, key_of, try_all
 from recon.experiments.executors.local import LocalExecutor, threads_of
 from recon.experiments.fit import Fit, devices_of
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.identity import data_identity, root_of
 from recon.experiments.job import Job
 from recon.experiments.launch import found_results
 from recon.experiments.makespan import makespan
 from recon.experiments.only import with_needed
 from recon.experiments.plan import Plan
-from recon.experiments.plan_record import plan_record
 from recon.experiments.preflight import check_before_training
-from recon.experiments.shelf import Shelf
+from recon.experiments.reuse.identity import data_identity, root_of
+from recon.experiments.reuse.plan_record import plan_record
+from recon.experiments.reuse.shelf import Shelf
 from recon.plugins import import_by_name
 
 Results = Mapping[str, dict[str, Any]]

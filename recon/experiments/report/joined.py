@@ -10,13 +10,13 @@ from recon.data.contract import dataset_name_of, tasks_of
 from recon.experiments.entry import UNTESTED
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.identity import RunIdentity
 from recon.experiments.plan import Plan
-from recon.experiments.plan_record import PLAN, identity_in, read_record
 from recon.experiments.report import figures
 from recon.experiments.report.delta_m import with_delta_m
 from recon.experiments.report.report import Report, joint_label, write_tables
 from recon.experiments.report.summary import summarise
+from recon.experiments.reuse.identity import RunIdentity
+from recon.experiments.reuse.plan_record import PLAN, identity_in, read_record
 from recon.experiments.runs import Run
 from recon.plugins import import_by_name
 from recon.tasks.task import Task

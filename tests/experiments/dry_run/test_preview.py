@@ -17,9 +17,9 @@ from recon.experiments.dry_run.preview import preview
 from recon.experiments.dry_run.trials import _without_grid
 from recon.experiments.fit import Fit
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.identity import data_identity
 from recon.experiments.job import Job
-from recon.experiments.plan_record import PLAN, plan_record
+from recon.experiments.reuse.identity import data_identity
+from recon.experiments.reuse.plan_record import PLAN, plan_record
 from recon.experiments.sweep import keep_proposal, read_proposal
 from recon.files.atomic import write_json
 

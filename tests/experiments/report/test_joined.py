@@ -11,8 +11,8 @@ import pytest
 
 from recon.cli.dispatch import main
 from recon.experiments import Plan, benchmark, outcomes
-from recon.experiments.identity import RunIdentity
 from recon.experiments.report.joined import _Benchmark, join
+from recon.experiments.reuse.identity import RunIdentity
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for some_jobs
 

@@ -15,12 +15,12 @@ from recon.experiments.choice import Choice, Tried
 from recon.experiments.entry import UNTESTED
 from recon.experiments.folder import ResultsFolder
 from recon.experiments.plan import Plan
-from recon.experiments.plan_record import PLAN
 from recon.experiments.report.delta_m import Metrics
 from recon.experiments.report.differences import Difference, differences
 from recon.experiments.report.report import joint_label, joint_maps
 from recon.experiments.report.summary import summarise
 from recon.experiments.result import RESULT
+from recon.experiments.reuse.plan_record import PLAN
 from recon.files.folder_names import check_folder_name
 from recon.files.reading import NUMBER, read_object, require, require_count
 from recon.moved import with_new_names

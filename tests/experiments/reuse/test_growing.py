@@ -82,7 +82,7 @@ def test_layers_are_not_chosen_again_for_the_same_request(
     small: PlanFactory, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*")}
-    monkeypatch.setattr("recon.experiments.identity.RunIdentity.of", pytest.fail)
+    monkeypatch.setattr("recon.experiments.reuse.identity.RunIdentity.of", pytest.fail)
     assert trained(small(single=False, methods=[*joint(variants=["recon", "plain"])]), out) == []
     assert {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*")}.items() <= written.items()
 

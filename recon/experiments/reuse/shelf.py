@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from recon.experiments.folder import CHECKPOINT, ResultsFolder, checked, read_result, result_file
-from recon.experiments.identity import RunIdentity
 from recon.experiments.job import Job
-from recon.experiments.plan_record import IDENTITY, identity_in, read_record
+from recon.experiments.reuse.identity import RunIdentity
+from recon.experiments.reuse.plan_record import IDENTITY, identity_in, read_record
+from recon.experiments.reuse.wanted import WantedRuns
 from recon.experiments.runs import Run
-from recon.experiments.wanted import WantedRuns
 from recon.files.atomic import write_json
 from recon.files.checksum import sealed
 from recon.tasks.task import Task

@@ -13,7 +13,7 @@ from some_jobs import fit, job, runs_of
 from recon.branching.task_tree import TaskTree, TreeStage
 from recon.experiments import Plan
 from recon.experiments.fit import Fit
-from recon.experiments.identity import RunIdentity, data_identity
+from recon.experiments.reuse.identity import RunIdentity, data_identity
 from recon.experiments.runs import Run
 from recon.files.atomic import write_json
 

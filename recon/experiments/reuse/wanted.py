@@ -5,9 +5,9 @@ from pathlib import Path
 
 from recon.experiments.choice import keep_setting
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.identity import RunIdentity, request_of
 from recon.experiments.job import Job
-from recon.experiments.plan_record import IDENTITY
+from recon.experiments.reuse.identity import RunIdentity, request_of
+from recon.experiments.reuse.plan_record import IDENTITY
 from recon.experiments.runs import Run
 from recon.files.atomic import write_json
 from recon.files.reading import read_object
@@ -18,7 +18,7 @@ class WantedRuns:
     """The identities of the runs of a plan, kept once they are known.
 
     Layers take a while to choose, so an identity in the place of a run answers if it is of the same
-    request (:func:`recon.experiments.identity.request_of`).
+    request (:func:`recon.experiments.reuse.identity.request_of`).
 
     Args:
         folder: The folder of the results.

@@ -14,8 +14,8 @@ import yaml
 
 from recon.conflict import map_file
 from recon.experiments.fit import Fit
-from recon.experiments.identity import RunIdentity, file_sha256, root_of
 from recon.experiments.plan import Plan
+from recon.experiments.reuse.identity import RunIdentity, file_sha256, root_of
 from recon.files.reading import read_object
 from recon.moved import with_new_names
 

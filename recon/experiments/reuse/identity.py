@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from recon.conflict import map_file
-from recon.experiments.canonical import canonical, canonical_data, canonical_trainer
-from recon.experiments.contents import content_of
 from recon.experiments.fit import Fit
 from recon.experiments.job import Job
+from recon.experiments.reuse.canonical import canonical, canonical_data, canonical_trainer
+from recon.experiments.reuse.contents import content_of
 from recon.experiments.search import stop_options
 from recon.files.checksum import check_seal, checksum, sealed
 from recon.files.reading import read_object, require
@@ -44,7 +44,7 @@ class RunIdentity:
     ['trainer.max_epochs']
 
     Attributes:
-        record: The canonical configuration (:mod:`recon.experiments.canonical`) with the keys
+        record: The canonical configuration (:mod:`recon.experiments.reuse.canonical`) with the keys
             ``trainer``, ``model``, ``data`` and ``seed_everything``; and beside it ``content``, of
             the data, ``every``, ``tree``, the checksum of a task tree's file, ``base``, the
             backbone that another stands for, ``tested``, of a grid's runs, and ``search``, of a run

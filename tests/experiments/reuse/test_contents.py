@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning import LightningDataModule
 
-from recon.experiments.contents import content_of
+from recon.experiments.reuse.contents import content_of
 
 
 class Files(LightningDataModule):
