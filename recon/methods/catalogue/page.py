@@ -4,9 +4,8 @@ python -m recon.methods.catalogue.page docs/methods.md
 """
 
 import inspect
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from textwrap import fill
 from typing import get_args
@@ -19,6 +18,7 @@ from recon.methods.base.kinds import GramianMethod, JacobianMethod, LossMethod
 from recon.methods.base.method import Method
 from recon.methods.base.randomness import RandomMethod
 from recon.methods.base.registry import create_method
+from recon.methods.catalogue.markdown import WIDTH, defaults, described, item, plain, table
 from recon.methods.catalogue.properties import ENTRIES, MEANING, Property
 
 COMMAND = "python -m recon.methods.catalogue.page docs/methods.md"
@@ -90,8 +90,6 @@ step size, at which its descent does not settle, and `krum` where two tasks are 
 others ([several processes](results/processes.md)).
 """
 
-_WIDTH = 100
-
 
 def page() -> str:
     """Return the page in Markdown: an overview by kind, the promises, and each docstring."""
@@ -99,7 +97,7 @@ def page() -> str:
     parts = [_PREFACE]
     for kind, cost in KINDS.items():
         members = {name: method for name, method in methods.items() if _kind(method) == kind}
-        parts.append(f"## {kind}\n\n{fill(cost, _WIDTH)}\n\n{_overview(members.items())}")
+        parts.append(f"## {kind}\n\n{fill(cost, WIDTH)}\n\n{_overview(members.items())}")
     parts.append(f"{_TRAINING}\n{_training(methods)}")
     parts.append(f"{_PROMISES}\n{_legend()}\n{_promises()}")
     parts.append("## One by one\n")
@@ -122,7 +120,7 @@ def _overview(methods: Iterable[tuple[str, Method]]) -> str:
         [
             f"[`{name}`](#{name})",
             _title(method),
-            ", ".join(f"`{parameter}` {value}".strip() for parameter, value in _defaults(method).items()),
+            ", ".join(f"`{parameter}` {value}".strip() for parameter, value in defaults(type(method)).items()),
             _state(name),
             "yes" if isinstance(method, RandomMethod) else "",
             method.scale,
@@ -130,7 +128,7 @@ def _overview(methods: Iterable[tuple[str, Method]]) -> str:
         ]
         for name, method in methods
     ]
-    return _table(["name", "method", "hyperparameters (default)", "state", "random", "scale", "also needs"], rows)
+    return table(["name", "method", "hyperparameters (default)", "state", "random", "scale", "also needs"], rows)
 
 
 def _title(method: Method) -> str:
@@ -139,19 +137,7 @@ def _title(method: Method) -> str:
 
 def _documentation(method: Method) -> str:
     """The docstring of the method's module, with references to Python objects as Markdown."""
-    text = inspect.getdoc(inspect.getmodule(type(method))) or ""
-    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
-
-
-def _defaults(method: Method) -> dict[str, str]:
-    """Hyperparameter -> its default, empty if there is none."""
-    return {name: _shown(p.default) for name, p in inspect.signature(type(method)).parameters.items()}
-
-
-def _shown(default: object) -> str:
-    if default is inspect.Parameter.empty:
-        return ""
-    return f"{default:g}" if isinstance(default, float) else repr(default)
+    return plain(inspect.getdoc(inspect.getmodule(type(method))) or "")
 
 
 def _state(name: str) -> str:
@@ -194,7 +180,7 @@ def _training(methods: Mapping[str, Method]) -> str:
         ]
         for name, method in methods.items()
     ]
-    return _table(["", "task gradients in several processes", "missing labels", "accumulation"], rows)
+    return table(["", "task gradients in several processes", "missing labels", "accumulation"], rows)
 
 
 def _task_gradients(method: Method) -> str:
@@ -208,40 +194,22 @@ def _task_gradients(method: Method) -> str:
 
 
 def _legend() -> str:
-    return "".join(_item(f"*{name}*: {meaning}") for name, meaning in MEANING.items())
+    return "".join(item(f"*{name}*: {meaning}") for name, meaning in MEANING.items())
 
 
 def _promises() -> str:
     properties: tuple[Property, ...] = get_args(Property)
     rows = [[f"`{entry.label}`", *("✓" if p in entry.properties else "" for p in properties)] for entry in ENTRIES]
-    return _table(["", *properties], rows)
+    return table(["", *properties], rows)
 
 
 def _section(name: str, method: Method) -> str:
-    described = _described(type(method))
+    meanings = described(type(method))
     lines = [
-        _item(f"`{parameter}`{f' ({default})' if default else ''}: {described.get(parameter, '')}".rstrip(": "))
-        for parameter, default in _defaults(method).items()
+        item(f"`{parameter}`{f' ({default})' if default else ''}: {meanings.get(parameter, '')}".rstrip(": "))
+        for parameter, default in defaults(type(method)).items()
     ]
     return f"### {name}\n\n{_documentation(method)}\n" + ("\n" + "".join(lines) if lines else "")
-
-
-def _item(text: str) -> str:
-    return fill(text, _WIDTH, initial_indent="* ", subsequent_indent="  ", break_on_hyphens=False) + "\n"
-
-
-def _described(cls: type[Method]) -> dict[str, str]:
-    """Hyperparameter -> its description in the docstring of the class."""
-    section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", inspect.getdoc(cls) or "", flags=re.MULTILINE)
-    if not section:
-        return {}
-    entries = re.findall(r"^ {4}(\w+): ((?:.+\n?)(?: {8}.+\n?)*)", section[1] + "\n", flags=re.MULTILINE)
-    return {name: " ".join(text.split()).replace("``", "`") for name, text in entries}
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
