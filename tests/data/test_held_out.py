@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from recon.data import Glyphs, Rooms
+import recon.data
+from recon.data import Glyphs, Rooms, Yeast
 from recon.data.batches import ShuffledBatches
 from recon.data.held_out import training_loaders
 
@@ -75,6 +77,17 @@ def test_without_a_share_there_is_one_loader_as_before() -> None:
     assert sorted(indices(loader)) == list(range(16))
     assert "held_out" not in Glyphs().dataset_name
     assert Glyphs(held_out=0.1).dataset_name == "Glyphs(train_size=10000, test_size=2000, seed=0, held_out=0.1)"
+
+
+@pytest.mark.parametrize("name", sorted({*recon.data.__all__} - {"PerTask"}))
+def test_every_set_has_the_share_in_its_name(name: str) -> None:
+    root = {} if name in ("Glyphs", "GlyphAttributes") else {"root": "DATA"}
+    data = getattr(recon.data, name)(**root, held_out=0.25)
+    assert re.search(r"(\(|, )held_out=0\.25\)$", data.dataset_name)
+
+
+def test_the_share_stands_behind_the_seed_of_a_split() -> None:
+    assert Yeast("DATA", split_seed=1, held_out=0.25).dataset_name == "Yeast(split_seed=1, held_out=0.25)"
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.6, "0.1", True])

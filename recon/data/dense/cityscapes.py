@@ -44,8 +44,9 @@ class CityScapes(DenseDataModule):
         tasks: Names of the tasks to give; only their folders are read.
         height: Height of the scenes, in pixels.
         width: Width of the scenes, in pixels.
-        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and
-            ``shuffle_seed``, as :class:`~recon.data.dense.module.DenseDataModule` takes them.
+        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers``,
+            ``shuffle_seed`` and ``held_out``, as
+            :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
         ValueError: Another number of classes, a number that is too small, or an unknown or repeated
@@ -88,5 +89,4 @@ class CityScapes(DenseDataModule):
 
     @property
     def dataset_name(self) -> str:
-        _, height, width = self.input_shape
-        return f"CityScapes(classes={self.classes}, height={height}, width={width})"
+        return super().dataset_name.replace("(", f"(classes={self.classes}, ", 1)

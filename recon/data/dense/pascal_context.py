@@ -51,8 +51,9 @@ class PascalContext(DenseDataModule):
         batch_size: Batch size of training, in each process.
         tasks: Names of the tasks to give; only their folders are read.
         size: Height and width of the scenes, in pixels.
-        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers`` and
-            ``shuffle_seed``, as :class:`~recon.data.dense.module.DenseDataModule` takes them.
+        loading: ``eval_batch_size``, ``augment``, ``aggregation``, ``num_workers``,
+            ``shuffle_seed`` and ``held_out``, as
+            :class:`~recon.data.dense.module.DenseDataModule` takes them.
 
     Raises:
         ValueError: A number that is too small, or an unknown or repeated task; from

@@ -65,8 +65,11 @@ class Yeast(TabularModule):
     @property
     def dataset_name(self) -> str:
         """The set, its split and its validation rows, for the provenance of a result."""
-        split = "" if self.split_seed is None else f"split_seed={self.split_seed}"
-        return super().dataset_name.replace("(", f"({split}{', ' if split and self.val_size else ''}")
+        name = super().dataset_name
+        if self.split_seed is None:
+            return name
+        more = "" if name.endswith("()") else ", "
+        return name.replace("(", f"(split_seed={self.split_seed}{more}", 1)
 
     def files_read(self) -> dict[str, Path]:
         """The file; a benchmark knows the data by its content, wherever it is."""
