@@ -1,9 +1,10 @@
 """Rows of a table: storage, splits, batches."""
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -85,12 +86,14 @@ class TabularModule(LightningDataModule, ABC):
     Attributes:
         tasks: The tasks, in the order of the labels.
         input_shape: Number of columns.
+        expected: Number of rows by split; another number gives a warning.
 
     Raises:
         ValueError: A number that is too small; when the data are asked for: a file is missing, or
             is not of the documented form.
     """
 
+    expected: ClassVar[Mapping[Split, int]] = {}
     tasks: list[Task]
     input_shape: tuple[int]
 
@@ -143,6 +146,7 @@ class TabularModule(LightningDataModule, ABC):
         """
         if self._read is None:
             self._read = self.read()
+            self._compare_numbers(self._read)
         if split == "test" or (split == "val" and not self.val_size):
             return self._read["test"]
         training = self._read["train"]
@@ -153,6 +157,15 @@ class TabularModule(LightningDataModule, ABC):
         order = torch.from_numpy(np.random.default_rng([self.seed, 0]).permutation(len(training)))
         held_out, trained = order[: self.val_size], order[self.val_size :]
         return training.part((held_out if split == "val" else trained).sort().values)
+
+    def _compare_numbers(self, read: Mapping[Split, Rows]) -> None:
+        for split, number in self.expected.items():
+            if len(read[split]) != number:
+                warnings.warn(
+                    f"{self.root} has {len(read[split])} {split} rows, {type(self).__name__} has {number}; results "
+                    "cannot be compared with published ones",
+                    stacklevel=3,
+                )
 
     def prepare_data(self) -> None:
         """Read the files before training, so that a fault is told at once."""

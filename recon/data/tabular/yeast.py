@@ -10,7 +10,7 @@ another 1,500 are drawn.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ class Yeast(TabularModule):
         ValueError: A number that is too small; when the data are asked for: the file is missing,
             has other columns, not more than 1,500 rows, or is damaged.
     """
+
+    expected: ClassVar = {"train": TRAINING_ROWS, "test": 917}
 
     def __init__(self, root: str | Path, batch_size: int = 64, split_seed: int | None = None, **loading: Any) -> None:
         super().__init__(root, batch_size, **loading)

@@ -58,3 +58,15 @@ def test_numbers_that_are_too_small_are_refused(options: dict[str, int]) -> None
     ((name, _),) = options.items()
     with pytest.raises(ValueError, match=f"{name} is "):
         CensusIncome("data", **options)
+
+
+def test_another_number_of_rows_than_the_official_one_gives_a_warning(
+    write_census: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_census()
+    monkeypatch.setattr(CensusIncome, "expected", {"train": 40, "test": 99_762})
+    with pytest.warns(
+        UserWarning, match="has 20 test rows, CensusIncome has 99762; results cannot be compared"
+    ) as told:
+        CensusIncome(root).prepare_data()
+    assert len(told) == 1
