@@ -78,10 +78,11 @@ PART_NAMES = ("background", "head", "torso", "upper arm", "lower arm", "upper le
 def parts(name: str, aggregation: Aggregation = "dataset", class_names: Sequence[str] = PART_NAMES) -> Task:
     """A task with one part of a body per pixel, as the people of PASCAL-Context have them.
 
-    It is :func:`segmentation` with the protocol of Maninis et al., "Attentive Single-Tasking of
-    Multiple Tasks", CVPR 2019: 6 parts and the background, cross-entropy, and ``miou`` over the
-    whole set, the background included; NaN if the set has no truth. An image without people has no
-    truth there: its labels are -1 everywhere.
+    Predictions are logits (B, 7, H, W), targets labels (B, H, W), int64, -1 where there is none.
+    The loss is :func:`recon.tasks.losses.masked_cross_entropy`; the metric is ``miou``. The
+    protocol is that of Maninis et al., "Attentive Single-Tasking of Multiple Tasks", CVPR 2019: 6
+    parts and the background, which counts too; NaN if the set has no truth. An image without people
+    has no truth: its labels are -1 everywhere.
 
     >>> import torch
     >>> task = parts("parts")
@@ -105,9 +106,9 @@ def parts(name: str, aggregation: Aggregation = "dataset", class_names: Sequence
 def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
     """A task with one positive value per pixel: depth, or disparity.
 
-    Predictions and targets are (B, 1, H, W), targets NaN where there is no truth. The loss is
-    :func:`recon.tasks.losses.masked_l1`; the metrics are ``absolute_error``, in the target's unit,
-    and ``relative_error``, which is divided by the truth.
+    Predictions are values (B, 1, H, W), targets values (B, 1, H, W), NaN where there is no truth.
+    The loss is :func:`recon.tasks.losses.masked_l1`; the metrics are ``absolute_error``, in the
+    target's unit, and ``relative_error``, which is divided by the truth.
 
     >>> import torch
     >>> task = depth("depth")
@@ -129,10 +130,10 @@ def depth(name: str, aggregation: Aggregation = "dataset") -> Task:
 def normals(name: str, aggregation: Aggregation = "dataset") -> Task:
     """A task with one direction in space per pixel: surface normals.
 
-    Predictions are vectors of any length (B, 3, H, W), targets unit vectors, NaN where there is no
-    truth. The loss is :func:`recon.tasks.losses.masked_cosine`; the metrics are ``mean_angle`` and
-    ``median_angle`` in degrees, and ``within_11_25``, ``within_22_5`` and ``within_30``, the
-    fractions of pixels with a smaller angle than that.
+    Predictions are vectors of any length (B, 3, H, W), targets unit vectors (B, 3, H, W), NaN where
+    there is no truth. The loss is :func:`recon.tasks.losses.masked_cosine`; the metrics are
+    ``mean_angle`` and ``median_angle`` in degrees, and ``within_11_25``, ``within_22_5`` and
+    ``within_30``, the fractions of pixels with a smaller angle than that.
 
     >>> import torch
     >>> task = normals("normals")

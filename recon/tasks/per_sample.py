@@ -57,11 +57,11 @@ def binary(name: str, positive_weight: float = 1.0) -> Task:
 def multilabel(name: str, labels: int, positive_weight: float | Sequence[float] = 1.0) -> Task:
     """A task with several labels per sample, each a yes or no, behind one head.
 
-    Predictions are logits (B, labels), targets (B, labels): 1, 0, or -1 (NaN in a floating target)
-    where a label is missing. Loss and metrics are those of :func:`binary`: the loss is the mean
-    over all labels that are there, ``auroc`` and ``average_precision`` are means over the labels of
-    which the evaluation set has both values, and ``accuracy`` is the fraction of all labels that
-    are right.
+    Predictions are logits (B, labels), targets labels (B, labels): 1, 0, or -1 (NaN in a floating
+    target) where one is missing. The loss and the metrics are those of :func:`binary`: the loss is
+    the mean over all labels that are there, ``auroc`` and ``average_precision`` are means over the
+    labels of which the evaluation set has both values, and ``accuracy`` is the fraction of all
+    labels that are right.
 
     The labels share one gradient. To let each have its own, give as many :func:`binary` tasks.
 
@@ -105,8 +105,8 @@ def regression(
 ) -> Task:
     """A task with one or more numbers per sample.
 
-    Predictions are (B, outputs), in units of ``scale``; targets (B, outputs), or (B,) with one
-    output, floating and in their own unit, NaN where there is none. The loss is
+    Predictions are numbers (B, outputs), in units of ``scale``, targets numbers (B, outputs), or
+    (B,) with one output, floating and in their own unit, NaN where there is none. The loss is
     :func:`recon.tasks.sample_losses.regression_loss` of prediction and ``target / scale``, so tasks
     of different units have losses of the same size. The metrics ``mse`` and ``mae`` and the
     estimate are in the target's unit.

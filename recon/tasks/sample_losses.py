@@ -133,6 +133,7 @@ def check_columns(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _mean_error(errors: Callable[..., Tensor], scale: tuple[float, ...], prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared, absolute or Huber error over the numbers that are there."""
     target = check_columns(prediction, target)
     valid = target.isfinite()
     if scale != (1.0,):
