@@ -1,4 +1,4 @@
-"""Write the pages whose numbers come from results, so that prose and tables do not drift.
+"""Write the pages whose numbers come from results or from code, so that they do not drift.
 
     python benchmarks/pages.py                     # every template below docs/
     python benchmarks/pages.py --only results/yeast
@@ -18,7 +18,8 @@ and the figures ``delta_m.png`` and ``prices.png`` are written, if the page show
 From ``points.json``, the file of ``search_cost.py``, a page has ``search_cost()``, its table, and
 ``search_cost.png``; from ``stability.json``, the file of ``ranking_stability.py``, the table
 ``ranking_stability()``; from ``seeds.json``, the file of ``seed_agreement.py``, the table
-``seed_agreement()``.
+``seed_agreement()``. From the code a page has the functions of ``catalogue.py``, such as
+``data_sets()``.
 """
 
 import json
@@ -35,6 +36,7 @@ from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
 sys.path.append(str(Path(__file__).parent))
+import catalogue
 import ranking_stability
 import search_cost
 import seed_agreement
@@ -178,6 +180,15 @@ def _save_png(figure: Figure, path: Path) -> None:
         shutil.copyfile(png, path.with_name(f"{path.name}.png"))
 
 
+CATALOGUE = (
+    catalogue.architectures,
+    catalogue.architecture_arguments,
+    catalogue.backbones,
+    catalogue.data_sections,
+    catalogue.data_sets,
+    catalogue.kinds_of_tasks,
+)
+
 EXPRESSIONS = (
     "table",
     "differences",
@@ -221,6 +232,7 @@ class Page:
             "ranking_stability": lambda: ranking_stability.table(self._objects("stability", ranking_stability.Pair)),
             "seed_agreement": lambda: seed_agreement.table(self._objects("seeds", seed_agreement.Seeds)),
         }
+        names |= {table.__name__: table for table in CATALOGUE}
         return environment.from_string(self.template.read_text()).render(names)
 
     def _points(self) -> list[search_cost.Point]:
@@ -257,7 +269,7 @@ def main(only: str | None = None, check: bool = False) -> None:
 
     Args:
         only: The page below docs, such as ``results/yeast``; all by default.
-        check: Write nothing, and exit with 1 if a page is not what its results give.
+        check: Write nothing, and exit with 1 if a page is not what results and code give.
     """
     stale = []
     for page in pages(only):
@@ -271,7 +283,7 @@ def main(only: str | None = None, check: bool = False) -> None:
         if not check:
             page.draw()
     if check and stale:
-        sys.exit("not what the results give, run benchmarks/pages.py: " + ", ".join(map(str, stale)))
+        sys.exit("not what results and code give, run benchmarks/pages.py: " + ", ".join(map(str, stale)))
 
 
 if __name__ == "__main__":

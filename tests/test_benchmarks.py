@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from torch import nn
 
 from recon.conflict import ConflictMap
 
@@ -169,6 +170,46 @@ def test_a_page_outside_the_results_asks_folders_by_their_names(tmp_path: Path) 
     template = tmp_path / "choosing.md.jinja"
     template.write_text('{{ results("demo").growth("joint + Recon") }}')
     assert page(template).texts() == {tmp_path / "choosing.md": "+2.2%"}
+
+
+@pytest.fixture
+def catalogue() -> dict[str, Any]:
+    return runpy.run_path(str(BENCHMARKS / "catalogue.py"))
+
+
+def test_the_catalogue_reads_numbers_files_and_papers_of_data(catalogue: dict[str, Any]) -> None:
+    lines = catalogue["data_sets"]("Yeast", "Rooms").splitlines()
+    yeast, rooms = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
+    assert yeast[1:] == [
+        "14: `class1`, ..., `class14`",
+        "1,500 train, 917 test",
+        "103",
+        "by hand, as published",
+        "yes",
+    ]
+    section = " ".join(catalogue["data_sections"]().partition("### Yeast\n")[2].split())
+    assert section.startswith("The genes of Yeast, ")
+    assert "Source: Elisseeff & Weston, NeurIPS 2001. * `root`: Folder with `yeast.csv`" in section
+    assert rooms[2:5] == ["1,000 train, 200 val; any number", "3 x 96 x 128", "built in"]
+    with pytest.raises(ValueError, match="unknown name of data 'Yeasts'; nearest: 'Yeast'"):
+        catalogue["data_sets"]("Yeasts")
+
+
+def test_the_catalogue_measures_what_an_architecture_costs_and_shares(catalogue: dict[str, Any]) -> None:
+    rows = {row.split("|")[1].strip(" `"): row for row in catalogue["architectures"]().splitlines()}
+    assert rows["hard_sharing"].endswith("| all layers |  | x 1.00 | x 1.00 |")
+    assert rows["ltb"].endswith("| `networks.<task>` | `units.<number>` | x 2.00 | x 2.00 |")
+    assert "| `experts.<number>`, `input_layer` | `gate`, `own.<number>` | x 3." in rows["cgc"]
+
+
+def test_the_catalogue_says_what_a_new_architecture_or_task_lacks(catalogue: dict[str, Any]) -> None:
+    def make(trunk: nn.Module) -> nn.Module:
+        return trunk
+
+    with pytest.raises(ValueError, match=r"architecture 'new' needs 'trunk'; give it a value here, in catalogue\.py"):
+        catalogue["_example"]("new", make)
+    with pytest.raises(ValueError, match="the docstring of make does not say 'Predictions are"):
+        catalogue["_shapes"](make)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from pytorch_lightning import Callback
 
 import recon
 from recon.cli.dispatch import COMMANDS, TRAINING
+from recon.cli.listing import names_of
 from recon.configuration import CommandParser
 from recon.conflict import published_rankings
 from recon.experiments import Plan
@@ -231,9 +232,19 @@ def test_number_of_architectures_is_that_of_the_registry(name: str) -> None:
     assert re.findall(r"(\d+) built in", (ROOT / name).read_text()) == [str(len(recon.list_architectures()))]
 
 
-def test_every_architecture_is_on_its_page() -> None:
-    rows = cells(ROOT / "docs" / "architectures.md")
-    assert {f"`{name}`" for name in recon.list_architectures()} <= set(rows)
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        ("methods", "methods.md"),
+        ("architectures", "architectures.md"),
+        ("backbones", "backbones.md"),
+        ("data", "data.md"),
+        ("tasks", "tasks.md"),
+    ],
+)
+def test_all_that_recon_lists_is_on_its_page(kind: str, page: str) -> None:
+    rows = re.findall(r"^\| \[?`(\w+)", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE)
+    assert {name.rpartition(".")[2] for name in names_of(kind)} <= set(rows)
 
 
 DEMO = ("joint", "joint + Recon", "joint + random layers, equal parameters")
