@@ -58,8 +58,8 @@ def benchmark(
         jobs: Runs at a time, without an executor; by default one on an accelerator, otherwise one a
             core, at most four. Runs on several devices count as many times.
         executor: Carries out the runs; by default as many processes of this machine as ``jobs``.
-        reuse: Folders of other benchmarks. Their finished runs that this plan has too are copied.
-        only: The runs to carry out, with those that they need: ids, patterns such as
+        reuse: Folders of other benchmarks. Their finished runs that are the same are copied.
+        only: The runs to carry out or to copy, with those that they need: ids, patterns such as
             ``*-seed0``, or places in the plan from 0. By default all.
 
     Returns:
@@ -76,9 +76,9 @@ def benchmark(
     fit, folder = Fit(plan.fit, root), ResultsFolder(out)
     tasks = check_before_training(plan, fit)
     content = data_identity(fit)
-    shelf = Shelf(folder, content, root_of(fit), tasks, reuse, tell)
     all_jobs = [Job(plan, run, fit, folder) for run in plan.runs([task.name for task in tasks])]
     runs = with_needed([job.run for job in all_jobs], only)
+    shelf = Shelf(folder, content, root_of(fit), tasks, reuse, {run.id for run in runs}, tell)
     with folder.held():
         outcomes = Outcomes(plan, tasks, folder, found_results(shelf, all_jobs, plan_record(plan, fit, content)))
         chosen = [job for job in all_jobs if job.run in runs]

@@ -9,6 +9,7 @@ import pytest
 from some_jobs import Here, fit
 
 from recon.experiments import Plan, benchmark, outcomes
+from recon.experiments.dry_run.preview import preview
 from recon.experiments.only import with_needed
 
 PlanFactory = Callable[..., Plan]
@@ -62,6 +63,25 @@ def test_the_parts_of_an_array_join_into_the_whole_without_training_again(
     found: dict[str, Any] = json.loads((whole / "results.json").read_text())
     assert [run["id"] for run in found["runs"]] == ids(plan)
     assert all(run["delta_m"] is not None for run in found["runs"] if run["variant"] != "single")
+
+
+def test_only_the_named_runs_and_those_that_they_need_are_copied(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "draw_figures", lambda *arguments: [])
+    whole = tmp_path / "whole"
+    benchmark(plan, whole, executor=Here())
+    for word in ("single-digit-seed0", "pcgrad-recon-seed0"):
+        out, executor = tmp_path / word, Here()
+        told = preview(plan, out, jobs=1, reuse=[whole], only=[word]).lines
+        assert list(told) == [f"copied from {whole}: {run_id}" for run_id in ids(plan, word)]
+        benchmark(plan, out, executor=executor, reuse=[whole], only=[word])
+        assert executor.begun == []
+        assert sorted(path.name for path in (out / "runs").iterdir()) == sorted(ids(plan, word))
+        again = Here()
+        benchmark(plan, out, executor=again, reuse=[whole])
+        assert again.begun == []
+        assert len(list((out / "runs").iterdir())) == 6
 
 
 def test_the_rest_of_a_folder_stays_where_it_is(

@@ -67,10 +67,10 @@ def preview(
         places = {likeness(folder, Path(temporary, str(n))): folder for n, folder in enumerate([out, *reuse])}
         folder, *others = places
         try:
-            shelf = Shelf(ResultsFolder(folder), content, root_of(fit), tasks, others, lines.append)
             every = [Job(plan, run, fit, ResultsFolder(folder)) for run in plan.runs([task.name for task in tasks])]
-            results = found_results(shelf, every, plan_record(plan, fit, content))
             wanted = {run.id for run in with_needed([job.run for job in every], only)}
+            shelf = Shelf(ResultsFolder(folder), content, root_of(fit), tasks, others, wanted, lines.append)
+            results = found_results(shelf, every, plan_record(plan, fit, content))
             every = [job for job in every if job.run.id in wanted]
             trials = try_all([job for job in every if job.run.id not in results], jobs, threads_of(jobs * devices))
             twins = _twins(shelf, [job for job in every if job.run.id not in results])

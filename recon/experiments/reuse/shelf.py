@@ -1,7 +1,7 @@
 """The runs that a folder of results has: each goes to the run of the plan that it is, or aside."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Shelf:
         root: The folder of the data, by which earlier versions knew them.
         tasks: The tasks of the plan.
         reuse: Folders of other benchmarks, whose finished runs may be copied.
+        copied: Ids of the runs that are copied where a finished one is the same.
         tell: Is given a line about runs that move.
     """
 
@@ -44,6 +45,7 @@ class Shelf:
         root: str | None,
         tasks: Sequence[Task],
         reuse: Sequence[Path],
+        copied: Collection[str],
         tell: Callable[[str], None],
     ) -> None:
         self._folder = folder
@@ -53,6 +55,7 @@ class Shelf:
         self._reuse = [
             (path, _finished_in(path, root, content)) for path in reuse if path.resolve() != folder.path.resolve()
         ]
+        self._copied = copied
         self._tell = tell
         self._wanted = WantedRuns(folder, content, tasks)
         self._settled: set[str] = set()
@@ -165,7 +168,7 @@ class Shelf:
                 _name(path, run, self._tasks)
                 self._replace(path, run)
                 brought.setdefault(f"back from {self._folder.aside}", []).append(run.id)
-            elif source := self._source(wanted):
+            elif run.id in self._copied and (source := self._source(wanted)):
                 self._copy(source[1], run)
                 brought.setdefault(f"copied from {source[0]}", []).append(run.id)
         for how, ids in brought.items():
