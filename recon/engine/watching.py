@@ -6,7 +6,6 @@ through the heads and the shared part; other steps cost nothing. The gradients g
 ``DistributedDataParallel`` never see them.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,14 +17,13 @@ from recon.conflict import ConflictAnalyzer, MeasuredMap
 from recon.conflict.one_task import warn_of_layers_of_one_task
 from recon.engine.agreement import agree
 from recon.engine.aside import leaving_no_trace
-from recon.engine.compiled import telling_of_plain_backwards
 from recon.engine.dispatch import bring, step_of
 from recon.engine.evaluation import Evaluation
 from recon.engine.held import Held
 from recon.engine.precision import full_precision
-from recon.engine.routes.route import Step
 from recon.engine.setting import checked_setting
 from recon.engine.step_info import StepInfo
+from recon.engine.watched_gradients import fill_rows, put_gradients
 from recon.gradients.graph import without_grad
 from recon.gradients.parts import Shared, as_one_module
 
@@ -144,7 +142,7 @@ class Watch:
         with self._aside(), without_grad(gradients.parameters):
             for task, loss in brought.losses.items():
                 term = setting.scaling.scaled(loss * held.factor(task, brought.counts[task]))
-                _put_gradients(term, gradients.parameters)
+                put_gradients(term, gradients.parameters)
                 if task in held.counts:
                     gradients.add_row(task)
                 else:
@@ -197,7 +195,7 @@ class Watch:
         setting.present = agreed.present
         step = step_of(brought, agreed, held, setting, observed=True)
         with self._aside():
-            _fill_rows(step)
+            fill_rows(step)
         gradients = step.shared.gradients
         with full_precision(gradients.device):
             if step.loss_scale is not None:
@@ -268,36 +266,3 @@ def _tasks(heads: Heads) -> list[str]:
             f"heads is {type(heads).__name__}; give {{task: head}}, an nn.ModuleDict, or the list of task names"
         )
     return list(heads.keys()) if isinstance(heads, Mapping | nn.ModuleDict) else list(heads)
-
-
-def _fill_rows(step: Step) -> None:
-    """Fill the rows of the present tasks, summed over parts of the batch and processes."""
-    gradients = step.shared.gradients
-    step.held.check_rows(gradients)
-    with without_grad(gradients.parameters):
-        for task in step.present:
-            with step.failing_for_all():
-                if task in step.terms:
-                    _put_gradients(step.terms[task], gradients.parameters)
-            if task in step.held.counts:
-                gradients.scale_row(task, step.share_of_held(task))
-                gradients.add_row(task)
-            else:
-                gradients.fill_row(task)
-            if step.failure is not None:  # the other processes wait for the row, and have to know
-                gradients.scale_row(task, math.nan)
-            gradients.send_row(task)
-        gradients.complete(step.present)
-
-
-def _put_gradients(term: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Put the gradients of a term into ``.grad``, and leave its graph."""
-    try:
-        with telling_of_plain_backwards():
-            found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
-        if "second time" not in str(error):
-            raise
-        raise RuntimeError("the graph of the losses is gone: call watch(losses) before loss.backward()") from error
-    for parameter, gradient in zip(parameters, found, strict=True):
-        parameter.grad = gradient
