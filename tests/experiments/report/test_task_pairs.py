@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 import recon
-from recon.cli.commands import draw_map
+from recon.cli.maps import draw_map
 from recon.conflict import MeasuredMap
 from recon.experiments.report.task_pairs import task_pairs
 
