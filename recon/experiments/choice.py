@@ -8,7 +8,7 @@ from typing import Any
 from recon.experiments.entry import MethodEntry, tried_run
 from recon.experiments.folder import ResultsFolder, read_result, result_file
 from recon.experiments.grid import Setting, points
-from recon.experiments.sweep import before, keep_proposal, proposal, read_proposal
+from recon.experiments.sweep import Proposed, before, keep_proposal, proposal, read_proposal
 from recon.tasks.task import Task
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -133,24 +133,34 @@ def setting_at(entry: MethodEntry, place: int, folder: ResultsFolder, tasks: Seq
     if not entry.sweep:
         return points(entry.grid)[place]
     kept = read_proposal(folder.proposal(entry.label, place), entry.sweep)
-    if kept is not None:
-        return kept
-    known = [(one.setting, one.score) for one in _tried(entry, folder, tasks, before(place))]
-    return proposal(entry.sweep, place, known)
+    return _proposal(entry, place, folder, tasks) if kept is None else kept.setting
 
 
-def keep_setting(entry: MethodEntry, place: int, folder: ResultsFolder, tasks: Sequence[Task]) -> None:
+def keep_setting(
+    entry: MethodEntry, place: int, runs: Sequence[str], folder: ResultsFolder, tasks: Sequence[Task]
+) -> None:
     """Keep the setting at a place of an entry's sweep; a grid has its settings in the plan.
 
     Args:
         entry: The entry.
         place: The place, from 0.
+        runs: The identities of the trials from whose scores the setting follows. One that was kept
+            with others is proposed anew.
         folder: Where results and the settings of sweeps are kept; it is held.
         tasks: The tasks of the plan.
     """
+    if not entry.sweep:
+        return
     path = folder.proposal(entry.label, place)
-    if entry.sweep and read_proposal(path, entry.sweep) is None:
-        keep_proposal(path, entry.sweep, setting_at(entry, place, folder, tasks))
+    kept = read_proposal(path, entry.sweep)
+    if kept is None or kept.runs != tuple(runs):
+        keep_proposal(path, entry.sweep, Proposed(_proposal(entry, place, folder, tasks), tuple(runs)))
+
+
+def _proposal(entry: MethodEntry, place: int, folder: ResultsFolder, tasks: Sequence[Task]) -> Setting:
+    """The setting that follows from the trials before a place."""
+    known = [(one.setting, one.score) for one in _tried(entry, folder, tasks, before(place))]
+    return proposal(entry.sweep, place, known)
 
 
 def _tried(

@@ -5,12 +5,13 @@ on that share. The test data are never seen. Optuna's TPE proposes the next sett
 of those before it (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011).
 
 A proposal depends on nothing else: the sampler of a trial is seeded by the trial's number. So a
-sweep that is killed goes on as if it had not been.
+sweep that is killed goes on as if it had not been. If the plan has changed, trials before it are
+other runs with other scores, and it is made anew.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recon.conflict.severity import severity_in_hundredths
 from recon.experiments.grid import Setting, check_key, check_share
@@ -28,6 +29,19 @@ AT_A_TIME = 4
 _BOUNDS = {"low", "high", "log"}
 
 _HUNDREDTHS = 2  # decimals of a severity
+
+
+class Proposed(NamedTuple):
+    """The setting of a trial as it was proposed.
+
+    Attributes:
+        setting: The setting.
+        runs: The identities of the runs from whose scores it was proposed. With other ones, such as
+            those of a changed plan, it would have been another setting.
+    """
+
+    setting: Setting
+    runs: tuple[str, ...]
 
 
 def check_sweep(space: Mapping[str, Any], trials: int | None, held_out: float | None, label: str) -> None:
@@ -102,7 +116,7 @@ def proposal(space: Mapping[str, Any], number: int, before: Sequence[tuple[Setti
     return {key: _value(key, space[key], asked[key]) for key in space}
 
 
-def read_proposal(path: Path, space: Mapping[str, Any]) -> Setting | None:
+def read_proposal(path: Path, space: Mapping[str, Any]) -> Proposed | None:
     """A setting that was proposed before; ``None`` if there is none from this space.
 
     Args:
@@ -119,13 +133,13 @@ def read_proposal(path: Path, space: Mapping[str, Any]) -> Setting | None:
         check_seal(record)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; remove it to propose the setting again") from error
-    return record["setting"] if record["space"] == space else None
+    return Proposed(record["setting"], tuple(record.get("runs", ()))) if record["space"] == space else None
 
 
-def keep_proposal(path: Path, space: Mapping[str, Any], setting: Setting) -> None:
+def keep_proposal(path: Path, space: Mapping[str, Any], proposed: Proposed) -> None:
     """Keep the setting of a trial, so that another version of Optuna cannot change it."""
     path.parent.mkdir(exist_ok=True)
-    write_json(path, sealed({"space": dict(space), "setting": setting}))
+    write_json(path, sealed({"space": dict(space), **proposed._asdict()}))
 
 
 def _check_values(key: str, values: Any, what: str) -> None:

@@ -15,7 +15,7 @@ from some_jobs import Here, configuration_of, fit, prepare, runs_of
 
 from recon.experiments import Plan, benchmark, outcomes
 from recon.experiments.folder import ResultsFolder
-from recon.experiments.sweep import before, keep_proposal, proposal, read_proposal
+from recon.experiments.sweep import Proposed, before, keep_proposal, proposal, read_proposal
 from recon.files.reading import read_object
 
 PlanFactory = Callable[..., Plan]
@@ -62,9 +62,9 @@ def test_later_proposals_come_nearer_to_the_best() -> None:
 def test_a_kept_proposal_is_that_of_its_space(tmp_path: Path) -> None:
     path = tmp_path / "sweeps" / "cagrad-0.json"
     assert read_proposal(path, SPACE) is None
-    setting = proposal(SPACE, 0, [])
-    keep_proposal(path, SPACE, setting)
-    assert read_proposal(path, SPACE) == setting
+    proposed = Proposed(proposal(SPACE, 0, []), ("a", "b"))
+    keep_proposal(path, SPACE, proposed)
+    assert read_proposal(path, SPACE) == proposed
     assert read_proposal(path, {**SPACE, "top": [1, 2]}) is None
     path.write_text(path.read_text().replace("setting", "settings"))
     with pytest.raises(ValueError, match=r"cagrad-0\.json is damaged.*; remove it to propose the setting again"):
@@ -140,10 +140,42 @@ def test_a_trial_branches_the_layers_of_its_own_k_and_severity(
     runs = runs_of(plan)
     assert runs["cagrad-sweep1-seed0"].waits_for == ("joint-plain-seed0",)
     for place, (top, severity) in enumerate([(3, -0.05), (1, -0.1)]):
-        keep_proposal(ResultsFolder(out).proposal("cagrad", place), space, {"top": top, "severity": severity})
+        kept = Proposed({"top": top, "severity": severity}, ())
+        keep_proposal(ResultsFolder(out).proposal("cagrad", place), space, kept)
         own = configuration_of(plan, runs[f"cagrad-sweep{place}-seed0"], out)
         assert len(own["model"]["branch"]["layers"]) == top
         assert own["data"]["init_args"]["held_out"] == 0.25
+
+
+def test_a_proposal_from_trials_of_another_configuration_is_made_anew(
+    tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "draw_figures", lambda *arguments: [])
+    space = {LR: {"low": 1e-4, "high": 1e-1, "log": True}}
+    path = ResultsFolder(tmp_path).proposal("joint", 4)
+
+    def trained(momentum: float) -> tuple[list[str], Proposed]:
+        """The runs that a plan begins for its fifth trial, and the setting of that."""
+        optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0, "momentum": momentum}}
+        own = {"fit": fit(model={"optimizer": optimizer}), "methods": [sweep(space, trials=5)], "single": False}
+        executor = Here()
+        benchmark(tiny(**own), tmp_path, executor=executor, only=["joint-sweep4-seed0"])
+        proposed = read_proposal(path, space)
+        assert proposed is not None
+        trial = yaml.safe_load((tmp_path / "runs" / "joint-sweep4-seed0" / "config.yaml").read_text())
+        assert trial["model"]["optimizer"]["init_args"]["lr"] == proposed.setting[LR]
+        return executor.begun, proposed
+
+    both = ["joint-sweep0-seed0", "joint-sweep4-seed0"]
+    begun, first = trained(momentum=0.0)
+    assert begun == both
+    kept = Proposed({LR: 0.0123}, first.runs)  # by another version of Optuna
+    keep_proposal(path, space, kept)
+    assert trained(momentum=0.0) == (both[1:], kept)
+    begun, anew = trained(momentum=0.9)
+    assert begun == both
+    assert anew.setting == first.setting
+    assert anew.runs != first.runs
 
 
 @pytest.mark.slow

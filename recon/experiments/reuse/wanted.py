@@ -48,7 +48,8 @@ class WantedRuns:
         if job.run not in self:
             try:
                 if job.run.point is not None:
-                    keep_setting(job.run.entry, job.run.point, self._folder, self._tasks)
+                    trials = [self._known[run_id].hash for run_id in job.run.grid]
+                    keep_setting(job.run.entry, job.run.point, trials, self._folder, self._tasks)
                 self._requests[job.run.id] = request_of(job, self._content)
                 self._known[job.run.id] = self._answer(job)
             except (OSError, ValueError):

@@ -20,7 +20,7 @@ from recon.experiments.folder import ResultsFolder
 from recon.experiments.job import Job
 from recon.experiments.reuse.identity import data_identity
 from recon.experiments.reuse.plan_record import PLAN, plan_record
-from recon.experiments.sweep import keep_proposal, read_proposal
+from recon.experiments.sweep import Proposed, keep_proposal, read_proposal
 from recon.files.atomic import write_json
 
 PlanFactory = Callable[..., Plan]
@@ -133,9 +133,10 @@ def test_settings_that_a_sweep_has_kept_are_those_of_the_dry_run(tmp_path: Path)
     kept = ResultsFolder(tmp_path / "results")
     kept.path.mkdir()
     space = {"options.c": {"low": 0.1, "high": 0.9}}
-    keep_proposal(kept.proposal("tuned", 0), space, {"options.c": 0.123})  # by another version of Optuna
+    proposed = Proposed({"options.c": 0.123}, ())  # by another version of Optuna
+    keep_proposal(kept.proposal("tuned", 0), space, proposed)
     like = ResultsFolder(likeness(kept.path, tmp_path / "like"))
-    assert read_proposal(like.proposal("tuned", 0), space) == {"options.c": 0.123}
+    assert read_proposal(like.proposal("tuned", 0), space) == proposed
 
 
 @pytest.mark.parametrize("change", [{"metods": []}, {"top": "many"}, {"methods": [{"method": "jont"}]}, {"top": 0}])
