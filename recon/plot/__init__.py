@@ -8,7 +8,7 @@ marks differ in form too. Names are drawn as they are: a dollar sign starts no f
 from recon.plot.cosines import cosine_histograms
 from recon.plot.curves import training_curves
 from recon.plot.gains import delta_m, delta_m_against
-from recon.plot.layers import compare_by_layer, conflict_by_layer
+from recon.plot.layers import compare_by_layer, conflict_by_layer, rates_by_layer
 from recon.plot.matrices import common_layers, rank_correlations
 from recon.plot.over_steps import conflict_over_steps
 from recon.plot.pairs import task_pairs
@@ -24,6 +24,7 @@ __all__ = [
     "delta_m",
     "delta_m_against",
     "rank_correlations",
+    "rates_by_layer",
     "task_pairs",
     "training_curves",
 ]

@@ -11,6 +11,9 @@ from recon.plot.axes import GREY, dots, given_or_new, height_of_rows, name_rows
 from recon.plot.contracts import Scored
 from recon.tasks.colours import OKABE_ITO
 
+_RATE = "fraction of observed (step, pair) with cosine < {}"
+"""Title of rates, to be filled in with the severity."""
+
 _MARKS = tuple(zip("os^DvXP", OKABE_ITO.values(), strict=False))
 
 
@@ -45,25 +48,35 @@ def conflict_by_layer(
         'S-conflict score at S = 0.0'
     """
     maps = list(maps) if isinstance(maps, Sequence) else [maps]
-    layers = maps[0].layers
-    values = np.array([[_values(one, severity)[layer] for layer in layers] for one in maps], dtype=np.float64)
-    axes = given_or_new(ax, height_of_rows(len(layers)))
-    for label, (marker, colour, chosen) in _groups(layers, branched).items():
-        places = np.flatnonzero(chosen)
-        if len(places):
-            name = f"{label} ({len(places)})"
-            dots(axes, values[:, places].mean(0), places, _reach(values[:, places]), marker, colour, name)
-    if after:
-        kept = [layer for layer in layers if all(layer in one.layers for one in after)]
-        means = np.array([np.mean([_values(one, severity)[layer] for one in after]) for layer in kept])
-        places = np.array([layers.index(layer) for layer in kept])
-        dots(axes, means, places, None, "x", OKABE_ITO["vermillion"], f"after Recon ({len(kept)})")
-    name_rows(axes, layers, fontsize=7)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(_title(maps[0], severity))
-    if branched or after:
-        axes.legend(fontsize=8)
-    return axes
+    values, later = ([_values(one, severity) for one in each] for each in (maps, after))
+    return _by_layer(values, _title(maps[0], severity), branched, later, ax)
+
+
+def rates_by_layer(
+    rates: Sequence[Mapping[str, float]],
+    severity: float,
+    branched: Sequence[Sequence[str]] = (),
+    after: Sequence[Mapping[str, float]] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the S-conflict rate of each layer, of which there need be no map.
+
+    Args:
+        rates: Layer -> rate, one a seed, of the same layers.
+        severity: Severity S of the rates.
+        branched: Layers that are branched, one list a seed, which get a mark of their own.
+        after: Rates of training with these branches, one a seed, of layers that stayed shared.
+        ax: Axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> axes = rates_by_layer([{"conv1": 0.4, "conv2": 0.1}], severity=0.0)
+        >>> [text.get_text() for text in axes.get_yticklabels()]
+        ['conv1', 'conv2']
+    """
+    return _by_layer(rates, _RATE.format(severity), branched, after, ax)
 
 
 def compare_by_layer(maps: Mapping[str, Scored], severity: float | None = None, ax: Axes | None = None) -> Axes:
@@ -113,6 +126,35 @@ def compare_by_layer(maps: Mapping[str, Scored], severity: float | None = None, 
     return axes
 
 
+def _by_layer(
+    seeds: Sequence[Mapping[str, float]],
+    title: str,
+    branched: Sequence[Sequence[str]],
+    after: Sequence[Mapping[str, float]],
+    ax: Axes | None,
+) -> Axes:
+    """Draw a value of each layer: the mean over seeds, and the range."""
+    layers = list(seeds[0])
+    values = np.array([[one[layer] for layer in layers] for one in seeds], dtype=np.float64)
+    axes = given_or_new(ax, height_of_rows(len(layers)))
+    for label, (marker, colour, chosen) in _groups(layers, branched).items():
+        places = np.flatnonzero(chosen)
+        if len(places):
+            name = f"{label} ({len(places)})"
+            dots(axes, values[:, places].mean(0), places, _reach(values[:, places]), marker, colour, name)
+    if after:
+        kept = [layer for layer in layers if all(layer in one for one in after)]
+        means = np.array([np.mean([one[layer] for one in after]) for layer in kept])
+        places = np.array([layers.index(layer) for layer in kept])
+        dots(axes, means, places, None, "x", OKABE_ITO["vermillion"], f"after Recon ({len(kept)})")
+    name_rows(axes, layers, fontsize=7)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(title)
+    if branched or after:
+        axes.legend(fontsize=8)
+    return axes
+
+
 def _values(one: Scored, severity: float) -> Mapping[str, float]:
     return one.rates(severity) if one.severity is None else one.scores(severity)
 
@@ -120,7 +162,7 @@ def _values(one: Scored, severity: float) -> Mapping[str, float]:
 def _title(one: Scored, severity: float) -> str:
     if one.severity is not None:
         return f"S-conflict score at S = {severity}"
-    return f"fraction of observed (step, pair) with cosine < {severity}"
+    return _RATE.format(severity)
 
 
 def _groups(layers: Sequence[str], branched: Sequence[Sequence[str]]) -> dict[str, tuple[str, str, list[bool]]]:

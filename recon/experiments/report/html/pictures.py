@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recon import plot
+from recon.conflict import MeasuredMap
 from recon.experiments.report.figures import kept_layers
 from recon.experiments.report.html.source import Source
 from recon.experiments.report.html.vector import inline_svg
@@ -38,25 +39,6 @@ class Picture:
     title: str
     said: str
     svg: tuple[Markup, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Rates:
-    """The conflict rates that a result keeps, as a map: those at severity 0."""
-
-    layers: tuple[str, ...]
-    by_layer: Mapping[str, float]
-    severity: None = None
-
-    @classmethod
-    def of(cls, run: Mapping[str, Any]) -> "_Rates":
-        return cls(tuple(run["conflict_by_layer"]), run["conflict_by_layer"])
-
-    def scores(self, severity: float) -> dict[str, int]:
-        raise NotImplementedError("results keep rates, no scores")
-
-    def rates(self, severity: float) -> dict[str, float]:
-        return dict(self.by_layer)
 
 
 def gains(source: Source) -> Picture:
@@ -91,21 +73,15 @@ def gains(source: Source) -> Picture:
 def along_depth(source: Source) -> Picture:
     """Conflict of each layer before and after Recon."""
     title = "Conflict along depth"
-    plain, recon = source.of_joint("plain"), source.of_joint("recon")
-    if not plain:
+    if not source.of_joint("plain"):
         return Picture(title, "There is no plain joint training of the plan's network.")
-    before, after = _maps_of_both(source)
-    severity = source.plan.severity
-    if not before:
-        severity, seeds = 0.0, [seed for seed in plain if seed in recon] or list(plain)
-        before = [_Rates.of(plain[seed]) for seed in seeds]
-        after = [_Rates.of(recon[seed]) for seed in seeds if seed in recon]
-    layers = before[0].layers
-    branched = [[layer for layer in layers if layer not in one.layers] for one in after]
+    severity, before, after = _rates_of_both(source)
+    layers = list(before[0])
+    branched = [[layer for layer in layers if layer not in one] for one in after]
     svg = _svg(
         source,
         title,
-        lambda axes: _legend_above(plot.conflict_by_layer(before, severity, branched, after, ax=axes)),
+        lambda axes: _legend_above(plot.rates_by_layer(before, severity, branched, after, ax=axes)),
         height_of_rows(len(layers)) + 0.4,
     )
     over = f"mean and range of {len(before)} seeds" if len(before) > 1 else "one seed"
@@ -228,7 +204,19 @@ def _means(
     return curves
 
 
-def _maps_of_both(source: Source) -> tuple[list[Any], list[Any]]:
+def _rates_of_both(source: Source) -> tuple[float, list[dict[str, float]], list[dict[str, float]]]:
+    """The severity, and the rates before and after: of the maps, else those of the results at 0."""
+    before, after = _maps_of_both(source)
+    if before:
+        severity = source.plan.severity
+        return severity, [one.rates(severity) for one in before], [one.rates(severity) for one in after]
+    plain, recon = source.of_joint("plain"), source.of_joint("recon")
+    seeds = [seed for seed in plain if seed in recon]
+    own = [plain[seed]["conflict_by_layer"] for seed in seeds or plain]
+    return 0.0, own, [recon[seed]["conflict_by_layer"] for seed in seeds]
+
+
+def _maps_of_both(source: Source) -> tuple[list[MeasuredMap], list[MeasuredMap]]:
     """The maps of the seeds that have one before and one after."""
     both = [seed for seed in source.before if seed in source.after]
     return [source.before[seed] for seed in both], [source.after[seed] for seed in both]
