@@ -51,7 +51,7 @@ COMMANDS = {
     "report": "recon.cli.commands:report",
     "plan schema": "recon.experiments.plan_schema:print_schema",
     "completion": "recon.cli.completion:completion",
-    "toy": "recon.cli.commands:toy",
+    "toy": "recon.cli.commands:draw_paths",
     "map show": "recon.cli.maps:show",
     "map compare": "recon.cli.maps:compare_maps",
     "map groups": "recon.cli.maps:show_groups",
@@ -157,7 +157,7 @@ def report(folders: list[Path], *, out: Path | None = None) -> None:
     print(file)
 
 
-def toy(out: Path = Path("recon-toy"), methods: str | None = None) -> None:
+def draw_paths(out: Path = Path("recon-toy"), methods: str | None = None) -> None:
     """Draw the paths of methods on two conflicting objectives in the plane, in a few minutes.
 
     Args:

@@ -5,9 +5,10 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
 from pkgutil import resolve_name
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from recon.cli.listing import Kind, names_of
+from recon.cli.zsh import for_zsh
 from recon.configuration import CommandParser
 from recon.errors import unknown_name
 from recon.plugins import needs
@@ -25,7 +26,9 @@ def completion(shell: str) -> None:
         raise unknown_name("shell", shell, _SHELLS)
     with needs("shtab", extra="completion"):
         import shtab
-    print(shtab.complete(_whole(shtab.FILE), shell))
+    parser = _whole(shtab.FILE)
+    script = shtab.complete(parser, shell)
+    print(for_zsh(script, parser) if shell == "zsh" else script)
 
 
 def _whole(file: dict[str, Any]) -> ArgumentParser:
@@ -58,12 +61,14 @@ def _take_arguments(parser: ArgumentParser, function: Callable[..., Any], file: 
     """Give a parser the arguments of a function."""
     own = CommandParser(exit_on_error=False)
     own.add_command(function)
-    annotations = {name: str(one.annotation) for name, one in inspect.signature(function).parameters.items()}
+    annotations = {name: one.annotation for name, one in inspect.signature(function).parameters.items()}
     for action in own._actions:
         if action.dest == "print_shtab":
             continue
-        if "Path" in annotations.get(action.dest, ""):
+        if "Path" in str(annotations.get(action.dest)):
             action.complete = file  # type: ignore[attr-defined]
+        elif get_origin(annotations.get(action.dest)) is Literal:
+            action.choices = get_args(annotations[action.dest])
         elif action.dest == "kind":
             action.choices = get_args(Kind)
         elif action.dest == "shell":

@@ -94,6 +94,13 @@ def test_usage_takes_no_lightning() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_the_help_of_a_command_gives_no_warning() -> None:
+    code = "import sys; from recon.cli import main; main([*sys.argv[1:], '--help'])"
+    for command in ("toy", "report"):
+        process = subprocess.run([sys.executable, "-c", code, command], check=True, capture_output=True, text=True)
+        assert process.stderr == ""
+
+
 @pytest.mark.parametrize("command", TRAINING)
 def test_the_help_of_training_is_a_page_that_names_what_there_is(
     command: str, capsys: pytest.CaptureFixture[str]
