@@ -52,6 +52,11 @@ class Page:
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
+    def show_as(self, medium: str = "screen", scheme: str = "light") -> None:
+        """Show pages as a medium does, to readers who prefer a colour scheme."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.ask("Emulation.setEmulatedMedia", media=medium, features=features)
+
     def value(self, expression: str) -> Any:
         how = {"returnByValue": True, "awaitPromise": True, "userGesture": True}
         result = self.ask("Runtime.evaluate", expression=expression, **how)

@@ -124,6 +124,56 @@ def test_in_a_browser_it_sorts_copies_prints_and_fits_a_phone(tmp_path: Path) ->
         assert page.told == []
 
 
+FAINT = """
+(() => {
+  const light = ([r, g, b]) => [r, g, b]
+    .map(part => part / 255).map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const ground = one => {
+    const [r, g, b, alpha = 1] = numbers(getComputedStyle(one).backgroundColor);
+    return alpha ? [r, g, b] : one.parentElement ? ground(one.parentElement) : [255, 255, 255];
+  };
+  const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const faint = new Set();
+  while (words.nextNode()) {
+    const one = words.currentNode.parentElement;
+    if (!words.currentNode.data.trim() || one.closest('svg, script, style')) continue;
+    const [more, less] = [light(numbers(getComputedStyle(one).color)), light(ground(one))].sort((a, b) => b - a);
+    if ((more + 0.05) / (less + 0.05) < 4.5) faint.add(`${one.tagName}.${one.className}`);
+  }
+  return [...faint];
+})()
+"""
+"""Kinds of elements whose text has less contrast than WCAG's level AA asks for."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason="needs Chromium")
+def test_both_colour_schemes_are_readable_and_print_is_light(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    unfinished = folder(tmp_path / "two", plan(top=7), runs()[:-1])  # with a warning, and a setting that differs
+    write_report([folder(tmp_path / "one"), unfinished], out)
+    program = chromium()
+    assert program is not None
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with browser(program, tmp_path / "profile") as page:
+        found = {}
+        for medium in ("screen", "print"):
+            for scheme in ("light", "dark"):
+                page.show_as(medium, scheme)
+                page.open(out, 390)
+                page.value("document.querySelectorAll('details').forEach(one => one.open = true)")
+                assert page.value("document.querySelectorAll('.warning, tr.differs').length") >= 2
+                assert page.value(FAINT) == []
+                found[medium, scheme] = page.value(ground)
+        assert found.pop(("screen", "dark")) == "rgb(20, 23, 26)"
+        assert set(found.values()) == {"rgb(255, 255, 255)"}
+        page.show_as("screen", "dark")
+        page.value("document.body.style.color = '#444'")
+        assert page.value(FAINT) != []
+
+
 def test_captions_tell_the_two_kinds_of_whiskers_and_the_layers_of_each_seed(tmp_path: Path) -> None:
     source = Source.read(folder(tmp_path / "tiny"))
     said = gains(source).said
