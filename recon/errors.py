@@ -1,4 +1,4 @@
-"""Errors for unknown names, with the nearest, and for NaN; and any error in one line."""
+"""The words of messages: unknown names with the nearest, numbers of things, errors in one line."""
 
 from argparse import ArgumentError
 from collections.abc import Iterable
@@ -31,6 +31,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") ->
     else:
         cure = f"known: {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}"
     return ValueError(f"unknown {kind} {name!r}{place}; {cure}")
+
+
+def number_of(count: int, thing: str, several: str = "") -> str:
+    """A number of things in words, for lines that people read.
+
+    Args:
+        count: The number.
+        thing: The thing, in the singular.
+        several: Its plural, if it takes more than an s.
+
+    Example:
+        >>> number_of(1, "observed step"), number_of(0, "pair"), number_of(2, "copy", "copies")
+        ('1 observed step', '0 pairs', '2 copies')
+    """
+    return f"{count} {thing if count == 1 else several or thing + 's'}"
 
 
 class NotFinite(ValueError):

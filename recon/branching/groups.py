@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from recon.errors import unknown_name
+from recon.errors import number_of, unknown_name
 
 Groups = Sequence[Sequence[str]]
 """The groups of a layer: every task in exactly one."""
@@ -133,5 +133,5 @@ def _check_same_groups(network: Any, state: Mapping[str, Any], prefix: str, *_: 
     same = saved.shape == network.partitions.shape
     rows = enumerate(sorted(network.layers)) if same else ()
     layers = [name for row, name in rows if (saved[row] != network.partitions[row]).any()]
-    where = f", in layer {layers[0]!r} and {len(layers) - 1} others" if layers else ""
+    where = f", in layer {layers[0]!r} and {number_of(len(layers) - 1, 'other')}" if layers else ""
     raise ValueError(f"the state is of a network with other groups of tasks{where}; branch with the groups of that one")

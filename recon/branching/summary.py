@@ -7,6 +7,7 @@ from itertools import chain
 from torch import nn
 
 from recon.branching.graph.program import Program, Refusal
+from recon.errors import number_of
 from recon.gradients.layers import number_of_layers
 
 
@@ -36,7 +37,7 @@ def summary(
             f"  branches: {number_of_layers(groups)}, {_copies(groups, branches, len(tasks))}",
             *_grouped_layers(groups, len(tasks)),
             f"  shared:   {number_of_layers(shared)}, {_count(p for own in shared.values() for p in own):,} parameters",
-            *([f"  per task: running statistics of {len(norms)} modules that are not branched"] if norms else []),
+            *([f"  per task: running statistics of {number_of(len(norms), 'unbranched module')}"] if norms else []),
             f"  trunk:    {_trunk(program, len(tasks))}",
         ]
     )
@@ -67,9 +68,9 @@ def _trunk(program: Program | Refusal, tasks: int) -> str:
     if isinstance(program, Refusal):
         return f"only modules before the first branch run once, as it cannot be traced ({program.reason})"
     if not program.per_task:
-        return f"all {program.trunk} operations, run once"
+        return f"all {number_of(program.trunk, 'operation')}, run once"
     return (
-        f"{program.trunk} operations, run once; the other {program.per_task}, from {program.first!r} on, "
+        f"{number_of(program.trunk, 'operation')}, run once; the other {program.per_task}, from {program.first!r} on, "
         f"run {_often(program, tasks)}"
     )
 

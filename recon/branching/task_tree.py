@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from recon.branching.groups import layer_partitions, meet, partition_of
+from recon.errors import number_of
 from recon.files.atomic import write_atomically
 from recon.files.checksum import KEY, check_seal, checksum
 from recon.files.reading import NUMBER, read_object, require
@@ -93,7 +94,7 @@ class TaskTree:
         check_task_names(self.tasks)
         layers = [layer for stage in self.stages for layer in stage.layers]
         if repeated := [layer for layer in layers if layers.count(layer) > 1]:
-            raise ValueError(f"layer {repeated[0]!r} is in {len(repeated)} stages")
+            raise ValueError(f"layer {repeated[0]!r} is in {number_of(len(repeated), 'stage')}")
         names = [stage.name for stage in self.stages]
         layer_partitions(names, self.tasks, {stage.name: stage.groups for stage in self.stages})
         partitions = [partition_of(stage.groups, self.tasks) for stage in self.stages]

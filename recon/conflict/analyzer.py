@@ -20,7 +20,7 @@ from recon.conflict.followed import FollowedLayers
 from recon.conflict.measured import MeasuredMap
 from recon.conflict.provenance import now
 from recon.conflict.statistics import CosineStatistics
-from recon.errors import unknown_name
+from recon.errors import number_of, unknown_name
 from recon.gradients.layers import number_of_layers
 from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.precision import in_double
@@ -94,7 +94,7 @@ class ConflictAnalyzer:
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.network}: {number_of_layers(self.layers)}; tasks: {', '.join(self.tasks)}; "
-            f"every={self.every}; {self._observed_steps} of {self._steps} steps observed)"
+            f"every={self.every}; {self._observed_steps} of {number_of(self._steps, 'step')} observed)"
         )
 
     def reset(self) -> None:
@@ -165,7 +165,7 @@ class ConflictAnalyzer:
             >>> analyzer = ConflictAnalyzer(torch.nn.Linear(2, 2), tasks=["seg", "depth"])
             >>> analyzer.observe(torch.tensor([[[1.0, -0.5], [-0.5, 1.0]]]))  # cosine -0.5
             >>> analyzer.conflict_map(dataset="NYUv2")
-            MeasuredMap(Linear: 1 layer, tasks seg, depth, 1 observed steps)
+            MeasuredMap(Linear: 1 layer, tasks seg, depth, 1 observed step)
         """
         if not self._observed_steps:
             raise RuntimeError("no step observed, so no conflict map; pass the analyzer to the engine and train first")

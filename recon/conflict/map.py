@@ -145,10 +145,10 @@ class ConflictMap(TaskGroups, Selecting, Shown):
             return
         parts = []
         if absent:
-            parts += [f"{len(absent)} of its {len(self.layers)} layers are not in {network} ({_listed(absent)})"]
+            parts += [f"{network} lacks {len(absent)} of its {len(self.layers)} layers ({_listed(absent)})"]
             parts += [str(unknown_name("layer", absent[0], layers, network))]
         if unscored:
-            parts += [f"{len(unscored)} of {len(layers)} layers of {network} have no score in it ({_listed(unscored)})"]
+            parts += [f"it has no score of {len(unscored)} of {len(layers)} layers of {network} ({_listed(unscored)})"]
         origin = self.provenance.get("network") or self.provenance.get("source") or "another network"
         raise ValueError(f"the conflict map of {origin} does not fit: {'; '.join(parts)}; use a map of this network")
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.errors import number_of
+
 TOLERANCE = 0.02
 """How far the price of a drawn set may lie from the price that is asked for, as a share of it."""
 
@@ -102,7 +104,7 @@ def random_layers_of_price(
 def _widening(wanted: float, least: float, tolerance: float, layers: Sequence[str]) -> Iterator[tuple[float, float]]:
     """The bounds of a price, first for the tolerance, then for twice as much, and so on."""
     if len(layers) < 2:
-        raise ValueError(f"there are {len(layers)} layers to draw from, and so no other set; give two or more")
+        raise ValueError(f"{number_of(len(layers), 'layer')} to draw from leaves no other set; give two or more")
     while True:
         reach = tolerance * (wanted or max(least, 1))
         yield wanted - reach, wanted + reach

@@ -16,6 +16,7 @@ from recon.conflict.provenance import as_json
 from recon.conflict.record import named_layers
 from recon.conflict.severity import BINS, severity_in_hundredths
 from recon.conflict.stretches import Stretches
+from recon.errors import number_of
 from recon.files.reading import NUMBER, require, require_count
 from recon.gradients.layers import number_of_layers
 
@@ -108,7 +109,7 @@ class MeasuredMap(ConflictMap, kind="measured"):
     def __repr__(self) -> str:
         return (
             f"MeasuredMap({self.provenance.get('network')}: {number_of_layers(self.layers)}, "
-            f"tasks {', '.join(self.tasks)}, {self.provenance.get('observed_steps')} observed steps)"
+            f"tasks {', '.join(self.tasks)}, {number_of(self.provenance.get('observed_steps', 0), 'observed step')})"
         )
 
     def _record(self) -> dict[str, Any]:
@@ -160,7 +161,9 @@ def _read_norms(layer: dict[str, Any], tasks: int, where: str) -> list[float]:
     norms = require(layer, "gradient_norms", (list,), where)
     pairs = require(layer, "pairs", (list, dict), where)
     if len(norms) != tasks or (type(pairs) is list and len(pairs) != math.comb(tasks, 2)):
-        raise ValueError(f"{where} has {len(norms)} norms and {len(pairs)} pairs for {tasks} tasks")
+        raise ValueError(
+            f"{where} has {number_of(len(norms), 'norm')} and {number_of(len(pairs), 'pair')} for {tasks} tasks"
+        )
     for norm in norms:
         if norm is not None and (type(norm) not in NUMBER or not 0 <= norm < math.inf):
             raise ValueError(f"a gradient norm of {where} is {norm!r}, not a number from 0 up")
@@ -193,4 +196,6 @@ def _check_observations(pairs: Pairs, provenance: dict[str, Any], where: str) ->
     steps = require_count(steps, "'observed_steps' of the provenance")
     most = int(pairs.observations.max())
     if most > steps:
-        raise ValueError(f"a pair of {where} has {most} observations in {steps} observed steps")
+        raise ValueError(
+            f"a pair of {where} has {number_of(most, 'observation')} in {number_of(steps, 'observed step')}"
+        )

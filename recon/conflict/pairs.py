@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from recon.conflict.packed import compressed, read_bytes, read_compressed, text_of
 from recon.conflict.severity import BINS
+from recon.errors import number_of
 from recon.files.reading import NUMBER, require, require_count
 
 READABLE_PAIRS = 45
@@ -110,7 +111,7 @@ class Pairs:
         if not possible.all():
             pair = int(possible.argmin())
             raise ValueError(
-                f"pair number {pair} of {where} has {observations[pair]} observations and the mean cosine "
+                f"pair number {pair} of {where} has {number_of(observations[pair], 'observation')} and the mean cosine "
                 f"{means[pair]}, which its histogram cannot have"
             )
 
@@ -127,7 +128,7 @@ def _pair_record(mean_cosine: float, histogram: list[int]) -> dict[str, Any]:
 
 def _read(record: list[Any], number: int, where: str) -> Pairs:
     if len(record) != number:
-        raise ValueError(f"{where} has {len(record)} pairs, not the {number} of its tasks")
+        raise ValueError(f"{where} has {number_of(len(record), 'pair')}, not the {number} of its tasks")
     pairs = [_read_pair(pair, f"a pair of {where}") for pair in record]
     histogram = np.array([histogram for _, histogram in pairs], dtype=np.int64)
     return Pairs.of(np.array([mean for mean, _ in pairs], dtype=np.float64), histogram)
@@ -139,7 +140,9 @@ def _read_pair(pair: Any, where: str) -> tuple[float, list[int]]:
         require_count(number, f"a histogram bin of {where}") for number in require(pair, "counts", (list,), where)
     ]
     if first < 0 or first + len(counts) > BINS:
-        raise ValueError(f"the histogram of {where} has {len(counts)} bins from {first - 100}, beyond -100 to 99")
+        raise ValueError(
+            f"the histogram of {where} has {number_of(len(counts), 'bin')} from {first - 100}, beyond -100 to 99"
+        )
     mean = require(pair, "mean_cosine", (*NUMBER, type(None)), where)
     if mean is not None and not -1 <= mean <= 1:
         raise ValueError(f"'mean_cosine' of {where} is {mean}, not a number from -1 to 1")
@@ -152,7 +155,9 @@ def _unpacked(record: dict[str, Any], number: int, where: str) -> Pairs:
         raise ValueError(f"'bytes' of {where} is {size}, not 1, 2, 4 or 8")
     means = read_bytes(record, "mean_cosines", where)
     if len(means) != 8 * number:
-        raise ValueError(f"'mean_cosines' of {where} has {len(means)} bytes, not {8 * number} for its {number} pairs")
+        raise ValueError(
+            f"'mean_cosines' of {where} has {len(means)} bytes, not {8 * number} for its {number_of(number, 'pair')}"
+        )
     bits = read_compressed(record, "filled", math.ceil(number * BINS / 8), where)
     filled = np.flatnonzero(np.unpackbits(np.frombuffer(bits, dtype=np.uint8))[: number * BINS])
     counts = np.frombuffer(read_compressed(record, "counts", size * len(filled), where), dtype=f"<u{size}")

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from recon.errors import number_of
+
 DEFAULT_TOP = 25
 """The number of layers that the paper's first experiment branches, the default everywhere."""
 
@@ -27,4 +29,4 @@ def top_layers(scores: Mapping[str, int], k: int) -> list[str]:
 def check_number_of_layers(k: int, layers: Sequence[str]) -> None:
     """Raise a ValueError unless ``k`` of the layers can be selected."""
     if not 1 <= k <= len(layers):
-        raise ValueError(f"top={k} of {len(layers)} layers; give a number from 1 to {len(layers)}")
+        raise ValueError(f"top={k} of {number_of(len(layers), 'layer')}; give a number from 1 to {len(layers)}")

@@ -22,6 +22,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recon.errors import number_of
 from recon.files.atomic import write_atomically
 from recon.files.checksum import KEY, check_seal, checksum
 from recon.files.reading import read_object, require, require_count
@@ -72,7 +73,7 @@ def named_layers(record: dict[str, Any]) -> list[tuple[str, Any]]:
     layers = require(record, "layers", (list,), "the map")
     names = [require(layer, "name", (str,), f"layer number {number}") for number, layer in enumerate(layers)]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"it has {len(names)} layers with {len(set(names))} different names")
+        raise ValueError(f"it has {len(names)} layers with {number_of(len(set(names)), 'different name')}")
     return list(zip(names, layers, strict=True))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recon.conflict.severity import DEFAULT_SEVERITY
+from recon.errors import number_of
 from recon.notebooks.table import bar, table
 from recon.plugins import needs
 
@@ -104,7 +105,7 @@ class Shown(ABC):
         rows = [[layer, scores[layer], bar(scores[layer] / highest)] for layer in top]
         header = ["layer", f"score at S = {severity}", ""]
         more = len(self.layers) - len(top)
-        return table(repr(self), header, rows, f"and {more} layers of lower score" if more else "")
+        return table(repr(self), header, rows, f"and {number_of(more, 'layer')} of lower score" if more else "")
 
     def _columns(self, severity: float) -> dict[str, dict[str, Any]]:
         """Title -> layer -> value, of columns beside the score."""

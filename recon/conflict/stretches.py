@@ -20,6 +20,7 @@ from torch import Tensor
 
 from recon.conflict.packed import compressed, read_compressed, text_of
 from recon.conflict.severity import severity_in_hundredths
+from recon.errors import number_of
 from recon.files.reading import require, require_count
 
 MOST = 32
@@ -70,7 +71,10 @@ class Stretches:
         """
         number = len(self.steps)
         if number < LEAST:
-            raise ValueError(f"{number} stretches of steps tell nothing of their spread; observe {LEAST} steps or more")
+            raise ValueError(
+                f"{number_of(number, 'stretch', 'stretches')} of steps tell nothing of their spread; observe "
+                f"{LEAST} steps or more"
+            )
         times = np.random.default_rng(seed).multinomial(number, [1 / number] * number, size=samples)
         return times @ self.scores(severity)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from recon.data.batches import Batch
+from recon.errors import number_of
 
 TRAINING, VALIDATION = "train", "validation"
 
@@ -55,7 +56,9 @@ def training_loaders(
         return loader_of(None)
     number = round(share * size)
     if not 0 < number < size:
-        raise ValueError(f"held_out is {share:g}, of {size} training samples, which is {number}; give a larger share")
+        raise ValueError(
+            f"held_out is {share:g}, of {number_of(size, 'training sample')}, which is {number}; give a larger share"
+        )
     order = torch.from_numpy(np.random.default_rng([seed, _STREAM]).permutation(size))
     held_out, trained = order[:number].sort().values, order[number:].sort().values
     return {TRAINING: loader_of(trained), VALIDATION: loader_of(held_out)}

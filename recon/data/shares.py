@@ -15,6 +15,8 @@ import torch
 from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor
 
+from recon.errors import number_of
+
 
 @dataclass(frozen=True)
 class Share:
@@ -67,8 +69,8 @@ def shared_in_order(size: int, batch_size: int, share: Share) -> list[Tensor]:
     """
     if size < share.processes:
         raise ValueError(
-            f"{size} samples cannot be shared by {share.processes} processes in an evaluation; use fewer devices, or "
-            "more samples"
+            f"{number_of(size, 'sample')} cannot be shared by {share.processes} processes in an evaluation; use "
+            "fewer devices, or more samples"
         )
     own = share.of(torch.arange(size))
     if share.processes == 1:

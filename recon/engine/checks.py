@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.engine.protocols import WeighsParts
+from recon.errors import number_of
 from recon.gradients.graph import leaves_in_common
 from recon.gradients.wrappers import is_partly_shared
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
@@ -286,7 +287,8 @@ def warn_of_parts_left_out(losses: Mapping[int, Tensor], tasks: Sequence[str], s
     by = sorted({index for indices in left_out.values() for index in indices})
     shapes = [str(tuple(leaf.shape)) for leaf in left_out]
     warnings.warn(
-        f"{len(left_out)} parameters outside of shared are reached by the losses of several tasks "
+        f"{number_of(len(left_out), 'parameter outside of shared is', 'parameters outside of shared are')} reached "
+        "by the losses of several tasks "
         f"({', '.join(repr(tasks[index]) for index in by)}): they get the plain sum of the gradients, and no map shows "
         f"them. Their shapes: {', '.join(shapes[:8])}{', ...' if len(shapes) > 8 else ''}. If they are part of "
         "what the tasks share, hand it over too: shared=[encoder, neck]",

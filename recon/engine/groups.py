@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from recon.engine.checks import At, check_at
-from recon.errors import unknown_name
+from recon.errors import number_of, unknown_name
 from recon.gradients.layers import all_layers, network_name
 from recon.gradients.wrappers import shared_modules, unshared_layers
 from recon.methods import GramianMethod, LossMethod, Method, list_methods
@@ -223,6 +223,6 @@ def bind(method: Method, tasks: int, groups: LayerGroups | None) -> None:
         method.bind_groups(len(groups.names))
     elif (bound := bound_groups(method)) is not None:
         raise ValueError(
-            f"{method} has the state of {bound} groups of layers, and granularity='network' has none; "
+            f"{method} has the state of {number_of(bound, 'group')} of layers, and granularity='network' has none; "
             "create a new method for it"
         )

@@ -16,6 +16,7 @@ from recon.engine.own_parameters import OwnParameters
 from recon.engine.protocols import LearnsFromGradients
 from recon.engine.scaling import LossScaling
 from recon.engine.shared_part import SharedPart
+from recon.errors import number_of
 from recon.gradients.layers import network_name, number_of_layers, shared_layers
 from recon.gradients.parts import Shared, as_one_module
 from recon.gradients.processes import Processes
@@ -183,4 +184,6 @@ def checked_setting(
 
 
 def _shown(granularity: Granularity) -> str:
-    return granularity if isinstance(granularity, str) else f"{len(granularity)} groups ({', '.join(granularity)})"
+    if isinstance(granularity, str):
+        return granularity
+    return f"{number_of(len(granularity), 'group')} ({', '.join(granularity)})"

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+from recon.errors import number_of
 from recon.experiments.entry import MethodEntry, tried_run
 from recon.experiments.folder import ResultsFolder, read_result, result_file
 from recon.experiments.grid import Setting, points
@@ -93,11 +94,11 @@ class Choice:
 
     def __str__(self) -> str:
         if self._best is None:
-            return f"all {len(self.tried)} settings of its grid diverged"
+            return f"all {number_of(len(self.tried), 'setting')} of its grid diverged"
         chosen = ", ".join(f"{key.rpartition('.')[2]} = {value}" for key, value in self._best.items())
         diverged = sum(one.score is None for one in self.tried)
         return (
-            f"{chosen}, the best of {len(self.tried)} settings on {self.held_out:.0%} of training held out"
+            f"{chosen}, the best of {number_of(len(self.tried), 'setting')} on {self.held_out:.0%} of training held out"
             + (f" (means of {len(self.seeds)} seeds)" if len(self.seeds) > 1 else "")
             + (f"; {diverged} diverged" if diverged else "")
         )

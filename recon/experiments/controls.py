@@ -29,7 +29,7 @@ from recon.data.contract import tasks_of
 from recon.experiments.cost import count_parameters, flops_of_sample, network_on_meta, sample_of
 from recon.experiments.fit import Fit
 from recon.experiments.width import Width
-from recon.gradients.layers import network_name
+from recon.gradients.layers import network_name, number_of_layers
 from recon.training import BranchOptions, MultiTaskModule
 from recon.training.branch_options import branchable_layers, parted_layers, task_specific_layers, tree_groups
 
@@ -124,8 +124,8 @@ def norms_of(backbone: nn.Module, layers: Sequence[str]) -> list[str]:
         )
     if len(norms) == len(layers):
         raise ValueError(
-            f"all {len(norms)} layers that {network_name(backbone)} shares are norms, so there is no control by norms; "
-            "leave out the variants norms and norms_random"
+            f"all {number_of_layers(norms)} that {network_name(backbone)} shares are norms, so there is no "
+            "control by norms; leave out the variants norms and norms_random"
         )
     return norms
 

@@ -202,7 +202,7 @@ class MethodEntry:
         if self.resources is not None:
             self.resources.check(f"method {self.label}")
         if not 1 <= self.grid_seeds <= len(self.seeds):
-            raise ValueError(f"method {self.label} has grid_seeds: {self.grid_seeds}, of {len(self.seeds)} seeds")
+            raise ValueError(f"method {self.label} has grid_seeds: {self.grid_seeds}; give 1 to {len(self.seeds)}")
         self._check_growth()
         self._check_model()
         if self.granularity != "network":

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recon.errors import number_of
 from recon.experiments.executors.executor import Epochs, Executor, Failed, Finished, Lost, RunsFailed
 from recon.experiments.executors.local import LocalExecutor
 from recon.experiments.fit import Fit, devices_of
@@ -129,6 +130,6 @@ def _tell_of_deaths(progress: Progress, deaths: Mapping[str, str], failures: Map
 def _failure(outcomes: Outcomes, deaths: Mapping[str, str]) -> str:
     names = ", ".join(f"{run}: {deaths[run]}" if run in deaths else run for run in outcomes.failures)
     return (
-        f"{len(outcomes.failures)} of {len(outcomes.runs)} runs failed ({names}); what is finished is kept in "
-        f"{outcomes.folder.path}, and the same command tries the failed ones again"
+        f"{len(outcomes.failures)} of {number_of(len(outcomes.runs), 'run')} failed ({names}); what is finished "
+        f"is kept in {outcomes.folder.path}, and the same command tries the failed ones again"
     )

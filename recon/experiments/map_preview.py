@@ -12,7 +12,7 @@ from recon.branching.growth import Measure
 from recon.configuration import read_yaml
 from recon.conflict import ConflictMap
 from recon.data.contract import tasks_of
-from recon.errors import unknown_name
+from recon.errors import number_of, unknown_name
 from recon.experiments.cost import count_parameters, flops_of_sample
 from recon.experiments.fit import Fit
 from recon.experiments.plan import Plan
@@ -55,7 +55,8 @@ class MapPreview:
     def __str__(self) -> str:
         lines = [
             f"{self.network}, tasks {', '.join(self.tasks)}, severity {self.severity}",
-            f"matched    {len(self.matched)} of the map's {len(self.matched) + len(self.unmatched)} layers, "
+            f"matched    {len(self.matched)} of the map's "
+            f"{number_of(len(self.matched) + len(self.unmatched), 'layer')}, "
             f"{len(self.matched)} of the network's {len(self.matched) + len(self.extra)}",
             *(f"unmatched  {layer}  (in the map only)" for layer in self.unmatched),
             *(f"extra      {layer}  (in the network only)" for layer in self.extra),
@@ -141,7 +142,7 @@ def matched_layers(conflict_map: ConflictMap, layers: Sequence[str], backbone: n
     matched = [layer for layer in layers if layer in set(conflict_map.layers)]
     if not matched:
         nearest = unknown_name("layer", conflict_map.layers[0], layers, network_name(backbone))
-        raise ValueError(f"none of the map's {len(conflict_map.layers)} layers is in the network: {nearest}")
+        raise ValueError(f"none of the map's {number_of_layers(conflict_map.layers)} is in the network: {nearest}")
     return matched
 
 
@@ -150,7 +151,7 @@ def _check_top(top: int, matched: int, layers: Sequence[str]) -> None:
         raise ValueError(f"the network shares the one layer {layers[0]!r}, and a branch of it would leave none shared")
     if not 1 <= top < len(layers) or top > matched:
         raise ValueError(
-            f"top={top} of {matched} matched layers, of {len(layers)} that the network shares; "
+            f"top={top} of {number_of(matched, 'matched layer')}, of {len(layers)} that the network shares; "
             f"give 1 to {min(matched, len(layers) - 1)}"
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from recon.errors import unknown_name
+from recon.errors import number_of, unknown_name
 from recon.experiments.runs import Run
 
 
@@ -41,7 +41,7 @@ def _named(word: str, ids: Sequence[str]) -> list[str]:
     """The ids that a word names."""
     if word.isdecimal():
         if int(word) >= len(ids):
-            raise ValueError(f"the plan has no run {word}; its {len(ids)} runs are 0 to {len(ids) - 1}")
+            raise ValueError(f"the plan has no run {word}; it has {number_of(len(ids), 'run')}, 0 to {len(ids) - 1}")
         return [ids[int(word)]]
     named = [run_id for run_id in ids if fnmatchcase(run_id, word)]
     if not named:

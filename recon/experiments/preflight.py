@@ -14,6 +14,7 @@ from recon.data.held_out import TRAINING
 from recon.engine.accumulation import check_accumulates
 from recon.engine.checks import check_one_process
 from recon.engine.memory import check_alone, check_whole_batch
+from recon.errors import number_of
 from recon.experiments.controls import norms_of
 from recon.experiments.cost import flops_of_sample
 from recon.experiments.entry import WIDER, MethodEntry
@@ -244,6 +245,7 @@ def _number_of_batches(loader: object, limit: float | None, use: str, data: pl.L
     left = int(batches * limit) if isinstance(limit, float) else min(batches, batches if limit is None else limit)
     if left == 0:
         raise ValueError(
-            f"fit.trainer.limit_{use}_batches is {limit}, of {batches} batches, which is none; give a larger part"
+            f"fit.trainer.limit_{use}_batches is {limit}, of {number_of(batches, 'batch', 'batches')}, which is none; "
+            "give a larger part"
         )
     return left

@@ -7,6 +7,7 @@ from typing import Any
 from recon.experiments.runs import Run
 from recon.files.checksum import KEY, check_seal
 from recon.files.reading import require
+from recon.gradients.layers import number_of_layers
 from recon.tasks.task import Task
 
 RESULT = (
@@ -109,7 +110,7 @@ def _check_conflict(result: dict[str, Any]) -> None:
     if (result["variant"] in ("single", "grid")) != (not by_layer) or (result["conflict_rate"] is None) != (
         not by_layer
     ):
-        raise ValueError(f"its conflict_rate is {result['conflict_rate']!r}, over {len(by_layer)} layers")
+        raise ValueError(f"its conflict_rate is {result['conflict_rate']!r}, over {number_of_layers(by_layer)}")
     if by_layer:
         mean = sum(by_layer.values()) / len(by_layer)
         _number(result["conflict_rate"], "conflict_rate", mean - 1e-9, mean + 1e-9)

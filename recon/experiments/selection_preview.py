@@ -13,6 +13,7 @@ from recon.branching.growth import Measure, step_seconds
 from recon.conflict import ConflictMap, Rule
 from recon.conflict.rules import select_layers
 from recon.data.contract import tasks_of
+from recon.errors import number_of
 from recon.experiments.cost import sample_of
 from recon.experiments.fit import Fit
 from recon.experiments.map_preview import matched_layers
@@ -71,7 +72,10 @@ class Selection:
         if self.seconds is not None:
             plain, branched = self.seconds.plain * 1e3, self.seconds.branched * 1e3
             growth = self.seconds.ratio - 1
-            lines.append(f"step time  {plain:.3g} ms -> {branched:.3g} ms ({growth:+.0%}), of {self.samples} samples")
+            lines.append(
+                f"step time  {plain:.3g} ms -> {branched:.3g} ms ({growth:+.0%}), of "
+                f"{number_of(self.samples, 'sample')}"
+            )
         return "\n".join(lines)
 
 
@@ -110,7 +114,8 @@ class MapOnNetwork:
         matched, known = len(self._scores), len(self.conflict_map.layers)
         return (
             f"{network_name(self._backbone)}, tasks {', '.join(self._tasks)}, severity {self.severity}, "
-            f"{matched} of the map's {known} layers" + ("" if self.tree is None else f", beyond {self.tree}")
+            f"{matched} of the map's {number_of(known, 'layer')}"
+            + ("" if self.tree is None else f", beyond {self.tree}")
         )
 
     def select(self, rule: Rule) -> Selection:
@@ -183,7 +188,7 @@ class MapOnNetwork:
     def _check_leaves_some(self, rule: Rule, selected: int) -> None:
         shared = len(branchable_layers(self._backbone, parted_layers(self.tree)))
         if selected >= shared:
-            raise ValueError(f"{rule} would branch all {shared} shared layers; leave at least one shared")
+            raise ValueError(f"{rule} would branch all {number_of(shared, 'shared layer')}; leave at least one shared")
 
     @cached_property
     def _backbone(self) -> nn.Module:

@@ -4,6 +4,7 @@ from collections.abc import Sized
 
 from torch import nn
 
+from recon.errors import number_of
 from recon.gradients.wrappers import shared_modules, shared_part
 
 
@@ -28,7 +29,7 @@ def number_of_layers(layers: Sized) -> str:
         >>> number_of_layers(["conv1"]), number_of_layers(["conv1", "conv2"])
         ('1 layer', '2 layers')
     """
-    return "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+    return number_of(len(layers), "layer")
 
 
 def root_name(network: nn.Module) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from recon.errors import number_of
 from recon.plot.axes import given_or_new
 from recon.plot.contracts import Measured
 from recon.tasks.colours import OKABE_ITO
@@ -48,7 +49,7 @@ def cosine_histograms(
     """
     before, after = _maps(before), _maps(after)
     if after and len(before) != len(after):
-        raise ValueError(f"{len(before)} maps before and {len(after)} after; give those of the same seeds")
+        raise ValueError(f"{number_of(len(before), 'map')} before and {len(after)} after; give those of the same seeds")
     axes = given_or_new(ax, height=4)
     area: dict[str, Any] = {"fill": True, "color": OKABE_ITO["orange"], "alpha": 0.6}
     line: dict[str, Any] = {"color": OKABE_ITO["blue"], "linewidth": 1.8}

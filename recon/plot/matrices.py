@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from recon.errors import number_of
 from recon.plot.axes import given_or_new, name_squares
 from recon.plot.contracts import Agreement
 
@@ -34,7 +35,7 @@ def rank_correlations(agreement: Agreement, ax: Axes | None = None) -> Axes:
     known = values[np.isfinite(values)]
     low = min(0.0, float(known.min())) if len(known) else 0.0
     axes = _matrix(values, agreement.names, "{:.2f}", (low, 1.0), ax)
-    axes.set_title(f"Spearman of the scores, {len(agreement.layers)} layers", fontsize=9)
+    axes.set_title(f"Spearman of the scores, {number_of(len(agreement.layers), 'layer')}", fontsize=9)
     return axes
 
 

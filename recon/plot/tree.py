@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
+from recon.errors import number_of
 from recon.plot.axes import GREY, as_it_is, given_or_new, height_of_rows, name_rows
 from recon.tasks.colours import OKABE_ITO
 
@@ -44,7 +45,9 @@ def branches(
     """
     groups = dict(branched) if isinstance(branched, Mapping) else {one: [[task] for task in tasks] for one in branched}
     if absent := [layer for layer in groups if layer not in set(layers)]:
-        raise ValueError(f"the branched layer {absent[0]!r} is none of the {len(layers)} layers; give all layers")
+        raise ValueError(
+            f"the branched layer {absent[0]!r} is none of the {number_of(len(layers), 'layer')}; give all layers"
+        )
     lanes = {task: place for place, task in enumerate(_friends_together(layers, groups, tasks))}
     axes = given_or_new(ax, height_of_rows(len(layers)))
     clusters: list[list[str]] = [list(tasks)]
@@ -58,8 +61,10 @@ def branches(
         _draw_layer(axes, groups.get(layer), clusters, lanes, row)
     _draw_ends(axes, clusters, lanes, len(layers))
     _label(axes, layers, lanes)
-    trunk_in_words = "1 layer" if trunk == 1 else f"{trunk} layers"
-    axes.set_title(f"{len(groups)} of {len(layers)} layers branched; the trunk is {trunk_in_words}", fontsize=10)
+    trunk_in_words = number_of(trunk, "layer")
+    axes.set_title(
+        f"{len(groups)} of {number_of(len(layers), 'layer')} branched; the trunk is {trunk_in_words}", fontsize=10
+    )
     return axes
 
 

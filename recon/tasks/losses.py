@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recon.errors import number_of
+
 UNLABELLED = -1
 """The label of a sample or pixel without truth."""
 
@@ -172,7 +174,9 @@ def refuse_other_labels(labels: Tensor, where: str) -> None:
         torch._assert_async(~wrong.any(), f"{where} a label outside [0, 1]; {rule}")
     elif labels.device.type == "cpu" and wrong.any():
         values = labels[wrong]
-        raise ValueError(f"{where} {len(values)} labels outside [0, 1], such as {values[0].item():g}; {rule}")
+        raise ValueError(
+            f"{where} {number_of(len(values), 'label')} outside [0, 1], such as {values[0].item():g}; {rule}"
+        )
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from recon.errors import number_of
 from recon.tasks.losses import UNLABELLED
 from recon.tasks.mask_losses import check_mask
 
@@ -143,8 +144,8 @@ def _check_values(logits: Tensor, labels: Tensor) -> None:
     wrong = labels[(labels < UNLABELLED) | (labels > 1)]
     if len(wrong):
         raise ValueError(
-            f"{len(wrong)} pixels have label {wrong[0].item()} or another out of range; a label is 0 or 1, and "
-            f"{UNLABELLED} where there is none"
+            f"{number_of(len(wrong), 'pixel has', 'pixels have')} label {wrong[0].item()} or another out of "
+            f"range; a label is 0 or 1, and {UNLABELLED} where there is none"
         )
     if logits.squeeze(1)[labels != UNLABELLED].isnan().any():
         raise ValueError("a logit is not a number; the network has diverged")

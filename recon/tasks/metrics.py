@@ -20,7 +20,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 from torchmetrics.regression import MeanAbsoluteError, MeanAbsolutePercentageError
 
-from recon.errors import NotFinite
+from recon.errors import NotFinite, number_of
 from recon.tasks.losses import UNLABELLED, check_labels, check_values, valid_items
 
 BINS_PER_DEGREE = 1000
@@ -202,8 +202,8 @@ def _check_classes(logits: Tensor, labels: Tensor, classes: int) -> None:
     wrong = labels[(labels < UNLABELLED) | (labels >= classes)]
     if len(wrong):
         raise ValueError(
-            f"{len(wrong)} pixels have label {wrong[0].item()} or another out of range; labels are 0 to {classes - 1}, "
-            f"and {UNLABELLED} where there is none"
+            f"{number_of(len(wrong), 'pixel has', 'pixels have')} label {wrong[0].item()} or another out of "
+            f"range; labels are 0 to {classes - 1}, and {UNLABELLED} where there is none"
         )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from recon.errors import number_of
 from recon.tasks.sample_losses import (
     RegressionLoss,
     labelled_binary_cross_entropy,
@@ -85,7 +86,10 @@ def multilabel(name: str, labels: int, positive_weight: float | Sequence[float] 
         raise ValueError(f"task {name!r} has labels={labels}; multilabel needs at least one")
     weight = (positive_weight,) if isinstance(positive_weight, int | float) else tuple(positive_weight)
     if len(weight) not in (1, labels):
-        raise ValueError(f"task {name!r} has {len(weight)} positive weights for {labels} labels; give one, or one each")
+        raise ValueError(
+            f"task {name!r} has {number_of(len(weight), 'positive weight')} for {number_of(labels, 'label')}; "
+            "give one, or one each"
+        )
     return Task(
         name,
         partial(labelled_binary_cross_entropy, positive_weight=_weights(name, weight), task=name),

@@ -20,6 +20,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 from torchmetrics.utilities import dim_zero_cat
 
+from recon.errors import number_of
 from recon.tasks.losses import UNLABELLED
 from recon.tasks.sample_losses import check_columns, valid_labels
 
@@ -184,8 +185,8 @@ def _checked_labels(logits: Tensor, target: Tensor) -> Tensor:
     wrong = known[(known != 0) & (known != 1)]
     if len(wrong):
         raise ValueError(
-            f"{len(wrong)} labels are {wrong[0].item()} or another out of range; a label is 0 or 1, and {UNLABELLED} "
-            "where there is none"
+            f"{number_of(len(wrong), 'label is', 'labels are')} {wrong[0].item()} or another out of range; a "
+            f"label is 0 or 1, and {UNLABELLED} where there is none"
         )
     if logits[valid].isnan().any():
         raise ValueError("a logit is not a number; the network has diverged")

@@ -12,7 +12,7 @@ from recon.branching.groups import groups_of, meet, partition_of
 from recon.branching.init import initialise
 from recon.branching.layers import join, own_tensors
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP, ConflictMap, Rule, read_map
-from recon.gradients.layers import shared_layers
+from recon.gradients.layers import number_of_layers, shared_layers
 from recon.models.contract import for_tasks, has_own_draws, has_task_specific_layers
 from recon.training.selection import LayersOnNetwork
 
@@ -157,7 +157,9 @@ class BranchOptions:
             _check_same_tasks(conflict_map, tasks)
         if self.growth is not None:
             within = conflict_map.groups_within(self.growth, severity)
-            rank_zero_info(f"branch.growth={self.growth} branches {len(within)} of {len(conflict_map.layers)} layers")
+            rank_zero_info(
+                f"branch.growth={self.growth} branches {len(within)} of {number_of_layers(conflict_map.layers)}"
+            )
             return list(within), within
         if self.select is None:
             top, how = conflict_map.top(self.top, severity), f"branch.top={self.top} branches so many"
@@ -167,7 +169,7 @@ class BranchOptions:
             on_network = LayersOnNetwork(backbone, tasks, layers, {**own, **parted}, input_shape)
             top = on_network.selected(conflict_map, self.select, severity)
             how = f"branch.select ({self.select}) branches {len(top)}"
-        rank_zero_info(f"{how} of the {len(conflict_map.layers)} layers of {self.map}")
+        rank_zero_info(f"{how} of the {number_of_layers(conflict_map.layers)} of {self.map}")
         if isinstance(self.groups, int | str):
             number = None if isinstance(self.groups, str) else self.groups
             return top, {layer: conflict_map.groups(layer, severity, number) for layer in top}

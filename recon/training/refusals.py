@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import nn
 
 from recon.engine.checks import At
+from recon.errors import number_of
 from recon.models.contract import has_for_tasks
 from recon.training.strategy import Unwrapped, refuse_strategy
 
@@ -43,8 +44,8 @@ def refuse_too_many_processes(trainer: pl.Trainer) -> None:
     most = _PROCESSES_PER_CORE * cores
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
         raise ValueError(
-            f"devices={trainer.num_devices} asks for as many processes on the CPU, which has {cores} cores; give "
-            f"{cores}, or {most} at most"
+            f"devices={trainer.num_devices} asks for as many processes on the CPU, which has "
+            f"{number_of(cores, 'core')}; give {cores}, or {most} at most"
         )
 
 

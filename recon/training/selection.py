@@ -9,6 +9,7 @@ from torch import nn
 from recon.branching import Groups, Prices, layer_prices
 from recon.conflict import ConflictMap, Rule
 from recon.conflict.rules import select_layers
+from recon.errors import number_of
 
 
 class LayersOnNetwork:
@@ -100,5 +101,6 @@ class LayersOnNetwork:
             name = f"top={rule.top}" if rule.top is not None else f"select: {rule}"
             cure = "" if rule.top is not None else f": add a top below {len(self._layers)}, or ask for more conflict"
             raise ValueError(
-                f"{name} would branch all {len(self._layers)} shared layers; leave at least one shared{cure}"
+                f"{name} would branch all {number_of(len(self._layers), 'shared layer')}; leave at least one "
+                f"shared{cure}"
             )

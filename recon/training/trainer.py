@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from recon.conflict.severity import DEFAULT_SEVERITY
+from recon.errors import number_of
 from recon.files.atomic import check_writable, remove_leftovers
 from recon.training.callbacks import ConflictCallback
 from recon.training.live_view import LiveView
@@ -191,8 +192,8 @@ class Trainer(pl.Trainer):
             )
         if not self.is_global_zero:
             return
-        numbers = " and ".join(map(str, dict.fromkeys(files.samples.values()))) or "0"
-        print(f"predictions of {numbers} samples: {folder}")
+        numbers = dict.fromkeys(files.samples.values()) or (0,)
+        print(f"predictions of {' and '.join(number_of(each, 'sample') for each in numbers)}: {folder}")
 
     @property
     def _observes(self) -> bool:

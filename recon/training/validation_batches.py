@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recon.data.held_out import TRAINING, VALIDATION
+from recon.errors import number_of
 from recon.methods import Method
 
 
@@ -34,7 +35,8 @@ def refuse_missing_validation(method: Method, loaders: object, tasks: int) -> No
         training, validation = (_length(loaders[name]) for name in (TRAINING, VALIDATION))
         if training is not None and validation is not None and validation > training:
             raise ValueError(
-                f"the loader of validation batches has {validation} batches and that of training {training}, so an "
+                f"the loader of validation batches has {number_of(validation, 'batch', 'batches')} and that of "
+                f"training {training}, so an "
                 "epoch would pass over the training data again; give larger validation batches, or fewer samples"
             )
     elif method.needs_validation and tasks == 1:

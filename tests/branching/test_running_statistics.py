@@ -366,7 +366,7 @@ def test_compiled_without_breaks_in_the_graph() -> None:
 
 
 def test_print_counts_the_norms() -> None:
-    line = "  per task: running statistics of 1 modules that are not branched"
+    line = "  per task: running statistics of 1 unbranched module"
     assert line in repr(per_task(Network(), ["middle"])).splitlines()
     assert "per task: " not in repr(per_task(Network(), ["middle", "norm2"]))
     assert "per task: " not in repr(branch(Network(), ["middle"], TASKS))

@@ -82,14 +82,14 @@ def test_a_map_of_another_network_is_refused_by_layer(cmap: MeasuredMap) -> None
     with pytest.raises(ValueError) as refusal:
         cmap.check_layers(["conv1", "bn2", "head"], network="VGG")
     assert str(refusal.value) == (
-        "the conflict map of LeNet does not fit: 2 of its 3 layers are not in VGG ('bn1', 'fc'); "
+        "the conflict map of LeNet does not fit: VGG lacks 2 of its 3 layers ('bn1', 'fc'); "
         "unknown layer 'bn1' in VGG; nearest: 'bn2'; "
-        "2 of 3 layers of VGG have no score in it ('bn2', 'head'); use a map of this network"
+        "it has no score of 2 of 3 layers of VGG ('bn2', 'head'); use a map of this network"
     )
 
 
 def test_a_map_of_a_part_of_the_network_is_refused(cmap: MeasuredMap) -> None:
-    with pytest.raises(ValueError, match=r"fit: 1 of 4 layers of the network have no score in it \('head'\)"):
+    with pytest.raises(ValueError, match=r"fit: it has no score of 1 of 4 layers of the network \('head'\)"):
         cmap.check_layers([*cmap.layers, "head"])
 
 

@@ -96,5 +96,5 @@ def test_of_a_network_as_large_as_the_papers_the_first_tolerance_is_kept() -> No
 
 
 def test_a_single_layer_leaves_no_other_set() -> None:
-    with pytest.raises(ValueError, match="there are 1 layers to draw from, and so no other set; give two or more"):
+    with pytest.raises(ValueError, match="1 layer to draw from leaves no other set; give two or more"):
         random_layers_of_size({"fc": 3}, 3, seed=0)

@@ -47,7 +47,7 @@ def test_the_first_of_equal_settings_is_chosen() -> None:
 
 def test_nothing_is_chosen_where_all_diverged() -> None:
     choice = Choice(0.1, (0,), (Tried({"options.c": 1}, None, {}, "the loss is not finite"),))
-    with pytest.raises(ValueError, match="all 1 settings of its grid diverged: the loss is not finite"):
+    with pytest.raises(ValueError, match="all 1 setting of its grid diverged: the loss is not finite"):
         _ = choice.chosen
     assert choice.to_dict()["chosen"] is None
 

@@ -58,7 +58,7 @@ def test_a_setting_goes_below_the_short_form_of_a_class() -> None:
         ({"grid": {"model.backbone.init_args.width": [4, 8]}}, "other networks as entries of their own"),
         ({"grid": {"model.method": ["joint", "uw"]}}, "has a grid over 'model.method'; give keys such as"),
         ({"grid": {"trainer.max_epochs": [1, 2]}}, "has a grid over 'trainer.max_epochs'"),
-        ({"grid_seeds": 2}, "has grid_seeds: 2, of 1 seeds"),
+        ({"grid_seeds": 2}, "has grid_seeds: 2; give 1 to 1"),
     ],
 )
 def test_a_grid_that_cannot_choose_is_refused(tiny: PlanFactory, changes: dict[str, Any], message: str) -> None:
@@ -73,7 +73,7 @@ def test_a_grid_that_cannot_choose_is_refused(tiny: PlanFactory, changes: dict[s
         ({"data": {"class_path": "some_jobs.NothingHeldOut"}}, "cannot hold out a validation split"),
         (
             {"data": {"init_args": {"train_size": 1, "test_size": 8}}},
-            r"cannot hold out a validation split of training \(held_out is 0.25, of 1 training samples, which is 0",
+            r"cannot hold out a validation split of training \(held_out is 0.25, of 1 training sample, which is 0",
         ),
         ({"data": {"init_args": {"held_out": 0.2}}}, "holds out training data by itself; leave out fit.data.init_args"),
         ({"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1}}}}, "Invalid learning rate"),

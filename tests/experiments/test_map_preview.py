@@ -85,7 +85,7 @@ def test_neither_data_nor_pretrained_weights_are_needed(tmp_path: Path, monkeypa
 
 
 def test_a_map_without_a_common_layer_is_refused(tmp_path: Path) -> None:
-    message = "none of the map's 1 layers is in the network: unknown layer 'conv11' in LeNet; nearest: 'conv1'"
+    message = "none of the map's 1 layer is in the network: unknown layer 'conv11' in LeNet; nearest: 'conv1'"
     with pytest.raises(ValueError, match=message):
         preview_map(ranking(tmp_path / "map.json", "conv11"), fit(), top=1, severity=-0.1)
 
@@ -98,7 +98,7 @@ def test_a_network_of_one_layer_has_none_to_branch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("top", [0, 2, 3])
 def test_more_layers_than_are_matched_or_shared_are_refused(tmp_path: Path, top: int) -> None:
-    with pytest.raises(ValueError, match=f"top={top} of 1 matched layers, of 3 that the network shares; give 1 to 1"):
+    with pytest.raises(ValueError, match=f"top={top} of 1 matched layer, of 3 that the network shares; give 1 to 1"):
         preview_map(ranking(tmp_path / "map.json", "conv1"), fit(), top=top, severity=-0.1)
 
 

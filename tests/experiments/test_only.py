@@ -34,7 +34,7 @@ def test_runs_are_named_by_id_pattern_or_place_with_those_that_they_need(plan: P
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("6", "the plan has no run 6; its 6 runs are 0 to 5"),
+        ("6", "the plan has no run 6; it has 6 runs, 0 to 5"),
         ("pcgrad-recon-sed0", "unknown run 'pcgrad-recon-sed0'; nearest: 'pcgrad-recon-seed0'"),
         ("cagrad-*", "unknown run 'cagrad-"),
     ],

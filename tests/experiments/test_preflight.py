@@ -22,7 +22,7 @@ Searched = tuple[Plan, Path, dict[str, Any]]
         (fit(model={"optimiser": 1}), r"fit: unknown option 'model\.optimiser'; nearest: 'model\.optimizer'"),
         (
             fit(trainer={"limit_test_batches": 0.1}),
-            r"fit\.trainer\.limit_test_batches is 0\.1, of 1 batches, which is none",
+            r"fit\.trainer\.limit_test_batches is 0\.1, of 1 batch, which is none",
         ),
         (
             fit(model={"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": -1.0}}}),

@@ -13,7 +13,7 @@ def test_cosines_are_drawn_of_one_map_alone_and_of_chosen_layers() -> None:
 
 def test_maps_before_and_after_are_of_the_same_seeds_and_have_cosines() -> None:
     found = measured(one=[-0.5, 0.5])
-    with pytest.raises(ValueError, match="1 maps before and 2 after"):
+    with pytest.raises(ValueError, match="1 map before and 2 after"):
         plot.cosine_histograms(found, [found, found], ax=axes())
     found.histogram.zero_()
     with pytest.raises(ValueError, match="no cosine was observed"):

@@ -300,6 +300,6 @@ def test_trees_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown layer 'conv9' in LeNet; nearest: 'conv"):
         BranchOptions(tree=path).apply(LeNet(), ["a", "b"])
     path = tree(tmp_path, conv2=[["a"], ["b", "c"]])
-    with pytest.raises(ValueError, match="1 of its 2 layers are not in the network"):
+    with pytest.raises(ValueError, match="the network lacks 1 of its 2 layers"):
         found = searched(tmp_path, {"conv1": 0.1, "conv2": -0.5})
         BranchOptions(tree=path, map=found, top=1).apply(LeNet(), ["a", "b", "c"])

@@ -20,6 +20,7 @@ from recon.data.celeba.faces import SPLITS, Faces, Split, block_files, open_face
 from recon.data.dense.layout import MANIFEST, UNFINISHED
 from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
 from recon.data.in_memory import check_seeds, check_sizes, ordered_loader, shuffled_loader
+from recon.errors import number_of
 from recon.files.reading import read_object
 from recon.tasks.per_sample import binary
 
@@ -103,8 +104,8 @@ class CelebA(LightningDataModule):
                 raise ValueError(f"{error}; `recon data prepare celeba` makes the files") from error
             if len(faces) != self.expected[split]:
                 warnings.warn(
-                    f"{self.root / split} has {len(faces)} images, CelebA has {self.expected[split]}; results cannot "
-                    "be compared with published ones",
+                    f"{self.root / split} has {number_of(len(faces), 'image')}, CelebA has "
+                    f"{self.expected[split]}; results cannot be compared with published ones",
                     stacklevel=2,
                 )
             self._faces[split] = faces

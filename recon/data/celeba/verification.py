@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recon.data.celeba.attributes import TASKS, columns_of
 from recon.data.celeba.faces import SPLITS, open_faces
+from recon.errors import number_of
 
 
 def verify_faces(root: Path, size: int) -> Iterator[str]:
@@ -23,4 +24,5 @@ def verify_faces(root: Path, size: int) -> Iterator[str]:
     for split in SPLITS:
         faces = open_faces(root / split, size, columns_of(TASKS))
         share = float(faces.labels.double().mean())
-        yield f"{split}: {len(faces)} images, {size} x {size}; {len(TASKS)} attributes, positive {share:.1%}"
+        images = number_of(len(faces), "image")
+        yield f"{split}: {images}, {size} x {size}; {len(TASKS)} attributes, positive {share:.1%}"

@@ -22,6 +22,7 @@ import torch
 from recon.data.cache import Arrays, cached, is_writable, user_cache
 from recon.data.composites.idx import read_idx
 from recon.data.composites.module import SIZE, Composites, CompositesModule, Split
+from recon.errors import number_of
 from recon.tasks.per_image import classification
 
 _PATCH = 28
@@ -138,7 +139,10 @@ def _read(folder: Path, prefix: str) -> Labelled:
     if images.shape[1:] != (_PATCH, _PATCH):
         raise ValueError(f"{image_file} has images of {images.shape[1]}x{images.shape[2]} pixels; expected 28x28")
     if len(images) != len(labels) or not len(images):
-        raise ValueError(f"{image_file} has {len(images)} images, but {label_file} has {len(labels)} labels")
+        raise ValueError(
+            f"{image_file} has {number_of(len(images), 'image')}, but {label_file} has "
+            f"{number_of(len(labels), 'label')}"
+        )
     if labels.max() > 9:
         raise ValueError(f"{label_file} has label {labels.max()}; expected 0 to 9")
     return images, labels

@@ -18,6 +18,7 @@ from recon.data.preparation.celeba_files import Listing, label_files, read_listi
 from recon.data.preparation.manifest import Arrays, Recipe, carry_out, source_record
 from recon.data.preparation.pictures import check_jpeg, decode
 from recon.data.preparation.resizing import Size, averaged
+from recon.errors import number_of
 from recon.progress import counted
 
 COUNTS: dict[Split, int] = {"train": 162_770, "val": 19_867, "test": 19_962}
@@ -93,7 +94,7 @@ def _blocks(listing: Listing, block: int) -> list[Listing]:
 
 
 def _named(part: Listing) -> str:
-    return f"{len(part.images)} images, {part.images[0].name} to {part.images[-1].name}"
+    return f"{number_of(len(part.images), 'image')}, {part.images[0].name} to {part.images[-1].name}"
 
 
 def _source(source: Path, listings: dict[Split, Listing]) -> dict[str, object]:

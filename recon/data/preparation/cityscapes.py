@@ -26,6 +26,7 @@ import numpy as np
 from recon.data.preparation.manifest import Arrays, Recipe, carry_out
 from recon.data.preparation.pictures import check_png, decode
 from recon.data.preparation.resizing import Size, averaged, sampled
+from recon.errors import number_of
 from recon.progress import counted
 
 COUNTS = {"train": 2975, "val": 500}
@@ -126,8 +127,8 @@ def convert(source: Path, out: Path, size: Size, frame: Size, counts: dict[str, 
     for split, count in counts.items():
         if len(samples[split]) != count:
             raise ValueError(
-                f"{source / 'leftImg8bit' / split} has {len(samples[split])} images, not {count}; complete it, or say "
-                "--partial"
+                f"{source / 'leftImg8bit' / split} has {number_of(len(samples[split]), 'image')}, not {count}; "
+                "complete it, or say --partial"
             )
     _check_files([sample for found in samples.values() for sample in found], frame)
     recipe = Recipe(

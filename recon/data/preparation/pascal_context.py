@@ -23,6 +23,7 @@ from recon.data.preparation.manifest import Arrays, Recipe, carry_out
 from recon.data.preparation.pascal_files import Photograph, find_root, photographs
 from recon.data.preparation.resizing import Size, averaged, sampled
 from recon.data.preparation.thinning import edges_of
+from recon.errors import number_of
 from recon.progress import counted
 
 COUNTS = {"train": 4998, "val": 5105}
@@ -65,7 +66,8 @@ def convert(source: Path, out: Path, size: int, frame: int, counts: Mapping[str,
     for split, count in counts.items():
         if len(samples[split]) != count:
             raise ValueError(
-                f"{root} has {len(samples[split])} {split} images, not {count}; complete it, or say --partial"
+                f"{root} has {number_of(len(samples[split]), f'{split} image')}, not {count}; complete it, or say "
+                "--partial"
             )
     everything = [sample for found in samples.values() for sample in found]
     for sample in counted(everything, "checking files", "image"):

@@ -13,6 +13,7 @@ from recon.data.preparation.manifest import FORMAT, file_record
 from recon.data.rooms.folder import MANIFEST as ROOMS
 from recon.data.rooms.room import CLASSES
 from recon.data.tabular.verification import verify_tables
+from recon.errors import number_of
 from recon.files.reading import read_object, require
 from recon.progress import Advance, counted
 
@@ -70,7 +71,7 @@ def _check_files(directory: Path, manifest: Mapping[str, Any]) -> None:
             + rest
             + "\nremove it, and prepare it again"
         )
-    print(f"{len(files)} files as they were prepared")
+    print(f"{number_of(len(files), 'file')} as they were prepared")
 
 
 def _damaged(directory: Path, files: Mapping[str, Any]) -> Iterator[str]:
@@ -118,4 +119,4 @@ def _check_pascal_context(directory: Path) -> None:
 def _tell(contents: Mapping[Split, Contents], classes: int) -> None:
     for split, found in contents.items():
         truth = ", ".join(f"{task} {fraction:.1%}" for task, fraction in found.truth.items())
-        print(f"{split}: {found.scenes} images, {classes} classes; pixels with truth: {truth}")
+        print(f"{split}: {number_of(found.scenes, 'image')}, {classes} classes; pixels with truth: {truth}")

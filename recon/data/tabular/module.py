@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from recon.data.batches import Batch
 from recon.data.held_out import Loaders, check_held_out, shown, training_loaders
 from recon.data.in_memory import check_seeds, check_sizes, ordered_loader, shuffled_loader
+from recon.errors import number_of
 from recon.tasks.task import Task
 
 Split = Literal["train", "test"]
@@ -153,7 +154,9 @@ class TabularModule(LightningDataModule, ABC):
         if not self.val_size:
             return training
         if self.val_size >= len(training):
-            raise ValueError(f"val_size is {self.val_size}, of {len(training)} training rows; leave some to train on")
+            raise ValueError(
+                f"val_size is {self.val_size}, of {number_of(len(training), 'training row')}; leave some to train on"
+            )
         order = torch.from_numpy(np.random.default_rng([self.seed, 0]).permutation(len(training)))
         held_out, trained = order[: self.val_size], order[self.val_size :]
         return training.part((held_out if split == "val" else trained).sort().values)

@@ -19,6 +19,7 @@ from recon.data.in_memory import check_seeds
 from recon.data.tabular.coding import standardised, to_numbers
 from recon.data.tabular.module import Rows, Split, TabularModule
 from recon.data.tabular.text_file import TextFile, find_file
+from recon.errors import number_of
 from recon.tasks.per_sample import binary
 
 FEATURES = tuple(f"Att{number}" for number in range(1, 104))
@@ -83,7 +84,7 @@ class Yeast(TabularModule):
         table = _table(file)
         if len(table) <= TRAINING_ROWS:
             raise ValueError(
-                f"{file.path} has {len(table)} rows; {TRAINING_ROWS} are for training. Give the whole file"
+                f"{file.path} has {number_of(len(table), 'row')}; {TRAINING_ROWS} are for training. Give the whole file"
             )
         if self.split_seed is not None:
             table = np.random.default_rng([self.split_seed, 1]).permutation(table)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from tabulate import tabulate
 
+from recon.errors import number_of
 from recon.experiments.dry_run.trial import MEASURED, Trial
 from recon.progress import clock
 
@@ -113,7 +114,7 @@ class Forecast:
             return []
         work = sum(row.trial.seconds for row in self.rows if row.trial is not None for _ in _left(row))
         memory = "" if self.memory is None else f"memory  about {_size(self.memory)} for {self.jobs} at a time"
-        runs = "1 run" if self.jobs == 1 else f"{self.jobs} runs"
+        runs = number_of(self.jobs, "run")
         lines = [
             f"time    about {clock(self.seconds)}, {runs} at a time; {clock(work)} one after another",
             memory,

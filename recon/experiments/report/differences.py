@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from recon.errors import number_of
 from recon.plot.rows import CONFIDENCE, VARIANT_NAMES, row_name
 
 _RESAMPLES = 10_000
@@ -139,7 +140,7 @@ def difference_cells(found: Sequence[Difference]) -> tuple[list[str], list[list[
             f"{one.mean:+.2f}",
             _ends(one.interval),
             _ends(one.bootstrap),
-            f"{one.wins} of {len(one.seeds)} seeds",
+            f"{one.wins} of {number_of(len(one.seeds), 'seed')}",
             one.verdict,
         ]
         for one in found

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from recon import plot
 from recon.conflict import MeasuredMap
 from recon.errors import unknown_name
+from recon.gradients.layers import number_of_layers
 from recon.plot.axes import as_it_is
 from recon.plot.pairs import LEGEND, friends_first, mean_cosines, strongest
 
@@ -32,7 +33,7 @@ def task_pairs(maps: Sequence[MeasuredMap], layers: Sequence[str] = ()) -> Figur
             raise unknown_name("layer", layer, maps[0].layers, where="the conflict map")
     panels = {layer: [layer] for layer in layers}
     if not panels:
-        panels[f"mean over {len(maps[0].layers)} layers"] = list(maps[0].layers)
+        panels[f"mean over {number_of_layers(maps[0].layers)}"] = list(maps[0].layers)
     order = friends_first(maps, layers)
     reach = max(strongest(mean_cosines(maps, own)) for own in panels.values())
     rows, columns = -(-len(panels) // _COLUMNS), min(len(panels), _COLUMNS)

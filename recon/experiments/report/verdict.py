@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from recon.errors import number_of
 from recon.experiments.report.differences import Difference
 from recon.plot.rows import row_name
 
@@ -66,4 +67,4 @@ def _certainty(gap: Difference) -> str:
     if gap.interval is None:
         return "one seed, so nothing is distinguishable"
     low, high = gap.interval
-    return f"{gap.verdict} ({low:+.1f} to {high:+.1f}, better in {gap.wins} of {len(gap.seeds)} seeds)"
+    return f"{gap.verdict} ({low:+.1f} to {high:+.1f}, better in {gap.wins} of {number_of(len(gap.seeds), 'seed')})"

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from recon.errors import number_of
+
 
 def check_gramian(gramian: Tensor) -> Tensor:
     """Return the (K, K) Gramian as a float64 tensor on the CPU.
@@ -96,7 +98,7 @@ def check_losses(losses: Tensor, tasks: int | None = None) -> None:
     if losses.ndim != 1 or losses.shape[0] == 0:
         raise ValueError(f"losses must be a vector of one number a task, got shape {tuple(losses.shape)}")
     if tasks is not None and losses.shape[0] != tasks:
-        raise ValueError(f"losses must hold one number a task: got {losses.shape[0]} for {tasks} tasks")
+        raise ValueError(f"losses must hold one number a task: got {losses.shape[0]} for {number_of(tasks, 'task')}")
     if losses.device.type == "cpu" and (bad := _not_finite(losses)):
         raise ValueError(f"losses hold NaN or infinity at task index {_listed(bad)}")
 
@@ -109,7 +111,7 @@ def check_weights(weights: Tensor, tasks: int, method: object) -> None:
     if not isinstance(weights, Tensor):
         raise TypeError(f"{method} returned weights as {type(weights).__name__}, not as a tensor")
     if weights.shape != (tasks,):
-        raise ValueError(f"{method} returned weights of shape {tuple(weights.shape)} for {tasks} tasks")
+        raise ValueError(f"{method} returned weights of shape {tuple(weights.shape)} for {number_of(tasks, 'task')}")
     if weights.device.type == "cpu" and (bad := _not_finite(weights)):
         raise ValueError(f"{method} returned NaN or infinity as weight of task index {_listed(bad)}")
 
@@ -120,7 +122,8 @@ def check_weights_of_groups(weights: Tensor, groups: int, tasks: int, method: ob
         raise TypeError(f"{method} returned weights as {type(weights).__name__}, not as a tensor")
     if weights.shape != (groups, tasks):
         raise ValueError(
-            f"{method} returned weights of shape {tuple(weights.shape)} for {groups} groups of layers and {tasks} tasks"
+            f"{method} returned weights of shape {tuple(weights.shape)} for {number_of(groups, 'group')} of "
+            f"layers and {tasks} tasks"
         )
     if not math.isfinite(weights.sum().item()):
         for group, own in enumerate(weights):
@@ -136,7 +139,9 @@ def check_update(update: Tensor, parameters: int, method: object) -> None:
     if not isinstance(update, Tensor):
         raise TypeError(f"{method} returned an update as {type(update).__name__}, not as a tensor")
     if update.shape != (parameters,):
-        raise ValueError(f"{method} returned an update of shape {tuple(update.shape)} for {parameters} parameters")
+        raise ValueError(
+            f"{method} returned an update of shape {tuple(update.shape)} for {number_of(parameters, 'parameter')}"
+        )
     # One cheap pass first, as in check_jacobian.
     if update.device.type == "cpu" and not math.isfinite(update.detach().sum().item()):
         bad = (~update.detach().isfinite()).nonzero().flatten().tolist()

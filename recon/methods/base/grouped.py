@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recon.errors import number_of
 from recon.methods.base.checks import check_gramians, check_losses, check_weights_of_groups, naming_group
 from recon.methods.base.method import Method
 from recon.methods.solvers.gramian import Array
@@ -95,7 +96,8 @@ class WeighsGroups(Method):
         if (bound := bound_groups(self)) is not None:
             if bound != groups:
                 raise ValueError(
-                    f"{self} has the state of {bound} groups of layers, got {groups}; create a new method for these"
+                    f"{self} has the state of {number_of(bound, 'group')} of layers, got {groups}; create a new "
+                    "method for these"
                 )
             return
         if self._present is not None and any(state_of_groups(self)):

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from recon.errors import number_of
 from recon.gradients.precision import widest_dtype
 from recon.methods.base.present import Present, TaskRows, check_present, only_present
 from recon.methods.base.step_engine import Closure, Info, StepEngine
@@ -133,7 +134,7 @@ class Method(nn.Module, ABC):
         if self._present is None:
             self.bind(tasks)
         elif tasks != len(self._present):
-            raise ValueError(f"{self} is among {len(self._present)} present tasks, got {tasks}")
+            raise ValueError(f"{self} is among {number_of(len(self._present), 'present task')}, got {tasks}")
 
     def end_epoch(self) -> None:
         """Record that an epoch of training is over; most methods do nothing.

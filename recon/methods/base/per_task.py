@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.errors import number_of
 from recon.methods.base.hyperparameters import check_number
 from recon.methods.base.method import Method
 from recon.methods.base.present import NumbersOfTasks, TaskRows
@@ -34,8 +35,8 @@ class PerTaskMethod(Method):
             values = getattr(self, name)
             if values is not None and len(values) != tasks:
                 raise ValueError(
-                    f"{registered_name(type(self))}: {name} holds {len(values)} numbers for {tasks} tasks; "
-                    "give one number a task"
+                    f"{registered_name(type(self))}: {name} holds {number_of(len(values), 'number')} for "
+                    f"{number_of(tasks, 'task')}; give one number a task"
                 )
         super().bind(tasks)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from recon.errors import number_of
 from recon.methods.base.grouped import WeighsGroups, bound_groups, state_of_groups
 from recon.methods.base.method import Method
 from recon.methods.base.present import BufferRows, ParameterRows, Present, Scalar, TaskRows
@@ -70,7 +71,9 @@ class StatefulMethod(Method):
             made = ((name, buffer) for name, buffer in self.named_buffers() if name in self._made)
             self._square = tuple(name for name, buffer in made if buffer.shape == (tasks, tasks))
         elif self.tasks != tasks:
-            raise ValueError(f"{self} has the state of {self.tasks} tasks, got {tasks}; create a new method for these")
+            raise ValueError(
+                f"{self} has the state of {number_of(self.tasks, 'task')}, got {tasks}; create a new method for these"
+            )
 
     def number_of_tasks(self) -> int | None:
         return self.tasks

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from recon.conflict import MeasuredMap
 from recon.conflict.certainty import describe_certainty, selection_probabilities
 from recon.conflict.stretches import LEAST
+from recon.errors import number_of
 from recon.training.callbacks import ConflictCallback
 from recon.training.module import MultiTaskModule
 from recon.training.searching.proxy import Proxy
@@ -100,11 +101,11 @@ class ConflictSearch(ConflictCallback):
         rule, cmap = self.rule, self.found
         few = "the same" if not rule.changes else f"the same but for {rule.changes} at most"
         ends = (
-            f"the top {rule.top} at severity {rule.severity} were {few} over the last {rule.window} steps: the search "
-            f"ended after step {self.stopped_at}"
+            f"the top {rule.top} at severity {rule.severity} were {few} over the last "
+            f"{number_of(rule.window, 'step')}: the search ended after step {self.stopped_at}"
             if self.stopped_at is not None
-            else f"the top {rule.top} at severity {rule.severity} were not stable over {rule.window} steps: the search "
-            "went to the end of the training"
+            else f"the top {rule.top} at severity {rule.severity} were not stable over "
+            f"{number_of(rule.window, 'step')}: the search went to the end of the training"
         )
         if "selection" not in cmap.provenance:
             return ends

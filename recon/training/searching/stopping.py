@@ -8,6 +8,7 @@ from typing import Any
 from recon.conflict import DEFAULT_SEVERITY, DEFAULT_TOP
 from recon.conflict.ranking import top_layers
 from recon.conflict.severity import severity_in_hundredths
+from recon.errors import number_of
 
 CHECKS = 10
 """How often a selection is made within a window."""
@@ -63,7 +64,9 @@ class Stable:
             ValueError: There are no more than are to be selected.
         """
         if self.top > len(layers):
-            raise ValueError(f"stop.stable.top={self.top} of {len(layers)} layers; give less than {len(layers)}")
+            raise ValueError(
+                f"stop.stable.top={self.top} of {number_of(len(layers), 'layer')}; give less than {len(layers)}"
+            )
         if self.top == len(layers):
             raise ValueError(f"stop.stable.top={self.top} selects all layers, whatever the steps; give less")
 
@@ -79,13 +82,13 @@ class Stable:
         """
         if self.window >= steps:
             raise ValueError(
-                f"the window of stop.stable has {self.window} steps, and the whole training {steps:.0f}; give a "
-                "shorter window, or a longer training"
+                f"the window of stop.stable has {number_of(self.window, 'step')}, and the whole training "
+                f"{steps:.0f}; give a shorter window, or a longer training"
             )
         if 2 * every > self.window:
             raise ValueError(
-                f"the window of stop.stable has {self.window} steps, of which every={every} observes fewer than two; "
-                "give a longer window, or a smaller every"
+                f"the window of stop.stable has {number_of(self.window, 'step')}, of which every={every} observes "
+                "fewer than two; give a longer window, or a smaller every"
             )
 
 

@@ -72,7 +72,7 @@ def test_the_manifest_says_what_is_where_and_where_it_came_from(source: Path, tm
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["dataset"] == "celeba"
     assert manifest["settings"] == {"height": 2, "width": 2, "block": 2, "attributes": list(ATTRIBUTES)}
-    assert manifest["samples"]["test"] == ["2 images, 000008.jpg to 000009.jpg", "1 images, 000010.jpg to 000010.jpg"]
+    assert manifest["samples"]["test"] == ["2 images, 000008.jpg to 000009.jpg", "1 image, 000010.jpg to 000010.jpg"]
     assert manifest["source"]["images"] == 10
     assert manifest["source"]["list_attr_celeba"]["name"] == "list_attr_celeba.txt"
 

@@ -22,7 +22,7 @@ def test_what_was_prepared_is_found_as_it_was(prepared: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "16 files as they were prepared" in printed
     assert "train: 3 images, 7 classes" in printed
-    assert "val: 1 images, 19 classes" in printed
+    assert "val: 1 image, 19 classes" in printed
 
 
 def test_a_missing_file_is_named(prepared: Path) -> None:

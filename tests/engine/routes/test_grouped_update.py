@@ -239,4 +239,4 @@ def test_state_of_groups_is_of_one_granularity() -> None:
     with pytest.raises(ValueError, match=r"has the state of 3 groups of layers, got 2"):
         recon.Engine(net.backbone, TASKS, method, granularity={"norm": ["1"]})
     engine = recon.Engine(net.backbone, TASKS, "mgda", granularity={"norm": ["1"]})
-    assert "granularity: 1 groups (norm)" in str(engine)
+    assert "granularity: 1 group (norm)" in str(engine)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from recon import plot
 from recon.conflict import MeasuredMap
+from recon.errors import number_of
 from recon.experiments.report.figures import kept_layers
 from recon.experiments.report.html.source import Source
 from recon.experiments.report.html.vector import inline_svg
@@ -178,7 +179,7 @@ def training(source: Source) -> Picture:
         axes.set_axis_off()
     lines = panels[0].lines  # in each panel all rows have the same looks
     figure.legend(lines, [str(line.get_label()) for line in lines], loc="outside lower center", fontsize=7, ncols=2)
-    left = f" {len(names) - _MOST_CURVES} more values are in the logs." if len(names) > _MOST_CURVES else ""
+    left = f" {number_of(len(names) - _MOST_CURVES, 'more value')} in the logs." if len(names) > _MOST_CURVES else ""
     return Picture(title, f"Mean over seeds.{left}", (inline_svg(figure, f"{source.path}: {title}"),))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from recon.conflict import ConflictMap, MeasuredMap
+from recon.errors import number_of
 from recon.experiments.choice import Choice, Tried
 from recon.experiments.entry import UNTESTED
 from recon.experiments.folder import ResultsFolder
@@ -108,9 +109,8 @@ class Source:
             return ""
         names = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         total = len(missing) + len(there)
-        return (
-            f"{self.path} is unfinished: {len(missing)} of {total} runs have no result ({names}); {_again(self.path)}"
-        )
+        lacking = f"{len(missing)} of {number_of(total, 'run')} without a result ({names})"
+        return f"{self.path} is unfinished: {lacking}; {_again(self.path)}"
 
     @cached_property
     def before(self) -> dict[int, MeasuredMap]:

@@ -50,7 +50,7 @@ def test_the_choice_of_a_grid_is_told(tmp_path: Path) -> None:
 def test_an_unfinished_folder_says_in_a_line_how_to_finish_it(tmp_path: Path) -> None:
     path = changed(folder(tmp_path / "tiny"), lambda record: record["runs"].pop())
     assert Source.read(path).unfinished == (
-        f"{path} is unfinished: 1 of 8 runs have no result (joint-recon-seed1); "
+        f"{path} is unfinished: 1 of 8 runs without a result (joint-recon-seed1); "
         f"`recon benchmark PLAN --out {path}` goes on from what is finished"
     )
 
