@@ -46,6 +46,9 @@ def _sgd(parameters: Iterable[nn.Parameter]) -> Optimizer:
 class MultiTaskModule(SteppedNetwork):
     """A shared backbone, a head per task and a multi-task optimizer, for Lightning's trainer.
 
+    The trainer is that of ``pytorch_lightning``. That of ``lightning.pytorch``, the same in another
+    package, refuses the module as no ``LightningModule``: write ``import pytorch_lightning as L``.
+
     Each step computes one gradient per task, and the method combines them. Batches are
     ``(inputs, {task: target})``, where targets may be missing, or ``{task: (inputs, target)}``.
     Inputs that are a mapping become keyword arguments of the backbone if it takes arguments of
