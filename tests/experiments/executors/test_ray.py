@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -107,6 +109,73 @@ def test_twelve_runs_on_two_workers_of_which_one_is_killed_give_the_local_result
     assert f"{lost} is lost, because its worker died; it resumes from its last epoch" in capfd.readouterr().err
     assert executor.epochs_after[0] >= 2
     assert len(results(tmp_path / "local")) == 12
+    assert results(tmp_path / "ray") == results(tmp_path / "local")
+    assert (tmp_path / "ray" / "table.md").read_text() == (tmp_path / "local" / "table.md").read_text()
+
+
+LEAVING = """
+import os
+import time
+
+import ray
+
+from recon.models import LeNet
+
+
+class Leaving(LeNet):
+    \"\"\"Names the machine that trains the first third epoch, and waits for its end.\"\"\"
+
+    steps = 0
+
+    def forward(self, images):
+        self.steps += self.training
+        if self.steps == 10 and ray.is_initialized() and not os.path.exists("machine"):
+            with open("name", "w") as file:
+                file.write(ray.get_runtime_context().get_node_id())
+            os.rename("name", "machine")
+            time.sleep(600)
+        return super().forward(images)
+"""
+
+
+def end_machine(cluster: Any, name: Path) -> None:
+    """End the machine that a file names, once it is there."""
+    while not name.exists():
+        time.sleep(0.1)
+    (machine,) = [one for one in cluster.worker_nodes if one.node_id == name.read_text()]
+    cluster.remove_node(machine, allow_graceful=False)
+
+
+@pytest.mark.slow
+def test_the_run_of_a_machine_that_ends_resumes_on_another_to_the_local_results(
+    short: Plan,
+    tiny_file: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setattr(outcomes, "draw_figures", lambda *arguments: [])
+    fit = {**short.fit, "model": {"backbone": {"class_path": "leaving.Leaving"}}}
+    path = tiny_file(tmp_path, fit=fit, methods=[{"method": "joint"}], top=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        benchmark(Plan.load(path), Path("local"), executor=Here())
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        Thread(target=end_machine, args=(cluster, tmp_path / "machine"), daemon=True).start()
+        main(["benchmark", str(path), "--out", "ray", "--executor", "ray", "--address", cluster.address])
+    finally:
+        cluster.shutdown()
+        torch.set_num_threads(threads)
+    assert "is lost, because its machine is gone; it resumes from its last epoch" in capfd.readouterr().err
+    assert len(results(tmp_path / "local")) == 4
     assert results(tmp_path / "ray") == results(tmp_path / "local")
     assert (tmp_path / "ray" / "table.md").read_text() == (tmp_path / "local" / "table.md").read_text()
 
