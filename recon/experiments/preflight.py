@@ -137,8 +137,7 @@ def _check_runs(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
             command.model.configure_optimizers()
             if number == 0:  # all runs have the same data
                 data = fit.data() if run.variant == "grid" else command.datamodule
-                batches = _check_loaders(command.trainer, data)
-                _check_window(plan, command.trainer, batches)
+                _check_window(plan, command.trainer, _check_loaders(command.trainer, data))
                 _check_validation(plan.methods, data)
                 _check_accumulation(plan.methods, command.trainer)
                 _check_devices(plan.methods, command.trainer)
@@ -150,8 +149,7 @@ def _check_window(plan: Plan, trainer: pl.Trainer, batches: float) -> None:
     """Refuse searches in whose training no selection can be stable."""
     stop = stop_options(plan.stop, plan.top, plan.severity)
     if stop is not None:
-        in_each_process = math.ceil(batches / trainer.num_devices) if math.isfinite(batches) else batches
-        stop.stable.check_steps(steps_of_training(trainer, in_each_process), plan.every)
+        stop.stable.check_steps(steps_of_training(trainer, batches), plan.every)
 
 
 def _check_proxy(plan: Plan, fit: Fit, runs: Sequence[Run]) -> None:
@@ -223,23 +221,26 @@ def _check_loaders(trainer: pl.Trainer, data: pl.LightningDataModule) -> float:
     """Refuse data, or limits to them, without any batch; Lightning would silently do nothing.
 
     Returns:
-        Batches of an epoch of training, infinite where nobody knows.
+        Batches of an epoch of training in each process, infinite where nobody knows.
     """
     data.trainer = trainer
     data.setup("fit")
     loaders = data.train_dataloader()
     training = loaders[TRAINING] if has_validation(loaders) else loaders
-    batches = _number_of_batches(training, trainer.limit_train_batches, "train", data)
+    processes = trainer.num_devices * trainer.num_nodes
+    batches = _number_of_batches(training, processes, trainer.limit_train_batches, "train", data)
     data.setup("test")
-    _number_of_batches(data.test_dataloader(), trainer.limit_test_batches, "test", data)
+    _number_of_batches(data.test_dataloader(), processes, trainer.limit_test_batches, "test", data)
     return batches
 
 
-def _number_of_batches(loader: object, limit: float | None, use: str, data: pl.LightningDataModule) -> float:
-    """The batches that a limit leaves of a loader, infinite where nobody knows."""
+def _number_of_batches(
+    loader: object, processes: int, limit: float | None, use: str, data: pl.LightningDataModule
+) -> float:
+    """The batches that a limit leaves each process of a loader, infinite where nobody knows."""
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return math.inf
-    batches = len(loader)
+    batches = math.ceil(len(loader) / processes)
     if batches == 0:
         raise ValueError(f"{type(data).__name__} has no batch to {use} on; give it more data")
     left = int(batches * limit) if isinstance(limit, float) else min(batches, batches if limit is None else limit)

@@ -102,6 +102,15 @@ def test_a_search_is_checked_before_any_training(tiny: PlanFactory, keys: dict[s
         prepare(plan, None)
 
 
+def test_each_process_of_a_search_has_the_batches_of_its_limit(tiny: PlanFactory) -> None:
+    images = {"init_args": {"train_size": 12, "test_size": 8, "batch_size": 2}}  # three batches in each process
+    trainer = {"devices": 2, "strategy": "ddp", "limit_train_batches": 3, "max_epochs": 4}
+    prepare(tiny(fit=fit(trainer=trainer, data=images), methods=METHODS, top=1, stop=STOP), None)
+    short = fit(trainer={**trainer, "max_epochs": 3}, data=images)
+    with pytest.raises(ValueError, match="10 steps, and the whole training 9;"):
+        prepare(tiny(fit=short, methods=METHODS, top=1, stop=STOP), None)
+
+
 @pytest.mark.slow
 def test_a_search_ends_early_on_its_proxy_and_hands_its_map_over(
     tiny: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
