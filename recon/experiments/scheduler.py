@@ -1,7 +1,7 @@
 """The order of runs: first those that others need, then interrupted ones, then those of the plan.
 
 Those whose process died come last and alone. Of runs that are the same, one is trained, and the
-others wait for it.
+others wait for it; it is an interrupted one, if there is such.
 """
 
 from collections import Counter
@@ -43,7 +43,8 @@ class Scheduler:
     ) -> None:
         needed = {run_id for job in jobs for run_id in job.run.waits_for}
         left = [job for job in jobs if job.run.id not in finished]
-        self._waiting = sorted(left, key=lambda job: (job.run.id not in needed, not _is_interrupted(job)))
+        self._interrupted = {job.run.id for job in left if job.folder.checkpoint(job.run.id).exists()}
+        self._waiting = sorted(left, key=lambda job: (job.run.id not in needed, job.run.id not in self._interrupted))
         self._suspects: list[Job] = []
         self._finished = set(finished)
         self._begin = begin
@@ -74,9 +75,20 @@ class Scheduler:
     def _next(self) -> Job | None:
         """The next job that needs no unfinished run, and is not the same as one that goes on."""
         for job in self._waiting:
-            if self._finished.issuperset(job.run.waits_for) and self._identity(job) not in self._going:
-                return job
+            if self._is_ready(job) and self._identity(job) not in self._going:
+                return self._interrupted_twin(job) or job
         return None
+
+    def _is_ready(self, job: Job) -> bool:
+        return self._finished.issuperset(job.run.waits_for)
+
+    def _interrupted_twin(self, job: Job) -> Job | None:
+        """An interrupted job that is the same: it is trained on, and the other has its result."""
+        identity = None if job.run.id in self._interrupted else self._identity(job)
+        if identity is None:
+            return None
+        begun = (one for one in self._waiting if one.run.id in self._interrupted and self._is_ready(one))
+        return next((one for one in begun if self._identity(one) == identity), None)
 
     def _begun(self, job: Job, executor: Executor) -> Iterator[tuple[Run, Finished | Failed]]:
         """Begin a job, unless its end is known by now."""
@@ -134,8 +146,3 @@ class Scheduler:
             lacking = next(run_id for run_id in job.run.waits_for if run_id not in self._finished)
             what = "conflict map" if lacking == job.run.needs else "validation score"
             yield job.run, Failed(f"{lacking}, whose {what} it needs, failed")
-
-
-def _is_interrupted(job: Job) -> bool:
-    """Whether a run has begun: it is trained on rather than another that is the same."""
-    return job.folder.checkpoint(job.run.id).exists()

@@ -109,6 +109,14 @@ def test_the_one_that_was_interrupted_goes_on(
     assert are_one(tmp_path, RUNS)
 
 
+def test_the_one_that_was_interrupted_goes_on_although_others_need_its_twin(
+    small: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(small(), tmp_path, RUNS[1], monkeypatch)
+    needed = [PLAIN[1], {"method": "joint", "variants": ["plain", "recon"]}]
+    assert begun(small(methods=needed), tmp_path) == [RUNS[1], "joint-recon-seed0"]
+
+
 def test_of_two_that_were_interrupted_one_goes_on_and_the_other_has_its_result(
     small: PlanFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
