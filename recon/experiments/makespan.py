@@ -1,5 +1,6 @@
 """The time of runs that are carried out some at a time."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from heapq import heappop, heappush
 
@@ -15,14 +16,22 @@ def makespan(seconds: Mapping[str, float], waits: Mapping[str, Collection[str]],
         waits: Run -> the runs that must be finished before; others than these may be already.
         places: Runs at a time.
     """
-    now, done = 0.0, {other for others in waits.values() for other in others} - set(seconds)
-    waiting = list(seconds)
+    order = {run: number for number, run in enumerate(seconds)}
+    lacking = {run: {other for other in waits[run] if other in seconds} for run in seconds}
+    followers: defaultdict[str, list[str]] = defaultdict(list)
+    for run, others in lacking.items():
+        for other in others:
+            followers[other].append(run)
+    ready = [(order[run], run) for run in seconds if not lacking[run]]  # in order, so a heap
     going: list[tuple[float, str]] = []
-    while waiting or going:
-        ready = [run for run in waiting if done.issuperset(waits[run])]
-        for run in ready[: places - len(going)]:
-            waiting.remove(run)
+    now = 0.0
+    while ready or going:
+        while ready and len(going) < places:
+            _, run = heappop(ready)
             heappush(going, (now + seconds[run], run))
         now, ended = heappop(going)
-        done.add(ended)
+        for run in followers[ended]:
+            lacking[run].remove(ended)
+            if not lacking[run]:
+                heappush(ready, (order[run], run))
     return now

@@ -76,16 +76,15 @@ class Progress:
 
     def _show(self, run: Run, now: float, line: bool) -> None:
         state = f"{len(self._ended)}/{self._runs} runs"
-        left = self._left.seconds(now)
         if self._bar is not None:
-            self._bar.set_postfix_str(_about(left), refresh=False)
+            self._bar.set_postfix_str(_about(self._left.seconds(now)), refresh=False)
             self._bar.set_description(f"{state}, {run.id}", refresh=False)
             self._bar.n = sum(self._done.values())
             self._bar.refresh()
         elif line:
             self._told = now
             epochs = f"{sum(self._done.values())}/{self._epochs * self._runs} epochs"
-            times = ", ".join(text for text in (clock(now - self._began), _about(left)) if text)
+            times = ", ".join(text for text in (clock(now - self._began), _about(self._left.seconds(now))) if text)
             self.say(f"{state}, {epochs}, {times}: {run.id} {self._doing(run)}")
 
     def _doing(self, run: Run) -> str:
