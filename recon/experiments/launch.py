@@ -115,9 +115,9 @@ def _tell(progress: Progress, run: Run, message: Epochs | Finished | Failed | Lo
         progress.failed(run, message.reason)
     elif isinstance(message, Lost):
         progress.say(f"{run.id} is lost, because {message.how}; it resumes from its last epoch")
+    elif "diverged" in message.result:
+        progress.diverged(run, message.result["diverged"])
     else:
-        if "diverged" in message.result:
-            progress.say(f"{run.id} diverged: {message.result['diverged']}")
         progress.finished(run)
 
 

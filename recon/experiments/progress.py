@@ -61,9 +61,14 @@ class Progress:
         """Count a finished run."""
         now = time.monotonic()
         self._left.finished(run, now)
-        self._ended.add(run.id)
-        self._done[run.id] = self._epochs
-        self._show(run, now, True)
+        self._end(run, now)
+
+    def diverged(self, run: Run, reason: str) -> None:
+        """Count a run that diverged as finished; others will not end as early."""
+        self.say(f"{run.id} diverged: {reason}")
+        now = time.monotonic()
+        self._left.failed(run, now)
+        self._end(run, now)
 
     def failed(self, run: Run, reason: str) -> None:
         """Tell of a run that failed."""
@@ -73,6 +78,11 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line of its own."""
         tell(text)
+
+    def _end(self, run: Run, now: float) -> None:
+        self._ended.add(run.id)
+        self._done[run.id] = self._epochs
+        self._show(run, now, True)
 
     def _show(self, run: Run, now: float, line: bool) -> None:
         state = f"{len(self._ended)}/{self._runs} runs"

@@ -72,7 +72,7 @@ class TimeLeft:
         self.failed(run, now)
 
     def failed(self, run: Run, now: float) -> None:
-        """Take note of a run that failed."""
+        """Take note of a run that failed or diverged: it tells nothing of the length of others."""
         self._left.pop(run.id, None)
         if self._marks.pop(run.id, None) is not None:
             self._free.append(now)

@@ -57,3 +57,19 @@ def test_a_terminal_shows_a_bar(tiny: PlanFactory, monkeypatch: pytest.MonkeyPat
     assert "| 4/6 epochs [00:0" in terminal.getvalue()
     assert ", about 0:33 left]" in terminal.getvalue()  # the third is joint: 5/3 of the price of a single task
     assert "a word" in terminal.getvalue()
+
+
+def test_a_run_that_diverged_does_not_shorten_the_others(tiny: PlanFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    clock = iter([0.0, 0.0, 10.0, 10.0])
+    monkeypatch.setattr("recon.experiments.progress.time.monotonic", lambda: next(clock))
+    plan = tiny(methods=[{"method": "joint", "seeds": [0, 1], "variants": ["plain"]}], single=False)
+    first, second = plan.runs(["digit", "letter"])
+    with Progress(plan, [first, second], [], tasks=2, places=1) as progress:
+        progress.epochs(first, 0)
+        progress.epochs(first, 1)
+        progress.diverged(first, "a loss is not finite")
+    assert log.getvalue() == (
+        "joint-plain-seed0 diverged: a loss is not finite\n"
+        "1/2 runs, 2/4 epochs, 0:10, about 0:20 left: joint-plain-seed0 finished\n"
+    )
