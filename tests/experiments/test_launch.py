@@ -247,7 +247,7 @@ def test_a_run_whose_process_dies_twice_has_failed_and_its_folder_says_why(tiny:
     reason = "its process died 2 times (it ended with status 3)"
     with pytest.raises(RunsFailed) as error:
         benchmark(tiny(single=False), tmp_path, executor=dies)
-    assert str(error.value).startswith(f"1 of 1 runs failed (joint-plain-seed0: {reason}); what is finished is kept in")
+    assert str(error.value).startswith(f"1 of 1 run failed (joint-plain-seed0: {reason}); what is finished is kept in")
     error_file = tmp_path / "runs" / "joint-plain-seed0" / "error.txt"
     assert error_file.read_text() == f"{reason}, at last with no other run beside it\n"
 
