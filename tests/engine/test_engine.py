@@ -40,7 +40,7 @@ def test_an_engine_takes_a_methods_name_and_shows_what_it_is(x: Tensor) -> None:
     )
     engine.analyzer = recon.ConflictAnalyzer(net.backbone, ["a", "b"], every=2)
     engine.backward(net.losses(x))
-    expected = "ConflictAnalyzer(Sequential: 3 layers; tasks: a, b; every=2; 1 of 1 steps observed)"
+    expected = "ConflictAnalyzer(Sequential: 3 layers; tasks: a, b; every=2; 1 of 1 step observed)"
     assert f"analyzer: {expected}" in repr(engine)
 
 

@@ -161,7 +161,7 @@ def test_scaled_losses_give_the_same_gramians_and_an_overflow_does_not_count() -
     with torch.autocast("cpu", dtype=torch.float16):
         info = watch({task: 1e30 * loss for task, loss in net.losses(batches(1)[0]).items()})
     assert info is not None and info.overflow
-    assert (watch.analyzer.observed_steps, "1 of 1 steps" in repr(watch)) == (1, True)
+    assert (watch.analyzer.observed_steps, "1 of 1 step" in repr(watch)) == (1, True)
 
 
 def test_processes_see_the_map_of_all_their_data(threads: Threads) -> None:

@@ -56,7 +56,7 @@ def test_a_run_that_fails_in_one_process_fails_once_and_says_where(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     failing = plan(2, 8, strategy="ddp_spawn", limit_test_batches=1)
-    with pytest.raises(RuntimeError, match="1 of 1 runs failed"):
+    with pytest.raises(RuntimeError, match="1 of 1 run failed"):
         benchmark(_with_broken_backbone(failing, tmp_path), tmp_path / "out", jobs=1)
     error = (tmp_path / "out" / "runs" / "joint-plain-seed0" / "error.txt").read_text()
     assert "ValueError: the second process has had enough" in error
