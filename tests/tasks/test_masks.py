@@ -139,7 +139,7 @@ def test_gradients_are_finite_and_zero_where_there_is_no_truth(task: Task) -> No
 def test_a_label_that_is_no_yes_or_no_is_refused(task: Task, label: int) -> None:
     logits, labels = logits_and_labels()
     labels[0, 0, 0] = label
-    with pytest.raises(ValueError, match=rf"has 1 labels outside \[0, 1\], such as {label}; .*-1 where there is none"):
+    with pytest.raises(ValueError, match=rf"has 1 label outside \[0, 1\], such as {label}; .*-1 where there is none"):
         task.loss(logits, labels)
 
 
@@ -178,7 +178,7 @@ def test_shapes_and_types_that_do_not_go_together_are_refused(task: Task) -> Non
 
 @pytest.mark.parametrize("make", [lambda: MaxF([0.5]), lambda: MaxMeanIoU([0.5])])
 def test_metrics_refuse_what_they_cannot_judge(make: Callable[[], MaxF | MaxMeanIoU]) -> None:
-    with pytest.raises(ValueError, match="1 pixels have label 2 or another out of range"):
+    with pytest.raises(ValueError, match="1 pixel has label 2 or another out of range"):
         make().update(torch.zeros(1, 1, 1, 2), torch.tensor([[[2, 0]]]))
     with pytest.raises(ValueError, match="a logit is not a number"):
         make().update(torch.full((1, 1, 1, 2), math.nan), torch.tensor([[[1, 0]]]))

@@ -286,7 +286,7 @@ def test_the_loss_refuses_a_label_outside_zero_to_one(task: Task, label: float, 
     logits = torch.zeros(4, task.outputs, dtype=torch.bfloat16)  # has no 1.01
     assert task.loss(logits, target) > 0
     target[3, -1] = label
-    with pytest.raises(ValueError, match=f"task '{task.name}' has 1 labels outside .0, 1., such as {label:g}; a label"):
+    with pytest.raises(ValueError, match=f"task '{task.name}' has 1 label outside .0, 1., such as {label:g}; a label"):
         task.loss(logits, target)
 
 
@@ -304,7 +304,7 @@ def test_a_compiled_loss_stays_whole_and_refuses_a_label_outside_zero_to_one() -
 
 def test_metrics_refuse_what_they_cannot_judge() -> None:
     for metric in binary("label").metrics().values():
-        with pytest.raises(ValueError, match="1 labels are 2 or another out of range; a label is 0 or 1, and -1 where"):
+        with pytest.raises(ValueError, match="1 label is 2 or another out of range; a label is 0 or 1, and -1 where"):
             metric.update(torch.zeros(2, 1), torch.tensor([0, 2]))
         with pytest.raises(ValueError, match="a logit is not a number; the network has diverged"):
             metric.update(torch.tensor([[NAN], [0.0]]), torch.tensor([0, 1]))
