@@ -178,13 +178,14 @@ def test_the_choice_of_a_map_can_be_kept_by_name(options: dict[str, Any], tmp_pa
     assert named.by_name(LeNet(), tasks) is named
 
 
-def test_the_number_of_layers_that_a_map_branches_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_number_of_layers_that_a_map_branches_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("recon.training.branch_options.rank_zero_info", told.append)
     path = published(tmp_path, {"conv2": 9, "fc": 5, "conv1": 1})
-    with caplog.at_level("INFO", logger="pytorch_lightning"):
-        BranchOptions(map=path, top=2).apply(LeNet(), TASKS)
-        assert caplog.messages == [f"branch.top=2 branches so many of the 3 layers of {path}"]
-        BranchOptions(layers=["fc"]).apply(LeNet(), TASKS)
-    assert len(caplog.messages) == 1
+    BranchOptions(map=path, top=2).apply(LeNet(), TASKS)
+    assert told == [f"branch.top=2 branches so many of the 3 layers of {path}"]
+    BranchOptions(layers=["fc"]).apply(LeNet(), TASKS)
+    assert len(told) == 1
 
 
 def test_more_layers_than_the_map_has_are_refused_by_the_name_of_the_option(tmp_path: Path) -> None:

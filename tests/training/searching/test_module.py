@@ -35,10 +35,8 @@ def search(folder: Path, options: dict[str, Any], epochs: int = 16, **more: Any)
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
-    import logging
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR", logger="pytorch_lightning")
 
 
 def test_for_free_it_branches_where_tasks_need_different_features(tmp_path: Path) -> None:
