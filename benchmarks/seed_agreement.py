@@ -1,5 +1,8 @@
 """Do two seeds find the same conflict layers? By network, severity and length of the search.
 
+Beside it stands what one search expects of another by its own bootstrap, which knows nothing of
+seeds.
+
     python benchmarks/seed_agreement.py --data DATA --out DIR
 
 It shares its records with `search_cost.py` and `ranking_stability.py` in the same folder, and
@@ -25,6 +28,8 @@ from tabulate import tabulate
 sys.path.append(str(Path(__file__).parent))
 from recorded_searches import CASES, Record, Search, record
 
+from recon import ConflictAnalyzer
+from recon.conflict.certainty import selection_probabilities
 from recon.conflict.ranking import top_layers
 from recon.files.atomic import write_atomically
 
@@ -44,6 +49,7 @@ class Seeds:
         layers: Number of layers.
         spearman: Rank correlation of the scores.
         common: Common layers of the selections.
+        expected: Layers that each search expects to select again, the mean of both.
     """
 
     network: str
@@ -52,6 +58,7 @@ class Seeds:
     layers: int
     spearman: float
     common: int
+    expected: float
 
 
 def main(
@@ -94,9 +101,26 @@ def pairs(network: str, records: list[Record]) -> Iterator[Seeds]:
         for steps in (number // 2, number):
             scores = [one.scores(severity, slice(steps)).tolist() for one in records]
             tops = [set(top_layers(dict(zip(layers, own, strict=True)), CASES[network].top)) for own in scores]
+            again = [expected_again(network, one, severity, steps) for one in records]
             for first, second in combinations(range(len(records)), 2):
                 correlation = float(spearmanr(scores[first], scores[second]).statistic)
-                yield Seeds(network, severity, steps, len(layers), correlation, len(tops[first] & tops[second]))
+                common, expected = len(tops[first] & tops[second]), (again[first] + again[second]) / 2
+                yield Seeds(network, severity, steps, len(layers), correlation, common, expected)
+
+
+def expected_again(network: str, found: Record, severity: float, steps: int) -> float:
+    """How many of its top layers a search would select again, if its steps were drawn anew."""
+    case = CASES[network]
+    analyzer = ConflictAnalyzer(case.backbone(case.widths[0]), [f"task_{number}" for number in range(found.tasks)])
+    first, second = torch.triu_indices(found.tasks, found.tasks, offset=1)
+    gramians = torch.eye(found.tasks).repeat(steps, len(found.layers), 1, 1)
+    cosines = torch.from_numpy(found.cosines[:steps]).nan_to_num()
+    gramians[..., first, second] = gramians[..., second, first] = cosines
+    for step in gramians:
+        analyzer.observe(step)
+    conflict_map = analyzer.conflict_map()
+    probabilities = selection_probabilities(conflict_map, case.top, severity)
+    return sum(probabilities[layer] for layer in conflict_map.top(case.top, severity))
 
 
 def table(found: list[Seeds]) -> str:
@@ -104,7 +128,7 @@ def table(found: list[Seeds]) -> str:
     rows = defaultdict(list)
     for pair in found:
         rows[pair.network, pair.severity, pair.steps].append(pair)
-    titles = ["network", "S", "steps", "common", "range", "by chance", "Spearman", "pairs"]
+    titles = ["network", "S", "steps", "common", "range", "expected", "by chance", "Spearman", "pairs"]
     return tabulate(
         [
             [
@@ -113,6 +137,7 @@ def table(found: list[Seeds]) -> str:
                 str(steps),
                 f"{fmean(pair.common for pair in own):.1f} of {CASES[network].top}",
                 f"{min(pair.common for pair in own)} to {max(pair.common for pair in own)}",
+                f"{fmean(pair.expected for pair in own):.1f}",
                 f"{CASES[network].top ** 2 / own[0].layers:.1f}",
                 f"{fmean(pair.spearman for pair in own):.2f}",
                 str(len(own)),

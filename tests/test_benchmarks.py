@@ -17,6 +17,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from recon.conflict import ConflictMap
+from recon.gradients.layers import shared_layers
+from recon.models import SegNet
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -268,8 +270,8 @@ def test_ranking_stability_compares_searches_that_differ_in_one_thing() -> None:
 
 def test_seed_agreement_compares_each_pair_of_seeds_after_half_of_the_steps_and_after_all() -> None:
     script = runpy.run_path(str(BENCHMARKS / "seed_agreement.py"))
-    layers = tuple(f"layer{number}" for number in range(40))
-    drawn = np.random.default_rng(0).uniform(-1, 1, (2, 60, 40, 3)).astype(np.float32)
+    layers = tuple(shared_layers(SegNet(width=2)))
+    drawn = np.random.default_rng(0).uniform(-1, 1, (2, 60, len(layers), 3)).astype(np.float32)
     records = [script["Record"](layers, cosines, flops=1, tasks=3, seconds=1.0) for cosines in (*drawn, drawn[0])]
     found = [*script["pairs"]("segnet", records)]
     assert [(pair.severity, pair.steps) for pair in found[::3]] == [
@@ -279,6 +281,10 @@ def test_seed_agreement_compares_each_pair_of_seeds_after_half_of_the_steps_and_
     different, same, _ = [pair for pair in found if (pair.severity, pair.steps) == (-0.2, 30)]
     assert different.common == len(tops[0] & tops[1]) < 20
     assert (same.common, same.spearman) == (20, pytest.approx(1))
+    assert 20**2 / len(layers) < same.expected < 20  # no layer conflicts more than another
+    sure = np.where(np.arange(len(layers)) < 20, -0.9, 0.9)[:, None] * np.ones((60, 1, 3))
+    record = script["Record"](layers, sure.astype(np.float32), flops=1, tasks=3, seconds=1.0)
+    assert script["expected_again"]("segnet", record, -0.1, 60) == 20
     assert "| segnet    | 0    | 30      |" in script["table"](found)
 
 
