@@ -9,9 +9,7 @@ writes `stability.json`, each pair of searches, and `ranking_stability.png` and
 """
 
 import json
-import logging
 import sys
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +18,11 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import torch
 from jsonargparse import auto_cli
 from tabulate import tabulate
 
 sys.path.append(str(Path(__file__).parent))
-from recorded_searches import CASES, Record, Search, record
+from recorded_searches import CASES, Record, Search, quiet, record
 
 from recon.conflict import ConflictMap, ImportedMap, agree
 from recon.experiments.report.figures import save
@@ -72,10 +69,7 @@ def main(
         steps: Training steps of every search; by default those of the script.
         threads: Threads of torch.
     """
-    torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet(threads)
 
     def records(width: str, batch: int, method: str, number: int) -> list[Record]:
         count = seeds if (batch, method) == BASE[1:] else other_seeds

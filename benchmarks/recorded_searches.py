@@ -5,7 +5,9 @@ which severity, so a recorded search keeps the cosine of each task pair in each 
 One file a search; a finished search is read, not repeated.
 """
 
+import logging
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,6 +199,14 @@ class Recorder:
 
         analyzer.observe = recorded  # type: ignore[method-assign]
         return analyzer
+
+
+def quiet(threads: int) -> None:
+    """Give torch its threads, and silence Lightning, whose comments concern choices made here."""
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore")
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def record(search: Search, data: Path, out: Path) -> Record:

@@ -15,9 +15,7 @@ not finished. It writes `search_cost.png`, `search_cost.pdf` and `points.json` t
 """
 
 import json
-import logging
 import sys
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,13 +23,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
-import torch
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
 sys.path.append(str(Path(__file__).parent))
-from recorded_searches import CASES, Case, Record, Search, flops_at, record
+from recorded_searches import CASES, Case, Record, Search, flops_at, quiet, record
 
 from recon.conflict import ConflictMap
 from recon.conflict.ranking import top_layers
@@ -89,10 +86,7 @@ def main(
         steps: Training steps of every search; by default those of ``CASES``.
         threads: Threads of torch.
     """
-    torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet(threads)
     points = [point for network in networks for point in _points(network, data, out, seeds, steps)]
     print(table(points))
     write_atomically(out / "points.json", json.dumps([asdict(point) for point in points], indent=1))

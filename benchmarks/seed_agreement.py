@@ -10,9 +10,7 @@ writes `seeds.json`, each pair of seeds.
 """
 
 import json
-import logging
 import sys
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,7 +24,7 @@ from scipy.stats import spearmanr
 from tabulate import tabulate
 
 sys.path.append(str(Path(__file__).parent))
-from recorded_searches import CASES, Record, Search, record
+from recorded_searches import CASES, Record, Search, quiet, record
 
 from recon import ConflictAnalyzer
 from recon.conflict.certainty import selection_probabilities
@@ -79,10 +77,7 @@ def main(
         steps: Training steps of every search; by default those of ``SEARCHES``.
         threads: Threads of torch.
     """
-    torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet(threads)
     found = []
     for network in networks:
         width, number = SEARCHES[network]
